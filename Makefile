@@ -1,0 +1,71 @@
+# The front door. `make help` lists what there is; the build itself is CMakeLists.txt.
+
+LUA ?= luajit
+ARGS ?=
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+MOONLET_WERROR ?= OFF
+ROCK_TREE ?= build/rock
+ROCK_LUA ?= 5.1
+
+configure = cmake -S . -Wno-dev -DMOONLET_WERROR=$(MOONLET_WERROR)
+compile = cmake --build $(1) -j$(JOBS) -- --no-print-directory
+
+.PHONY: all help deps demo test test-asan test-tsan cuda rock bench lint clean
+
+all: moonlet.lua                      ## build the library for every Lua found
+	@scripts/install-packages run build
+	@$(configure) -B build > /dev/null
+	@$(call compile,build)
+
+# LuaJIT looks for ./?.lua; scripts/moonlet.lua says what this one does.
+moonlet.lua: scripts/moonlet.lua
+	@cp $< $@
+
+help:                                 ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo "LUA=lua5.1 or lua5.4 chooses another Lua for demo and test; ARGS=... goes to the program."
+
+deps:                                 ## install the Debian packages for everything below
+	@scripts/install-packages run build demo test
+
+demo:                                 ## train a VGG on Fashion-MNIST, minutes
+	@scripts/install-packages run build demo
+	@$(MAKE) --no-print-directory all
+	$(LUA) examples/train_vgg.lua $(ARGS)
+
+test: moonlet.lua                     ## run all specs
+	@scripts/install-packages run build test
+	@$(configure) -B build -DMOONLET_TESTS=ON > /dev/null
+	@$(call compile,build)
+	@LUA=$(LUA) scripts/run-specs $(ARGS)
+
+test-asan: moonlet.lua                ## the specs under AddressSanitizer and UBSan
+	@scripts/install-packages run build test
+	@$(configure) -B build/asan -DMOONLET_TESTS=ON -DMOONLET_SANITIZE=address > /dev/null
+	@$(call compile,build/asan)
+	@scripts/run-sanitized address $(ARGS)
+
+test-tsan: moonlet.lua                ## the specs of threads under ThreadSanitizer
+	@scripts/install-packages run build test
+	@$(configure) -B build/tsan -DMOONLET_TESTS=ON -DMOONLET_SANITIZE=thread > /dev/null
+	@$(call compile,build/tsan)
+	@scripts/run-sanitized thread $(ARGS)
+
+cuda:                                 ## compile and link the CUDA kernels (needs nvcc)
+	@scripts/install-packages build
+	@$(configure) -B build/cuda -DMOONLET_CUDA=ON > /dev/null
+	@$(call compile,build/cuda) cuda
+
+rock:                                 ## build the rock into ROCK_TREE for Lua ROCK_LUA
+	@scripts/install-packages run build test
+	luarocks --lua-version $(ROCK_LUA) make --tree $(ROCK_TREE)
+
+bench: all                            ## the measurements of bench/
+	@for file in bench/*.lua; do echo "== $$file"; $(LUA) $$file $(ARGS) || exit 1; done
+
+lint:                                 ## luacheck
+	@scripts/install-packages test
+	luacheck -q .
+
+clean:                                ## remove what was built
+	rm -rf build build.luarocks moonlet.lua
