@@ -1,0 +1,198 @@
+// The one path every operator call takes: check devices, run forward with the tape off, leave a
+// node on the tape where a gradient will be wanted.
+#include <string.h>
+
+#include "autograd/node.h"
+#include "autograd/op.h"
+#include "autograd/tape.h"
+#include "base/alloc.h"
+
+op_value op_ints(int count, const int64_t *v) {
+  op_value value = { .given = true };
+  value.ints.count = count;
+  if (count > 0) memcpy(value.ints.v, v, (size_t)count * sizeof *v);
+  return value;
+}
+
+static bool is_tensor_kind(op_kind kind) {
+  return kind == OP_TENSOR || kind == OP_SCALAR_OR_TENSOR;
+}
+
+// What the tensors of a call have in common.
+typedef struct call_survey {
+  const moon_tensor *first;
+  bool needs[OP_MAX_PARAMS];
+  bool *list_needs;
+  int list_count;
+  bool any_needs;
+} call_survey;
+
+static moon_status survey_tensor(call_survey *survey, moon_engine *engine, moon_tensor *tensor,
+                                 bool *needs) {
+  *needs = false;
+  if (!tensor) return MOON_OK;
+  if (!survey->first) survey->first = tensor;
+  if (tensor_device(tensor) != tensor_device(survey->first))
+    return moon_fail(MOON_BAD_DEVICE, "tensors must be on one device, got %s and %s; move one with :to",
+                     tensor_device(survey->first)->name, tensor_device(tensor)->name);
+  if (!engine->grad_enabled) return MOON_OK;
+  if (tensor->is_view && tensor->taped_version !=
+      atomic_load_explicit(&tensor->storage->taped_version, memory_order_relaxed))
+    return moon_fail(MOON_BAD_STATE, "this view was taken before %s changed its base in place on the "
+                     "tape; take the view again afterwards",
+                     tensor->storage->last_writer ? tensor->storage->last_writer : "an operator");
+  if (!tape_requires_grad(tensor)) return MOON_OK;
+  const tape_node *node = record_of(tensor)->node;
+  if (node && node->engine_id != engine->id)
+    return moon_fail(MOON_BAD_STATE, "a tape does not cross Lua states: this tensor was made by %s in "
+                     "another one; use detach() before handing it over", node->op->name);
+  *needs = survey->any_needs = true;
+  return MOON_OK;
+}
+
+static moon_status survey_call(call_survey *survey, moon_engine *engine, const op_signature *s,
+                               const op_value *args) {
+  for (int i = 0; i < s->param_count; i++) {
+    if (is_tensor_kind(s->params[i].kind)) {
+      MOON_TRY(survey_tensor(survey, engine, args[i].tensor, &survey->needs[i]));
+    } else if (s->params[i].kind == OP_TENSORS && args[i].tensors.count > 0) {
+      survey->list_count = args[i].tensors.count;
+      MOON_TRY(alloc_new((size_t)survey->list_count, (void **)&survey->list_needs));
+      for (int k = 0; k < survey->list_count; k++)
+        MOON_TRY(survey_tensor(survey, engine, args[i].tensors.list[k], &survey->list_needs[k]));
+    }
+  }
+  return MOON_OK;
+}
+
+static void release_results(op_call *call) {
+  for (int i = 0; i < OP_MAX_RESULTS; i++) {
+    tensor_release(call->results[i]);
+    call->results[i] = NULL;
+  }
+  for (int i = 0; i < call->list_count; i++) tensor_release(call->list[i]);
+  alloc_delete(call->list);
+  call->list = NULL;
+  call->list_count = 0;
+}
+
+static moon_status record_call(op_call *call, const call_survey *survey) {
+  const op_signature *s = call->op->signature;
+  tape_node *node;
+  MOON_TRY(node_new(call, survey->needs, survey->list_needs, survey->list_count, &node));
+  moon_status status = MOON_OK;
+  moon_tensor *target = call->inplace ? call->args[0].tensor : NULL;
+  for (int i = 0; i < s->visible_results && status == MOON_OK; i++) {
+    moon_tensor *result = i == 0 && target ? target : call->results[i];
+    if (result && dtype_is_float(result->dtype)) status = node_attach(node, i, result);
+  }
+  node_release(node);
+  return status;
+}
+
+static moon_status refuse_gradient(const op_call *call) {
+  for (int i = 0; i < call->op->signature->visible_results; i++)
+    if (call->results[i] && dtype_is_float(call->results[i]->dtype))
+      return moon_fail(MOON_UNSUPPORTED, "no gradient is defined; call it on detach()ed tensors or "
+                       "inside moon.no_grad");
+  return MOON_OK;
+}
+
+static void mark_views(op_call *call) {
+  for (int i = 0; i < call->op->signature->result_count; i++) {
+    moon_tensor *view = call->results[i];
+    if (!view || view->storage->data == NULL) continue;
+    view->is_view = view->storage == call->args[0].tensor->storage;
+    view->taped_version =
+        atomic_load_explicit(&view->storage->taped_version, memory_order_relaxed);
+  }
+}
+
+static moon_status run_forward(op_call *call, const call_survey *survey) {
+  op_descriptor *op = call->op;
+  bool enabled = call->engine->grad_enabled;
+  call->recording = survey->any_needs;
+  if (!(op->flags & OP_COMPOSITE)) call->engine->grad_enabled = false;
+  moon_status status = op->forward(call);
+  call->engine->grad_enabled = enabled;
+  if (status == MOON_OK && (op->flags & OP_VIEW)) mark_views(call);
+  if (status != MOON_OK || !survey->any_needs || (op->flags & OP_COMPOSITE)) return status;
+  return op->backward ? record_call(call, survey) : refuse_gradient(call);
+}
+
+static moon_status apply(op_call *call) {
+  call_survey survey = { 0 };
+  moon_status status = engine_check_interrupt();
+  if (status == MOON_OK)
+    status = survey_call(&survey, call->engine, call->op->signature, call->args);
+  if (status == MOON_OK) status = run_forward(call, &survey);
+  alloc_delete(survey.list_needs);
+  if (status == MOON_OK) return MOON_OK;
+  release_results(call);
+  return moon_fail_in(status, "%s: ", call->op->name);
+}
+
+moon_status op_apply(moon_engine *engine, op_descriptor *op, op_value *args,
+                     moon_tensor **results) {
+  op_call call = { .engine = engine, .op = op, .args = args };
+  MOON_TRY(apply(&call));
+  for (int i = 0; i < op->signature->result_count; i++) results[i] = call.results[i];
+  return MOON_OK;
+}
+
+moon_status op_apply_list(moon_engine *engine, op_descriptor *op, op_value *args,
+                          moon_tensor ***list, int *count) {
+  op_call call = { .engine = engine, .op = op, .args = args };
+  MOON_TRY(apply(&call));
+  *list = call.list;
+  *count = call.list_count;
+  return MOON_OK;
+}
+
+// A recorded write must be one the tape can follow.
+static moon_status check_target(moon_engine *engine, const op_signature *s, const op_value *args) {
+  moon_tensor *target = args[0].tensor;
+  bool taped = false;
+  if (!engine->grad_enabled) return MOON_OK;
+  for (int i = 0; i < s->param_count; i++)
+    if (is_tensor_kind(s->params[i].kind) && args[i].tensor && tape_requires_grad(args[i].tensor))
+      taped = true;
+  if (!taped) return MOON_OK;
+  if (tape_requires_grad(target) && tape_is_leaf(target))
+    return moon_fail(MOON_BAD_STATE, "a leaf that requires a gradient cannot be changed in place; "
+                     "do it inside moon.no_grad, or on a copy");
+  if (target->is_view)
+    return moon_fail(MOON_BAD_STATE, "a view cannot be changed in place while the tape records; "
+                     "assign through its base, or work on a copy");
+  return MOON_OK;
+}
+
+moon_status op_apply_inplace(moon_engine *engine, op_descriptor *op, op_value *args) {
+  moon_tensor *target = args[0].tensor;
+  op_call call = { .engine = engine, .op = op, .args = args, .inplace = true };
+  moon_status status = check_target(engine, op->signature, args);
+  if (status != MOON_OK) return moon_fail_in(status, "%s_: ", op->name);
+  MOON_TRY(tensor_alias(target, &call.results[0]));
+  const tape_node *before = target->meta ? record_of(target)->node : NULL;
+  status = apply(&call);
+  release_results(&call);
+  tensor_touch(target);   // also after a failure: part of it may have been written
+  target->storage->last_writer = op->name;
+  MOON_TRY(status);
+  if (target->meta && record_of(target)->node != before)
+    atomic_fetch_add_explicit(&target->storage->taped_version, 1, memory_order_relaxed);
+  return MOON_OK;
+}
+
+moon_status op_run(moon_engine *engine, op_descriptor *op, moon_tensor **result, int count,
+                   const op_value *args) {
+  op_value all[OP_MAX_PARAMS];
+  moon_tensor *results[OP_MAX_RESULTS] = { 0 };
+  const op_signature *s = op->signature;
+  for (int i = 0; i < s->param_count; i++)
+    all[i] = i < count ? args[i] : s->params[i].has_default ? s->params[i].default_value : op_none();
+  MOON_TRY(op_apply(engine, op, all, results));
+  *result = results[0];
+  for (int i = 1; i < s->result_count; i++) tensor_release(results[i]);
+  return MOON_OK;
+}

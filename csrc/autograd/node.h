@@ -1,0 +1,63 @@
+// Inside of the tape: records (what a tensor knows) and nodes (what an operator call left behind).
+//
+// A record belongs to one tensor; the edges of a leaf's consumers hold it too, because that is
+// where the leaf's gradient gathers. A node is held by the records of its results and by the edges
+// of later nodes. Nothing points from inputs to results, so counting references is enough.
+#ifndef MOON_AUTOGRAD_NODE_H
+#define MOON_AUTOGRAD_NODE_H
+
+#include "autograd/op.h"
+
+typedef struct tape_record {
+  moon_meta base;              // first: a tensor's meta is its record
+  atomic_int references;
+  bool requires_grad;
+  struct tape_node *node;      // who made the tensor; NULL: a leaf
+  int result;                  // which of the node's results it is
+  moon_tensor *grad;           // leaves only
+} tape_record;
+
+typedef struct tape_edge {     // where a gradient goes; both NULL: nowhere
+  struct tape_node *node;
+  int result;
+  tape_record *leaf;
+} tape_edge;
+
+// Inputs are numbered parameters first, then the members of the Tensor[] parameter.
+typedef struct tape_node {
+  atomic_int references;
+  uint64_t engine_id;
+  uint64_t sequence;           // later calls have larger numbers: the order of the walk
+  op_descriptor *op;
+  int input_count, list_count;
+  bool freed;                  // backward has taken what was saved
+  op_value *args;              // one a parameter; tensors are saved aliases or NULL
+  op_input *inputs;
+  tape_edge *edges;
+  uint_fast32_t *versions;     // of the saved inputs
+  moon_tensor **list;          // saved members of the Tensor[] parameter
+  moon_tensor *results[OP_MAX_RESULTS];   // saved aliases or NULL
+  uint_fast32_t result_versions[OP_MAX_RESULTS];
+  moon_tensor *grads[OP_MAX_RESULTS];     // during a walk: what has arrived so far
+  bool visited;                           // during a walk
+  struct tape_node *next;                 // during a release
+} tape_node;
+
+static inline tape_record *record_of(const moon_tensor *tensor) {
+  return (tape_record *)tensor->meta;
+}
+
+// The tensor's record, made if there is none.
+MOON_MUST_CHECK moon_status record_ensure(moon_tensor *tensor, tape_record **record);
+void record_release(tape_record *record);
+
+// Builds a node for a call that has run: edges from its inputs, saved tensors. Owned.
+MOON_MUST_CHECK moon_status node_new(const op_call *call, const bool *needs, const bool *list_needs,
+                                     int list_count, tape_node **node);
+void node_release(tape_node *node);      // iterative over everything it held alone
+void node_free_saved(tape_node *node);
+
+// Makes `tensor` the node's result number `result`.
+MOON_MUST_CHECK moon_status node_attach(tape_node *node, int result, moon_tensor *tensor);
+
+#endif

@@ -1,0 +1,168 @@
+// What an operator is, and the one path every operator call takes.
+//
+// A descriptor states an operator once: name, schema, documentation, forward, backward. From it
+// follow the Lua function and method, argument checking, help, the reference and the tape entry.
+//
+// Schema grammar, one string:
+//   "(input: Tensor, weight: Tensor, bias: Tensor?, stride: int[2] = 1, groups: int = 1) -> out, [mask]"
+// Parameter types:
+//   Tensor          a tensor
+//   Tensor?         a tensor or nothing
+//   Tensor[]        a list of tensors
+//   Tensor|number   a tensor; a number becomes a 0-d tensor of the first tensor's dtype
+//   int, number, bool, string, dtype, device
+//   int?, number?, dtype?, ...   the same or nothing
+//   int[2]          a number for both, or a list of two
+//   int[]           a list of at most MOON_MAX_DIMS integers; last in the schema: also varargs
+//   dim             a dimension: 1-based or negative outside, 0-based or negative in here
+//   dim?            the same or nothing
+//   dims            a list of dimensions, one, or nothing (= all)
+//   index           a position: 1-based or negative (from the end) outside; 0-based or negative here
+//   "a"|"b"         a choice; arrives as its number, 0 for the first
+// Results in [brackets] are kept for the backward pass and not given to the user.
+#ifndef MOON_AUTOGRAD_OP_H
+#define MOON_AUTOGRAD_OP_H
+
+#include "tensor/tensor.h"
+
+enum { OP_MAX_PARAMS = 12, OP_MAX_RESULTS = 4, OP_MAX_CHOICES = 8 };
+
+typedef enum op_kind {
+  OP_TENSOR, OP_TENSORS, OP_SCALAR_OR_TENSOR, OP_INT, OP_NUMBER, OP_BOOL, OP_STRING, OP_DTYPE,
+  OP_DEVICE, OP_INTS, OP_DIM, OP_DIMS, OP_INDEX, OP_CHOICE,
+} op_kind;
+
+// One argument. `given` is false for an optional argument that was left out.
+typedef struct op_value {
+  bool given;
+  union {
+    moon_tensor *tensor;                                     // borrowed during a call
+    struct { moon_tensor **list; int count; } tensors;
+    int64_t integer;                                         // int, dim, index, choice
+    double number;
+    bool boolean;
+    const char *string;
+    moon_dtype dtype;
+    const moon_device *device;
+    struct { int count; int64_t v[MOON_MAX_DIMS]; } ints;    // int[2], int[], dims
+  };
+} op_value;
+
+// -- a forward call. results[i] are filled, owned by the call's maker.
+typedef struct op_call {
+  moon_engine *engine;
+  struct op_descriptor *op;
+  op_value *args;                                            // in schema order
+  moon_tensor *results[OP_MAX_RESULTS];
+  moon_tensor **list;                                        // for "-> Tensor[]", with list_count
+  int list_count;
+  bool inplace;          // results[0] is already set: an alias of args[0] to be written into
+  bool recording;        // a gradient will be wanted: results kept for backward must be made
+} op_call;
+
+// -- a backward call. Tensors that .saves does not name are NULL in args (given stays true);
+//    their shape and dtype are in inputs[i].
+typedef struct op_input {
+  bool is_tensor;
+  moon_dtype dtype;
+  const moon_device *device;
+  int ndim;
+  int64_t shape[MOON_MAX_DIMS];
+} op_input;
+
+typedef struct op_backward_call {
+  moon_engine *engine;
+  struct op_descriptor *op;
+  const op_value *args;
+  const op_input *inputs;            // one a parameter (for Tensor[]: none, see list_inputs)
+  const op_input *list_inputs;       // one a member of the Tensor[] parameter, if there is one
+  moon_tensor **results;             // saved results, NULL if not in .saves
+  moon_tensor **grads;               // gradient of each result; NULL where nothing flowed
+  const bool *needs;                 // per parameter: is its gradient wanted?
+  const bool *list_needs;            // per member of the Tensor[] parameter
+  moon_tensor **out;                 // per parameter: the gradient, owned by the caller; NULL = zero
+  moon_tensor **list_out;            // per member
+} op_backward_call;
+// A gradient may have the shape of the broadcast result: it is summed to the input's shape.
+
+typedef enum op_flag {
+  OP_INPLACE = 1,      // has an in-place form, name with "_" appended
+  OP_COMPOSITE = 2,    // made of other operators: no tape entry of its own
+  OP_VIEW = 4,         // results share the input's storage
+  OP_MUTATES = 8,      // writes into its first argument (an alias is results[0]); no other form
+  OP_FUNCTION_ONLY = 16,   // moon.name(...), no method
+  OP_METHOD_ONLY = 32,     // t:name(...), no function
+  OP_HIDDEN = 64,          // reached through other means (indexing); not in moon
+} op_flag;
+
+typedef struct op_descriptor {
+  const char *name;
+  const char *schema;
+  const char *saves;        // tensors and results that backward reads: "input@weight out", where
+                            // a@b says that only the gradient of b reads a
+  const char *doc;          // first sentence: what it does; then shapes, formula, source
+  unsigned flags;
+  moon_status (*forward)(op_call *call);
+  moon_status (*backward)(op_backward_call *call);   // NULL: not differentiable
+  intptr_t row;                                      // for generated families: the row number
+  const struct op_signature *signature;              // the parsed schema; set by op_register
+} op_descriptor;
+
+// -- the parsed schema
+typedef struct op_param {
+  char name[24];
+  op_kind kind;
+  bool optional;            // may be left out altogether
+  bool pair;                // int[2]
+  unsigned saved_for;       // bit i: the gradient of parameter i reads this one
+  bool has_default;
+  op_value default_value;   // given when has_default
+  char default_text[24];
+  int choice_count;
+  char choices[OP_MAX_CHOICES][16];
+} op_param;
+
+typedef struct op_signature {
+  int param_count, result_count, visible_results;
+  bool returns_list;
+  int list_param;           // index of the Tensor[] parameter, -1 if none
+  op_param params[OP_MAX_PARAMS];
+  char results[OP_MAX_RESULTS][24];
+  unsigned result_saved_for[OP_MAX_RESULTS];
+} op_signature;
+
+// Parses op->schema and op->saves into op->signature. Called once for each descriptor.
+MOON_MUST_CHECK moon_status op_register(op_descriptor *op);
+
+// -- calling from C
+static inline op_value op_tensor(moon_tensor *t) { op_value v = { .given = t != 0, .tensor = t }; return v; }
+static inline op_value op_tensors(moon_tensor **list, int count) {
+  op_value v = { .given = true, .tensors = { list, count } };
+  return v;
+}
+static inline op_value op_int(int64_t i) { op_value v = { .given = true, .integer = i }; return v; }
+static inline op_value op_number(double d) { op_value v = { .given = true, .number = d }; return v; }
+static inline op_value op_bool(bool b) { op_value v = { .given = true, .boolean = b }; return v; }
+static inline op_value op_dtype(moon_dtype d) { op_value v = { .given = true, .dtype = d }; return v; }
+op_value op_ints(int count, const int64_t *v);
+static inline op_value op_none(void) { op_value v = { .given = false, .integer = 0 }; return v; }
+
+// Applies `op`: checks devices, runs forward, records a tape node where a gradient is needed.
+// results receives op->signature->result_count owned tensors (hidden ones too; NULL if not made).
+MOON_MUST_CHECK moon_status op_apply(moon_engine *engine, op_descriptor *op, op_value *args,
+                                     moon_tensor **results);
+// The in-place form: writes into args[0]'s tensor. Nothing is returned.
+MOON_MUST_CHECK moon_status op_apply_inplace(moon_engine *engine, op_descriptor *op, op_value *args);
+// As op_apply for "-> Tensor[]": an owned array (alloc_delete) of owned tensors.
+MOON_MUST_CHECK moon_status op_apply_list(moon_engine *engine, op_descriptor *op, op_value *args,
+                                          moon_tensor ***list, int *count);
+
+// One visible result: OP_RUN(engine, &op_mul, &product, op_tensor(a), op_tensor(b)).
+// Arguments left out at the end take their defaults.
+MOON_MUST_CHECK moon_status op_run(moon_engine *engine, op_descriptor *op, moon_tensor **result,
+                                   int count, const op_value *args);
+#define OP_RUN(engine, op, result, ...)                                        \
+  op_run(engine, op, result, (int)(sizeof((op_value[]){ __VA_ARGS__ }) / sizeof(op_value)), \
+         (op_value[]){ __VA_ARGS__ })
+
+#endif

@@ -1,0 +1,247 @@
+// Records and nodes: making, saving, releasing. See node.h for who holds whom.
+#include "autograd/tape.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "autograd/node.h"
+#include "base/alloc.h"
+
+void record_release(tape_record *record) {
+  if (!record) return;
+  if (atomic_fetch_sub_explicit(&record->references, 1, memory_order_acq_rel) != 1) return;
+  tensor_release(record->grad);
+  node_release(record->node);
+  alloc_delete(record);
+}
+
+static void record_release_meta(moon_meta *meta) { record_release((tape_record *)meta); }
+
+moon_status record_ensure(moon_tensor *tensor, tape_record **record) {
+  if (!tensor->meta) {
+    tape_record *made;
+    MOON_TRY(alloc_new(sizeof *made, (void **)&made));
+    atomic_init(&made->references, 1);
+    made->base.release = record_release_meta;
+    tensor->meta = &made->base;
+  }
+  *record = record_of(tensor);
+  return MOON_OK;
+}
+
+void node_free_saved(tape_node *node) {
+  int params = node->op->signature->param_count;
+  for (int i = 0; i < params; i++) {
+    op_kind kind = node->op->signature->params[i].kind;
+    if (kind != OP_TENSOR && kind != OP_SCALAR_OR_TENSOR) continue;
+    tensor_release(node->args[i].tensor);
+    node->args[i].tensor = NULL;
+  }
+  for (int i = 0; i < node->list_count; i++) {
+    tensor_release(node->list[i]);
+    node->list[i] = NULL;
+  }
+  for (int i = 0; i < OP_MAX_RESULTS; i++) {
+    tensor_release(node->results[i]);
+    node->results[i] = NULL;
+  }
+  node->freed = true;
+}
+
+// A node that loses its last reference waits in a list until its turn, so that releasing a long
+// chain does not recurse.
+void node_release(tape_node *node) {
+  tape_node *dead = NULL;
+  if (node && atomic_fetch_sub_explicit(&node->references, 1, memory_order_acq_rel) == 1) dead = node;
+  while (dead) {
+    tape_node *gone = dead;
+    dead = gone->next;
+    node_free_saved(gone);
+    for (int i = 0; i < gone->input_count; i++) {
+      tape_node *before = gone->edges[i].node;
+      record_release(gone->edges[i].leaf);
+      if (!before) continue;
+      if (atomic_fetch_sub_explicit(&before->references, 1, memory_order_acq_rel) != 1) continue;
+      before->next = dead;
+      dead = before;
+    }
+    for (int i = 0; i < OP_MAX_RESULTS; i++) tensor_release(gone->grads[i]);
+    alloc_delete(gone);
+  }
+}
+
+static moon_status node_allocate(op_descriptor *op, int list_count, tape_node **node) {
+  size_t params = (size_t)op->signature->param_count, inputs = params + (size_t)list_count;
+  size_t bytes = sizeof(tape_node) + params * sizeof(op_value) +
+                 inputs * (sizeof(op_input) + sizeof(tape_edge) + sizeof(uint_fast32_t)) +
+                 (size_t)list_count * sizeof(moon_tensor *);
+  tape_node *made;
+  MOON_TRY(alloc_new(bytes, (void **)&made));
+  atomic_init(&made->references, 1);
+  made->op = op;
+  made->input_count = (int)inputs;
+  made->list_count = list_count;
+  made->args = (op_value *)(made + 1);
+  made->inputs = (op_input *)(made->args + params);
+  made->edges = (tape_edge *)(made->inputs + inputs);
+  made->versions = (uint_fast32_t *)(made->edges + inputs);
+  made->list = (moon_tensor **)(made->versions + inputs);
+  *node = made;
+  return MOON_OK;
+}
+
+static uint_fast32_t version_of(const moon_tensor *tensor) {
+  return atomic_load_explicit(&tensor->storage->version, memory_order_relaxed);
+}
+
+static void input_describe(op_input *input, const moon_tensor *tensor) {
+  input->is_tensor = true;
+  input->dtype = tensor->dtype;
+  input->device = tensor_device(tensor);
+  input->ndim = tensor->ndim;
+  memcpy(input->shape, tensor->shape, (size_t)tensor->ndim * sizeof *tensor->shape);
+}
+
+static void edge_connect(tape_edge *edge, moon_tensor *tensor) {
+  tape_record *record = record_of(tensor);
+  if (record->node) {
+    edge->node = record->node;
+    edge->result = record->result;
+    atomic_fetch_add_explicit(&record->node->references, 1, memory_order_relaxed);
+  } else {
+    edge->leaf = record;
+    atomic_fetch_add_explicit(&record->references, 1, memory_order_relaxed);
+  }
+}
+
+// Describes input number `i`, connects it where its gradient is wanted, and saves it where the
+// backward reads it.
+static moon_status node_take_input(tape_node *node, int i, moon_tensor *tensor, bool needed,
+                                   bool save, moon_tensor **saved) {
+  *saved = NULL;
+  if (!tensor) return MOON_OK;
+  input_describe(&node->inputs[i], tensor);
+  if (needed) edge_connect(&node->edges[i], tensor);
+  if (!save) return MOON_OK;
+  node->versions[i] = version_of(tensor);
+  return tensor_alias(tensor, saved);
+}
+
+static unsigned need_bits(int count, const bool *needs, int list_param, int list_count,
+                          const bool *list_needs) {
+  unsigned bits = 0;
+  for (int i = 0; i < count; i++) bits |= (unsigned)needs[i] << i;
+  for (int i = 0; i < list_count; i++) bits |= (unsigned)list_needs[i] << list_param;
+  return bits;
+}
+
+static moon_status node_take_inputs(tape_node *node, const op_call *call, const bool *needs,
+                                    const bool *list_needs, unsigned bits) {
+  const op_signature *signature = call->op->signature;
+  for (int i = 0; i < signature->param_count; i++) {
+    const op_param *param = &signature->params[i];
+    bool save = (param->saved_for & bits) != 0;
+    node->args[i] = call->args[i];
+    if (param->kind == OP_TENSOR || param->kind == OP_SCALAR_OR_TENSOR) {
+      moon_tensor *tensor = call->args[i].tensor;
+      MOON_TRY(node_take_input(node, i, tensor, needs[i], save, &node->args[i].tensor));
+    } else if (param->kind == OP_TENSORS) {
+      node->args[i].tensors.list = node->list;
+      for (int k = 0; k < node->list_count; k++)
+        MOON_TRY(node_take_input(node, signature->param_count + k, call->args[i].tensors.list[k],
+                                 list_needs[k], save, &node->list[k]));
+    } else if (param->kind == OP_STRING) {
+      node->args[i].string = NULL;   // the caller's text need not outlive the call
+    }
+  }
+  return MOON_OK;
+}
+
+// Tensors that the node did not get to save must not be released as if it had.
+static void node_clear_args(tape_node *node) {
+  for (int i = 0; i < node->op->signature->param_count; i++) node->args[i].tensor = NULL;
+}
+
+moon_status node_new(const op_call *call, const bool *needs, const bool *list_needs,
+                     int list_count, tape_node **node) {
+  const op_signature *signature = call->op->signature;
+  tape_node *made;
+  MOON_TRY(node_allocate(call->op, list_count, &made));
+  made->engine_id = call->engine->id;
+  made->sequence = call->engine->next_node++;
+  unsigned bits = need_bits(signature->param_count, needs, signature->list_param, list_count,
+                            list_needs);
+  node_clear_args(made);
+  moon_status status = node_take_inputs(made, call, needs, list_needs, bits);
+  for (int i = 0; i < signature->result_count && status == MOON_OK; i++) {
+    if (!(signature->result_saved_for[i] & bits) || !call->results[i]) continue;
+    status = tensor_alias(call->results[i], &made->results[i]);
+    made->result_versions[i] = version_of(call->results[i]) + (call->inplace ? 1 : 0);
+  }
+  if (status != MOON_OK) {
+    node_release(made);
+    return status;
+  }
+  *node = made;
+  return MOON_OK;
+}
+
+moon_status node_attach(tape_node *node, int result, moon_tensor *tensor) {
+  tape_record *record;
+  MOON_TRY(record_ensure(tensor, &record));
+  tape_node *before = record->node;
+  record->node = node;
+  record->result = result;
+  record->requires_grad = true;
+  atomic_fetch_add_explicit(&node->references, 1, memory_order_relaxed);
+  node_release(before);
+  return MOON_OK;
+}
+
+// -- what users ask of a tensor
+
+bool tape_requires_grad(const moon_tensor *tensor) {
+  return tensor->meta && record_of(tensor)->requires_grad;
+}
+
+bool tape_is_leaf(const moon_tensor *tensor) {
+  return !tensor->meta || !record_of(tensor)->node;
+}
+
+moon_status tape_set_requires_grad(moon_engine *engine, moon_tensor *tensor, bool on) {
+  (void)engine;
+  if (!on && !tensor->meta) return MOON_OK;
+  if (!tape_is_leaf(tensor))
+    return moon_fail(MOON_BAD_STATE, "requires_grad can be changed on leaves only; this tensor was "
+                     "made by %s: use detach() for one without history", tape_operator_name(tensor));
+  if (on && !dtype_is_float(tensor->dtype))
+    return moon_fail(MOON_BAD_DTYPE, "only tensors of a float type can require a gradient, this one "
+                     "is %s", dtype_name(tensor->dtype));
+  tape_record *record;
+  MOON_TRY(record_ensure(tensor, &record));
+  record->requires_grad = on;
+  return MOON_OK;
+}
+
+moon_tensor *tape_peek_grad(const moon_tensor *tensor) {
+  return tensor->meta ? record_of(tensor)->grad : NULL;
+}
+
+moon_status tape_set_grad(moon_tensor *tensor, moon_tensor *grad) {
+  char a[TENSOR_SHAPE_TEXT], b[TENSOR_SHAPE_TEXT];
+  if (!grad && !tensor->meta) return MOON_OK;
+  if (grad && (!tensor_same_shape(tensor, grad) || tensor->dtype != grad->dtype))
+    return moon_fail(MOON_BAD_SHAPE, "grad must be a %s tensor of %s like its tensor, got %s of %s",
+                     dtype_name(tensor->dtype), tensor_shape_text(tensor, a),
+                     dtype_name(grad->dtype), tensor_shape_text(grad, b));
+  tape_record *record;
+  MOON_TRY(record_ensure(tensor, &record));
+  if (grad) tensor_retain(grad);
+  tensor_release(record->grad);
+  record->grad = grad;
+  return MOON_OK;
+}
+
+const char *tape_operator_name(const moon_tensor *tensor) {
+  return tape_is_leaf(tensor) ? NULL : record_of(tensor)->node->op->name;
+}

@@ -1,0 +1,122 @@
+// What the operator families share. See support.h.
+#include "ops/support.h"
+
+#include <inttypes.h>
+
+moon_status ops_need_float(const char *argument, const moon_tensor *tensor) {
+  if (dtype_is_float(tensor->dtype)) return MOON_OK;
+  return moon_fail(MOON_BAD_DTYPE, "%s must be of a float type, got %s; cast it with :to \"float32\"",
+                   argument, dtype_name(tensor->dtype));
+}
+
+moon_status ops_need_dtype(const char *argument, const moon_tensor *tensor, moon_dtype dtype) {
+  if (tensor->dtype == dtype) return MOON_OK;
+  return moon_fail(MOON_BAD_DTYPE, "%s must be %s, got %s; cast it with :to \"%s\"", argument,
+                   dtype_name(dtype), dtype_name(tensor->dtype), dtype_name(dtype));
+}
+
+moon_status ops_need_same_dtype(const char *a, const moon_tensor *x, const char *b,
+                                const moon_tensor *y) {
+  if (x->dtype == y->dtype) return MOON_OK;
+  return moon_fail(MOON_BAD_DTYPE, "%s is %s but %s is %s; cast one, as in %s:to \"%s\"", a,
+                   dtype_name(x->dtype), b, dtype_name(y->dtype), b, dtype_name(x->dtype));
+}
+
+moon_status ops_need_ndim(const char *argument, const moon_tensor *tensor, int ndim,
+                          const char *layout) {
+  char text[TENSOR_SHAPE_TEXT];
+  if (tensor->ndim == ndim) return MOON_OK;
+  return moon_fail(MOON_BAD_SHAPE, "%s must have %d dimensions %s, got %s", argument, ndim, layout,
+                   tensor_shape_text(tensor, text));
+}
+
+moon_status ops_new(moon_engine *engine, const moon_tensor *like, moon_dtype dtype, int ndim,
+                    const int64_t *shape, moon_tensor **tensor) {
+  return tensor_new(engine, tensor_device(like), dtype, ndim, shape, tensor);
+}
+
+moon_status ops_new_filled(moon_engine *engine, const moon_tensor *like, moon_dtype dtype, int ndim,
+                           const int64_t *shape, double value, moon_tensor **tensor) {
+  moon_tensor *made;
+  MOON_TRY(ops_new(engine, like, dtype, ndim, shape, &made));
+  device_array array = tensor_array(made);
+  moon_status status = tensor_kernels(made)->fill(engine, value, &array);
+  if (status != MOON_OK) {
+    tensor_release(made);
+    return status;
+  }
+  *tensor = made;
+  return MOON_OK;
+}
+
+moon_status ops_copy(moon_engine *engine, const moon_tensor *from, const moon_tensor *to) {
+  device_array source = array_broadcast(from, to->ndim, to->shape), target = tensor_array(to);
+  return tensor_kernels(to)->copy(engine, &source, &target);
+}
+
+moon_status ops_contiguous(moon_engine *engine, moon_tensor *tensor, moon_tensor **contiguous) {
+  if (tensor_is_contiguous(tensor)) {
+    *contiguous = tensor_retain(tensor);
+    return MOON_OK;
+  }
+  moon_tensor *copy;
+  MOON_TRY(tensor_new_like(engine, tensor, &copy));
+  moon_status status = ops_copy(engine, tensor, copy);
+  if (status != MOON_OK) {
+    tensor_release(copy);
+    return status;
+  }
+  *contiguous = copy;
+  return MOON_OK;
+}
+
+moon_status ops_scale(moon_engine *engine, moon_tensor *tensor, double factor,
+                      moon_tensor **scaled) {
+  moon_tensor *number;
+  MOON_TRY(tensor_new_scalar(engine, tensor->dtype, factor, &number));
+  moon_status status = OP_RUN(engine, ops_get(OP_mul), scaled, op_tensor(tensor), op_tensor(number));
+  tensor_release(number);
+  return status;
+}
+
+static moon_status index_shift(moon_engine *engine, moon_tensor *index, double by) {
+  moon_tensor *number;
+  MOON_TRY(tensor_new_scalar(engine, MOON_I64, by, &number));
+  device_array a = tensor_array(index), b = array_broadcast(number, index->ndim, index->shape);
+  moon_status status =
+      tensor_kernels(index)->binary(engine, BINARY_add, (double[2]){ 0, 0 }, &a, &b, &a);
+  tensor_release(number);
+  return status;
+}
+
+static moon_status index_check(moon_engine *engine, const char *argument, const moon_tensor *index,
+                               int64_t limit) {
+  int64_t low, high;
+  device_array array = tensor_array(index);
+  MOON_TRY(tensor_kernels(index)->index_range(engine, &array, &low, &high));
+  if (low > high || (low >= 1 && high <= limit)) return MOON_OK;
+  return moon_fail(MOON_BAD_INDEX, "%s must lie in 1..%" PRId64 ", found %" PRId64, argument, limit,
+                   low < 1 ? low : high);
+}
+
+moon_status ops_index_in(moon_engine *engine, const char *argument, const moon_tensor *index,
+                         int64_t limit, moon_tensor **zero_based) {
+  if (index->dtype != MOON_I64 && index->dtype != MOON_I32 && index->dtype != MOON_U8)
+    return moon_fail(MOON_BAD_DTYPE, "%s must be of an integer type, got %s; cast it with :to "
+                     "\"int64\"", argument, dtype_name(index->dtype));
+  moon_tensor *copy;
+  MOON_TRY(ops_new(engine, index, MOON_I64, index->ndim, index->shape, &copy));
+  moon_status status = ops_copy(engine, index, copy);
+  if (status == MOON_OK) status = index_check(engine, argument, copy, limit);
+  if (status == MOON_OK) status = index_shift(engine, copy, -1);
+  if (status != MOON_OK) {
+    tensor_release(copy);
+    return status;
+  }
+  *zero_based = copy;
+  return MOON_OK;
+}
+
+moon_status ops_index_out(moon_engine *engine, moon_tensor *index) {
+  return index_shift(engine, index, 1);
+}

@@ -1,0 +1,66 @@
+// What the operator families share: reaching other operators, checking arguments, making results,
+// running kernels on tensors.
+#ifndef MOON_OPS_SUPPORT_H
+#define MOON_OPS_SUPPORT_H
+
+#include "autograd/op.h"
+#include "tensor/shape.h"
+
+typedef struct op_family {
+  op_descriptor *ops;
+  int count;
+} op_family;
+#define OP_FAMILY(name, descriptors) \
+  const op_family ops_##name = { descriptors, (int)(sizeof(descriptors) / sizeof *(descriptors)) }
+
+// Another family's operator, for use in a composite or a backward: OP_RUN(e, ops_get(OP_mul), ...).
+// The slots are filled from these names when the registry opens; a wrong name fails there.
+#define OPS_USED(X)                                                                          \
+  X(add) X(sub) X(mul) X(div) X(neg) X(abs) X(sqrt) X(square) X(exp) X(log) X(pow) X(maximum) \
+  X(eq) X(lt) X(gt) X(logical_not) X(sum) X(mean) X(prod) X(cast) X(reshape) X(transpose)    \
+  X(unsqueeze) X(expand) X(narrow) X(select) X(cat) X(clone) X(matmul) X(where) X(gather)     \
+  X(scatter) X(index_add) X(index_select) X(log_softmax) X(clamp) X(relu) X(softplus) X(sign)
+enum {
+#define X(name) OP_##name,
+  OPS_USED(X)
+#undef X
+  OPS_USED_COUNT
+};
+op_descriptor *ops_get(int used);
+
+// -- checks; their sentences start with the argument's name, the operator's is put in front
+MOON_MUST_CHECK moon_status ops_need_float(const char *argument, const moon_tensor *tensor);
+MOON_MUST_CHECK moon_status ops_need_dtype(const char *argument, const moon_tensor *tensor,
+                                           moon_dtype dtype);
+// Both of one dtype; the sentence names the cast to write.
+MOON_MUST_CHECK moon_status ops_need_same_dtype(const char *a, const moon_tensor *x, const char *b,
+                                                const moon_tensor *y);
+MOON_MUST_CHECK moon_status ops_need_ndim(const char *argument, const moon_tensor *tensor, int ndim,
+                                          const char *layout);   // "(n, c, h, w)"
+
+// -- results
+MOON_MUST_CHECK moon_status ops_new(moon_engine *engine, const moon_tensor *like, moon_dtype dtype,
+                                    int ndim, const int64_t *shape, moon_tensor **tensor);
+MOON_MUST_CHECK moon_status ops_new_filled(moon_engine *engine, const moon_tensor *like,
+                                           moon_dtype dtype, int ndim, const int64_t *shape,
+                                           double value, moon_tensor **tensor);
+// A contiguous tensor with the same elements: `tensor` itself, retained, or a copy.
+MOON_MUST_CHECK moon_status ops_contiguous(moon_engine *engine, moon_tensor *tensor,
+                                           moon_tensor **contiguous);
+// Copies (and casts, broadcasts) the elements of `from` into `to`.
+MOON_MUST_CHECK moon_status ops_copy(moon_engine *engine, const moon_tensor *from,
+                                     const moon_tensor *to);
+// Writes the product of a tensor and a number into a new tensor.
+MOON_MUST_CHECK moon_status ops_scale(moon_engine *engine, moon_tensor *tensor, double factor,
+                                      moon_tensor **scaled);
+
+// -- indices: users count from 1, kernels from 0
+// Checks that every element of an int64, int32 or uint8 tensor lies in 1..limit, and gives a
+// contiguous int64 tensor of the same shape counted from 0.
+MOON_MUST_CHECK moon_status ops_index_in(moon_engine *engine, const char *argument,
+                                         const moon_tensor *index, int64_t limit,
+                                         moon_tensor **zero_based);
+// Adds 1 to a kernel's index result, in place.
+MOON_MUST_CHECK moon_status ops_index_out(moon_engine *engine, moon_tensor *index);
+
+#endif
