@@ -1,0 +1,42 @@
+// How words of the random stream become numbers, shared by every device so that the draws agree.
+// Uniform numbers, integers, permutations and masks are the same bits everywhere; normal numbers
+// may differ in the last bits between processors (a fused multiply-add rounds once, not twice).
+#ifndef MOON_DEVICE_DRAWS_H
+#define MOON_DEVICE_DRAWS_H
+
+#include "base/random.h"
+#include "device/formula_math.h"
+
+// A whole number below `range` (at least 1) from the first 64 bits of a block: the high half of
+// a product, without rejection (off by less than range / 2^64).
+MOON_SHARED uint64_t draw_below(random_block block, uint64_t range) {
+  uint64_t bits = (uint64_t)block.word[1] << 32 | block.word[0];
+  uint64_t low = (bits & 0xFFFFFFFFu) * (range & 0xFFFFFFFFu);
+  uint64_t cross1 = (bits >> 32) * (range & 0xFFFFFFFFu) + (low >> 32);
+  uint64_t cross2 = (bits & 0xFFFFFFFFu) * (range >> 32) + (cross1 & 0xFFFFFFFFu);
+  return (bits >> 32) * (range >> 32) + (cross1 >> 32) + (cross2 >> 32);
+}
+
+// Dropout keeps an element whose word, shifted right by 8, is at least this.
+MOON_SHARED uint32_t draw_dropout_limit(double p) { return (uint32_t)ceil(p * 16777216.0); }
+
+// Box and Muller (1958): two words become two normal numbers, radius times cosine and sine. The
+// angle is cut into quarters; within one, Cephes' polynomials (sinf.c) serve |t| <= pi/4.
+MOON_SHARED void draw_normal_pair(uint32_t word0, uint32_t word1, float *first, float *second) {
+  float unit = (float)((word0 >> 8) + 1u) * 0x1p-24f;   // in (0, 1]
+  float radius = sqrtf(-2.0f * FORMULA_CALL(log, f32)(unit));
+  uint32_t quarter = (word1 + 0x20000000u) >> 30;
+  float t = (float)((int32_t)(word1 - (quarter << 30)) >> 6) * (0x1p-24f * 1.57079632679489662f);
+  float s = t * t;
+  float p = formula_fma(-1.9515295891e-4f, s, 8.3321608736e-3f);
+  p = formula_fma(p, s, -1.6666654611e-1f);
+  float sine = formula_fma(p * s, t, t);
+  float q = formula_fma(2.443315711809948e-5f, s, -1.388731625493765e-3f);
+  q = formula_fma(q, s, 4.166664568298827e-2f);
+  float cosine = formula_fma(q * s, s, formula_fma(-0.5f, s, 1.0f));
+  float x = quarter & 1u ? sine : cosine, y = quarter & 1u ? cosine : sine;
+  *first = radius * ((quarter + 1u) & 2u ? -x : x);
+  *second = radius * (quarter & 2u ? -y : y);
+}
+
+#endif
