@@ -1,0 +1,61 @@
+// An engine: what one Lua state (or one C host) owns of moonlet besides tensors. Settings, the
+// random stream, the memory account and its budget. Two engines in one process share nothing that
+// either can change; tensors may cross, and a storage goes on being charged to the engine that
+// made it, which is why engines are reference counted.
+#ifndef MOON_BASE_ENGINE_H
+#define MOON_BASE_ENGINE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+// The memory account. Atomic, because a storage may be released by another thread.
+typedef struct engine_memory {
+  atomic_int_fast64_t live;        // bytes held by live storages, on the CPU, as asked for
+  atomic_int_fast64_t peak;        // highest `live` so far
+  // Bytes allocated since the last collection, each block counted with ALLOC_BLOCK_COST for the
+  // records round it, or a million tensors of one element would look like nothing.
+  atomic_int_fast64_t since_collect;
+  int64_t survived;                // `live` right after the last collection
+  int64_t budget;                  // bytes this engine may hold live
+} engine_memory;
+
+typedef struct moon_engine {
+  atomic_int references;
+  uint64_t id;                     // unique in the process; a tape belongs to one id
+  engine_memory memory;
+  int max_threads;                 // cap for this engine; 0 = as wide as the machine
+  uint64_t seed;                   // Philox key
+  uint64_t draws;                  // Philox counter: next unused block of the stream
+  bool grad_enabled;
+  bool precise;                    // forbid transforms that lose accuracy
+  uint64_t next_node;              // order of tape nodes
+  // Asked once when the budget is full, with no lock held and never from inside a task of the
+  // pool (it may run Lua's collector, which belongs to one thread); frees what it can and says
+  // whether it did. The request is tried once more either way. Not asked again while it runs.
+  bool (*collect)(void *context);
+  void *collect_context;
+  bool collecting;
+} moon_engine;
+
+// Makes an engine with the default budget (90 % of the smaller of RAM and the cgroup's limit),
+// seed 0, gradients on, and enters the worker pool (threads_enter). Owned: give back with
+// engine_release; the last release of an engine leaves the pool, the last engine flushes the cache.
+MOON_MUST_CHECK moon_status engine_new(moon_engine **engine);
+moon_engine *engine_retain(moon_engine *engine);
+void engine_release(moon_engine *engine);
+
+// Takes `count` 128-bit blocks of the engine's random stream: returns the first counter.
+uint64_t engine_take_draws(moon_engine *engine, uint64_t count);
+
+// The process-wide interrupt flag (a signal handler sets it, operators and loops read it).
+// Setting and reading are safe in a signal handler.
+// Readers turn it into an error with engine_check_interrupt, which leaves the flag set.
+void engine_interrupt(void);
+void engine_clear_interrupt(void);
+bool engine_interrupted(void);
+MOON_MUST_CHECK moon_status engine_check_interrupt(void);
+
+#endif
