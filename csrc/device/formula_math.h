@@ -142,37 +142,42 @@ FORMULA_LIBRARY(trunc)
 FORMULA(float, round, f32)(float x) { return rintf(x); }   // halves to even
 FORMULA(double, round, f64)(double x) { return rint(x); }
 
+#define FORMULA_LIBRARY(name)                                                 \
+  FORMULA(float, name, f32)(float x, float y) { return name##f(x, y); }       \
+  FORMULA(double, name, f64)(double x, double y) { return name(x, y); }
+FORMULA_LIBRARY(pow)
+FORMULA_LIBRARY(fmod)
+FORMULA_LIBRARY(atan2)
+FORMULA_LIBRARY(hypot)
+#undef FORMULA_LIBRARY
+
 // -- arithmetic, floats
-#define FORMULA_FLOATS(type, suffix, fmod, atan2, hypot, pow, sqrt, floor)                        \
-  FORMULA(type, neg, suffix)(type x) { return -x; }                                                \
-  FORMULA(type, abs, suffix)(type x) { return x < 0 ? -x : x + 0; }                                \
-  FORMULA(type, sign, suffix)(type x) { return (type)((x > 0) - (x < 0)); }                        \
-  FORMULA(type, square, suffix)(type x) { return x * x; }                                          \
-  FORMULA(type, reciprocal, suffix)(type x) { return 1 / x; }                                      \
-  FORMULA(type, rsqrt, suffix)(type x) { return 1 / sqrt(x); }                                     \
-  FORMULA(type, add, suffix)(type x, type y) { return x + y; }                                     \
-  FORMULA(type, sub, suffix)(type x, type y) { return x - y; }                                     \
-  FORMULA(type, mul, suffix)(type x, type y) { return x * y; }                                     \
-  FORMULA(type, maximum, suffix)(type x, type y) { return x > y || x != x ? x : y; }               \
-  FORMULA(type, minimum, suffix)(type x, type y) { return x < y || x != x ? x : y; }               \
-  FORMULA(type, pow, suffix)(type x, type y) { return pow(x, y); }                                 \
-  FORMULA(type, fmod, suffix)(type x, type y) { return fmod(x, y); }                               \
-  FORMULA(type, atan2, suffix)(type x, type y) { return atan2(x, y); }                             \
-  FORMULA(type, hypot, suffix)(type x, type y) { return hypot(x, y); }                             \
-  /* As Lua 5.4 and Python: the rest has the divisor's sign. */                                    \
-  FORMULA(type, remainder, suffix)(type x, type y) {                                               \
-    type rest = fmod(x, y);                                                                        \
-    return rest != 0 && (rest < 0) != (y < 0) ? rest + y : rest;                                   \
-  }                                                                                                \
-  /* (x - rest) / y is a whole number but for rounding, which floor(quotient + 1/2) removes. */    \
-  FORMULA(type, div_floor, suffix)(type x, type y) {                                               \
-    type rest = fmod(x, y);                                                                        \
-    type quotient = (x - rest) / y;                                                                \
-    if (rest != 0 && (rest < 0) != (y < 0)) quotient -= 1;                                         \
-    return y != 0 ? floor(quotient + (type)0.5) : x / y;                                           \
+#define FORMULA_FLOATS(type, suffix)                                                              \
+  FORMULA(type, neg, suffix)(type x) { return -x; }                                               \
+  FORMULA(type, abs, suffix)(type x) { return x < 0 ? -x : x + 0; }                               \
+  FORMULA(type, sign, suffix)(type x) { return (type)((x > 0) - (x < 0)); }                       \
+  FORMULA(type, square, suffix)(type x) { return x * x; }                                         \
+  FORMULA(type, reciprocal, suffix)(type x) { return 1 / x; }                                     \
+  FORMULA(type, rsqrt, suffix)(type x) { return 1 / FORMULA_CALL(sqrt, suffix)(x); }              \
+  FORMULA(type, add, suffix)(type x, type y) { return x + y; }                                    \
+  FORMULA(type, sub, suffix)(type x, type y) { return x - y; }                                    \
+  FORMULA(type, mul, suffix)(type x, type y) { return x * y; }                                    \
+  FORMULA(type, maximum, suffix)(type x, type y) { return x > y || x != x ? x : y; }              \
+  FORMULA(type, minimum, suffix)(type x, type y) { return x < y || x != x ? x : y; }              \
+  /* As Lua 5.4 and Python: the rest has the divisor's sign. */                                   \
+  FORMULA(type, remainder, suffix)(type x, type y) {                                              \
+    type rest = FORMULA_CALL(fmod, suffix)(x, y);                                                 \
+    return rest != 0 && (rest < 0) != (y < 0) ? rest + y : rest;                                  \
+  }                                                                                               \
+  /* (x - rest) / y is a whole number but for rounding, which the last floor removes. */          \
+  FORMULA(type, div_floor, suffix)(type x, type y) {                                              \
+    type rest = FORMULA_CALL(fmod, suffix)(x, y);                                                 \
+    type quotient = (x - rest) / y;                                                               \
+    if (rest != 0 && (rest < 0) != (y < 0)) quotient -= 1;                                        \
+    return y != 0 ? FORMULA_CALL(floor, suffix)(quotient + (type)0.5) : x / y;                    \
   }
-FORMULA_FLOATS(float, f32, fmodf, atan2f, hypotf, powf, sqrtf, floorf)
-FORMULA_FLOATS(double, f64, fmod, atan2, hypot, pow, sqrt, floor)
+FORMULA_FLOATS(float, f32)
+FORMULA_FLOATS(double, f64)
 #undef FORMULA_FLOATS
 
 // -- arithmetic, integers: wraps, calculated without sign

@@ -1,0 +1,68 @@
+// The CPU as a device: memory from the allocator, kernels of the best instruction set this machine
+// has. Compiled once, unlike the kernels. `cpu` is the only thing here that changes, and only its
+// table: chosen on the first call (every thread would choose the same), or by cpu_force_level.
+#include "cpu/cpu.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+extern const device_kernels kernels_baseline;
+#if defined(__x86_64__)
+extern const device_kernels kernels_avx2, kernels_avx512;
+#endif
+
+static const device_kernels *kernels_of(cpu_level level) {
+#if defined(__x86_64__)
+  if (level == CPU_AVX512) return &kernels_avx512;
+  if (level == CPU_AVX2) return &kernels_avx2;
+#endif
+  (void)level;
+  return &kernels_baseline;
+}
+
+static moon_status copy_bytes(moon_engine *engine, const void *source, void *target,
+                              size_t bytes) {
+  (void)engine;
+  if (bytes > 0) memcpy(target, source, bytes);
+  return MOON_OK;
+}
+
+static moon_device cpu = {
+  .name = "cpu",
+  .on_host = true,
+  .allocate = alloc_bytes,
+  .release = alloc_release,
+  .to_host = copy_bytes,
+  .from_host = copy_bytes,
+  .kernels = &kernels_baseline,
+};
+static atomic_bool chosen;
+
+static void choose(cpu_level level) {
+  __atomic_store_n(&cpu.kernels, kernels_of(level), __ATOMIC_RELEASE);
+  atomic_store_explicit(&chosen, true, memory_order_release);
+}
+
+const moon_device *device_cpu(void) {
+  if (!atomic_load_explicit(&chosen, memory_order_acquire)) choose(cpuid_level());
+  return &cpu;
+}
+
+moon_status cpu_force_level(cpu_level level) {
+  if (level > cpuid_level())
+    return moon_fail(MOON_UNSUPPORTED, "this processor has no %s", cpuid_level_name(level));
+  choose(level);
+  return MOON_OK;
+}
+
+moon_status device_by_name(const char *name, const moon_device **device) {
+  if (strcmp(name, "cpu") == 0) {
+    *device = device_cpu();
+    return MOON_OK;
+  }
+  if (strcmp(name, "cuda") == 0 || strncmp(name, "cuda:", 5) == 0)
+    return moon_fail(MOON_BAD_DEVICE,
+                     "device \"%s\": this build of moonlet has no CUDA plug-in (moonlet_cuda); "
+                     "the only device is \"cpu\"", name);
+  return moon_fail(MOON_BAD_DEVICE, "there is no device \"%s\"; the only device is \"cpu\"", name);
+}

@@ -1,0 +1,8 @@
+// The kernels of one instruction set as a table, in the order of kernels.def.
+#include "cpu/cpu.h"
+
+const device_kernels CPU(kernels) = {
+#define KERNEL(name, arguments) .name = CPU(name),
+#include "device/kernels.def"
+#undef KERNEL
+};

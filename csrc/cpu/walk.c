@@ -1,0 +1,200 @@
+// Visiting arrays of one shape together. Dimensions are merged where every operand allows it, so
+// that most walks become one long run. The elementwise driver cuts the walk into blocks for the
+// threads by element number; inside a block an operand is used in place if its elements follow
+// each other and are of the loop's type, and goes through a buffer of CPU_CHUNK elements if not.
+#include "cpu/cpu.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int64_t magnitude(int64_t stride) { return stride < 0 ? -stride : stride; }
+
+static void swap_dims(cpu_walk *walk, int i, int j) {
+  int64_t kept = walk->shape[i];
+  walk->shape[i] = walk->shape[j];
+  walk->shape[j] = kept;
+  for (int k = 0; k < walk->operands; k++) {
+    kept = walk->strides[k][i];
+    walk->strides[k][i] = walk->strides[k][j];
+    walk->strides[k][j] = kept;
+  }
+}
+
+// Insertion sort: the first operand's strides fall from the outermost dimension to the innermost.
+static void sort_dims(cpu_walk *walk) {
+  for (int i = 1; i < walk->ndim; i++) {
+    for (int j = i; j > 0; j--) {
+      if (magnitude(walk->strides[0][j]) <= magnitude(walk->strides[0][j - 1])) break;
+      swap_dims(walk, j, j - 1);
+    }
+  }
+}
+
+// Whether dimension i continues dimension `outer` in every operand.
+static bool mergeable(const cpu_walk *walk, int outer, int i) {
+  for (int k = 0; k < walk->operands; k++) {
+    if (walk->strides[k][outer] != walk->strides[k][i] * walk->shape[i]) return false;
+  }
+  return true;
+}
+
+static void merge_dims(cpu_walk *walk) {
+  int last = 0;
+  for (int i = 1; i < walk->ndim; i++) {
+    bool merged = mergeable(walk, last, i);
+    int64_t outer = walk->shape[last];
+    if (!merged) last++;
+    walk->shape[last] = merged ? outer * walk->shape[i] : walk->shape[i];
+    for (int k = 0; k < walk->operands; k++) walk->strides[k][last] = walk->strides[k][i];
+  }
+  walk->ndim = last + 1;
+}
+
+void CPU(walk_open)(cpu_walk *walk, int operands, const device_array *const *arrays,
+                    bool reorder) {
+  walk->ndim = 0;
+  walk->operands = operands;
+  walk->count = array_count(arrays[0]);
+  for (int i = 0; i < arrays[0]->ndim; i++) {
+    if (arrays[0]->shape[i] == 1) continue;
+    walk->shape[walk->ndim] = arrays[0]->shape[i];
+    for (int k = 0; k < operands; k++) walk->strides[k][walk->ndim] = arrays[k]->strides[i];
+    walk->ndim++;
+  }
+  if (walk->ndim == 0) {
+    walk->ndim = 1;
+    walk->shape[0] = 1;
+    for (int k = 0; k < operands; k++) walk->strides[k][0] = 1;
+  }
+  if (reorder) sort_dims(walk);
+  merge_dims(walk);
+}
+
+bool CPU(walk_is_flat)(const cpu_walk *walk, int operand) {
+  int64_t expected = 1;
+  for (int i = walk->ndim - 1; i >= 0; i--) {
+    if (walk->strides[operand][i] != expected) return false;
+    expected *= walk->shape[i];
+  }
+  return true;
+}
+
+void CPU(walk_seek)(const cpu_walk *walk, int64_t index, int64_t *coordinates) {
+  for (int i = walk->ndim - 1; i >= 0; i--) {
+    coordinates[i] = index % walk->shape[i];
+    index /= walk->shape[i];
+  }
+}
+
+// -- the elementwise driver
+typedef struct elementwise_job {
+  cpu_walk walk;
+  const cpu_operand *operands;
+  cpu_loop loop;
+  const double *attributes;
+  bool in_place[CPU_MAX_OPERANDS];   // used where they lie
+  bool all_in_place;
+} elementwise_job;
+
+static bool is_raw(const cpu_operand *operand) {
+  return operand->array->dtype == operand->in_loop;
+}
+
+// Whether the operand is one element repeated, whose buffer needs filling only once.
+static bool is_constant(const cpu_walk *walk, int operand) {
+  for (int i = 0; i < walk->ndim; i++) {
+    if (walk->strides[operand][i] != 0) return false;
+  }
+  return true;
+}
+
+// Moves n elements from the walk's position `start` on between operand k and its buffer.
+static void transfer(const elementwise_job *job, int k, const int64_t *start, int64_t n,
+                     void *buffer, bool store) {
+  const cpu_walk *walk = &job->walk;
+  const device_array *array = job->operands[k].array;
+  bool raw = is_raw(&job->operands[k]);
+  size_t size = dtype_size(array->dtype), step = dtype_size(job->operands[k].in_loop);
+  int last = walk->ndim - 1;
+  int64_t at[MOON_MAX_DIMS], stride = walk->strides[k][last];
+  memcpy(at, start, sizeof at);
+  while (n > 0) {
+    int64_t run = walk->shape[last] - at[last];
+    if (run > n) run = n;
+    char *element = (char *)array->data + cpu_walk_offset(walk, k, at) * (int64_t)size;
+    if (store && raw) CPU(scatter_run)(size, run, buffer, element, stride);
+    else if (store) CPU(store_run)(array->dtype, run, buffer, element, stride);
+    else if (raw) CPU(gather_run)(size, run, element, stride, buffer);
+    else CPU(load_run)(array->dtype, run, element, stride, buffer);
+    buffer = (char *)buffer + (size_t)run * step;
+    n -= run;
+    cpu_walk_advance(walk, at, run);
+  }
+}
+
+static void *element_at(const elementwise_job *job, int k, int64_t index) {
+  const device_array *array = job->operands[k].array;
+  return (char *)array->data + index * (int64_t)dtype_size(array->dtype);
+}
+
+// The blocks of a walk with buffered operands.
+static void run_buffered(const elementwise_job *job, int64_t first, int64_t last) {
+  _Alignas(64) char buffers[CPU_MAX_OPERANDS][CPU_CHUNK * 8];
+  void *p[CPU_MAX_OPERANDS];
+  int64_t at[MOON_MAX_DIMS] = { 0 };
+  int count = job->walk.operands;
+  CPU(walk_seek)(&job->walk, first, at);
+  for (int64_t i = first; i < last;) {
+    int64_t n = last - i < CPU_CHUNK ? last - i : CPU_CHUNK;
+    for (int k = 0; k < count; k++) {
+      p[k] = job->in_place[k] ? element_at(job, k, i) : buffers[k];
+      if (k == 0 || job->in_place[k] || (i > first && is_constant(&job->walk, k))) continue;
+      transfer(job, k, at, n, buffers[k], false);
+    }
+    job->loop(n, p, job->attributes);
+    if (!job->in_place[0]) transfer(job, 0, at, n, buffers[0], true);
+    i += n;
+    if (i < last) CPU(walk_seek)(&job->walk, i, at);
+  }
+}
+
+static moon_status elementwise_block(void *context, int64_t first, int64_t last) {
+  const elementwise_job *job = context;
+  void *p[CPU_MAX_OPERANDS];
+  if (!job->all_in_place) {
+    run_buffered(job, first, last);
+    return MOON_OK;
+  }
+  for (int k = 0; k < job->walk.operands; k++) p[k] = element_at(job, k, first);
+  job->loop(last - first, p, job->attributes);
+  return MOON_OK;
+}
+
+// Small arrays that need nothing: no walk, no pool.
+static bool run_small(int count, const cpu_operand *operands, cpu_loop loop,
+                      const double *attributes) {
+  void *p[CPU_MAX_OPERANDS];
+  int64_t n = array_count(operands[0].array);
+  if (n > CPU_GRAIN) return false;
+  for (int k = 0; k < count; k++) {
+    if (!is_raw(&operands[k]) || !array_is_contiguous(operands[k].array)) return false;
+    p[k] = operands[k].array->data;
+  }
+  loop(n, p, attributes);
+  return true;
+}
+
+moon_status CPU(elementwise)(moon_engine *engine, int count, const cpu_operand *operands,
+                             cpu_loop loop, const double *attributes) {
+  if (run_small(count, operands, loop, attributes)) return MOON_OK;
+  elementwise_job job = { .operands = operands, .loop = loop, .attributes = attributes,
+                          .all_in_place = true };
+  const device_array *arrays[CPU_MAX_OPERANDS] = { NULL };
+  for (int k = 0; k < count; k++) arrays[k] = operands[k].array;
+  CPU(walk_open)(&job.walk, count, arrays, true);
+  for (int k = 0; k < count; k++) {
+    job.in_place[k] = is_raw(&operands[k]) && CPU(walk_is_flat)(&job.walk, k);
+    job.all_in_place &= job.in_place[k];
+  }
+  return cpu_run(engine, job.walk.count, CPU_GRAIN, elementwise_block, &job);
+}
