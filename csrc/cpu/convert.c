@@ -13,12 +13,6 @@ static inline float load_f16(uint16_t bits) { return half_to_float(bits); }
 static inline uint16_t store_f16(float value) { return half_from_float(value); }
 #endif
 
-static inline uint16_t store_bf16(float value) {
-  union { float f; uint32_t u; } v = { value };
-  uint32_t rounded = (v.u + 0x7fffu + ((v.u >> 16) & 1)) >> 16;
-  return (uint16_t)(value != value ? (v.u >> 16) | 0x40u : rounded);
-}
-
 static void f16_to_f32(const uint16_t *source, int64_t stride, int64_t count, float *target) {
   int64_t i = 0;
 #if defined(__F16C__)
@@ -60,6 +54,6 @@ void CPU(convert_from_f32)(moon_dtype dtype, const float *source, int64_t count,
     f16_from_f32(source, count, target, stride);
   } else {
     uint16_t *to = target;
-    for (int64_t i = 0; i < count; i++) to[i * stride] = store_bf16(source[i]);
+    for (int64_t i = 0; i < count; i++) to[i * stride] = bfloat_from_float(source[i]);
   }
 }

@@ -10,8 +10,9 @@
 //   c.store  one tile of the finished result, in the compute type
 //
 // A panel is depth x width elements of the compute type (float or double), element (k, j) at
-// panel[k * width + j], with zeros from `count` on. A pack may write up to GEMM_SLACK bytes past
-// the end of its panel when it packs the right operand: those are written by one thread in order.
+// panel[k * width + j]; `count` rows or columns make count / width panels, one behind the other,
+// the last one filled up with zeros. When it packs the right operand, a pack may write up to
+// GEMM_SLACK bytes past the end.
 //
 // Blocks are cut by the shape alone, and a block's sums run in one order, so the bits of a result
 // do not depend on the number of threads.

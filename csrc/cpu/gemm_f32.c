@@ -1,7 +1,5 @@
 // The product engine in float: float32, and the half types, which are turned into float while
 // their panels are packed.
-#include "cpu/convert.h"
-
 #define REAL float
 #define REAL_BYTES 4
 #define NAME(word) word##_f32

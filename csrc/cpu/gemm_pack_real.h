@@ -91,22 +91,20 @@ static void pack_halves(const gemm_matrix *m, const uint16_t *source, int64_t co
     REAL *to = panel + k * width;
     if (m->stride == 1) {
       for (int64_t i = 0; i < deep; i++)
-        CPU(convert_to_f32)(m->dtype, from + i * m->depth_stride, 1, count, chunk + i * count);
+        CPU(load_run)(m->dtype, count, from + i * m->depth_stride, 1, chunk + i * count);
       pack_reals(chunk, 1, count, count, deep, width, to);
     } else {
       for (int64_t j = 0; j < count; j++)
-        CPU(convert_to_f32)(m->dtype, from + j * m->stride, m->depth_stride, deep,
-                            chunk + j * deep);
+        CPU(load_run)(m->dtype, deep, from + j * m->stride, m->depth_stride, chunk + j * deep);
       pack_reals(chunk, deep, 1, count, deep, width, to);
     }
   }
 }
 #endif
 
-void CPU(NAME(gemm_pack))(const void *matrix, int64_t batch, int64_t first, int64_t count,
-                          int64_t k0, int64_t depth, int width, void *panel) {
-  const gemm_matrix *m = matrix;
-  int64_t offset = batch * m->batch_stride + first * m->stride + k0 * m->depth_stride;
+// Packs one panel's columns for a part of the depth.
+static void pack_panel(const gemm_matrix *m, int64_t offset, int64_t count, int64_t depth,
+                       int64_t width, REAL *panel) {
   clear_columns(panel, count, depth, width);
 #if REAL_BYTES == 4
   if (m->dtype != MOON_F32) {
@@ -116,4 +114,16 @@ void CPU(NAME(gemm_pack))(const void *matrix, int64_t batch, int64_t first, int6
 #endif
   pack_reals((const REAL *)m->data + offset, m->stride, m->depth_stride, count, depth, width,
              panel);
+}
+
+// A few rows of all panels at a time, so that a row far from the next one is read in one go.
+void CPU(NAME(gemm_pack))(const void *matrix, int64_t batch, int64_t first, int64_t count,
+                          int64_t k0, int64_t depth, int width, void *panels) {
+  const gemm_matrix *m = matrix;
+  int64_t origin = batch * m->batch_stride + first * m->stride + k0 * m->depth_stride;
+  int64_t step = m->depth_stride == 1 ? depth : PACK_CHUNK / 4;
+  for (int64_t k = 0; k < depth; k += step)
+    for (int64_t j = 0; j < count; j += width)
+      pack_panel(m, origin + j * m->stride + k * m->depth_stride, minimum(width, count - j),
+                 minimum(step, depth - k), width, (REAL *)panels + j * depth + k * width);
 }

@@ -51,6 +51,7 @@ static inline __attribute__((always_inline)) void tile(const int rows, const int
   for (int r = 0; r < rows; r++)
 #pragma GCC unroll 3
     for (int v = 0; v < vectors; v++) sum[r][v] = lanes_zero();
+#pragma GCC unroll 4
   for (int64_t k = 0; k < depth; k++) {
     lanes right[TILE_VECTORS];
 #pragma GCC unroll 3
@@ -199,18 +200,15 @@ static void pack_left(const plan *p, block *k, REAL *scratch) {
     k->panel_step = problem->depth * TILE_ROWS;
     return;
   }
-  for (int64_t i = 0; i < k->rows; i += TILE_ROWS)
-    problem->pack_a(problem->a, k->batch, k->row + i, minimum(TILE_ROWS, k->rows - i), k->k0,
-                    k->depth, TILE_ROWS, scratch + i * k->depth);
+  problem->pack_a(problem->a, k->batch, k->row, k->rows, k->k0, k->depth, TILE_ROWS, scratch);
   k->a = scratch;
   k->panel_step = k->depth * TILE_ROWS;
 }
 
 static void pack_right(const plan *p, block *k, REAL *scratch) {
   const gemm_problem *problem = p->problem;
-  for (int64_t j = 0; j < k->columns; j += TILE_COLUMNS)
-    problem->pack_b(problem->b, k->batch, k->column + j, minimum(TILE_COLUMNS, k->columns - j),
-                    k->k0, k->depth, TILE_COLUMNS, scratch + j * k->depth);
+  problem->pack_b(problem->b, k->batch, k->column, k->columns, k->k0, k->depth, TILE_COLUMNS,
+                  scratch);
   k->b = scratch;
 }
 

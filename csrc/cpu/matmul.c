@@ -1,7 +1,6 @@
 // The matmul slot: c = alpha * a b + beta * c over batches of strided matrices. Chooses which
 // operand takes the rows of the tiles (a narrow result is calculated turned round), and stores
 // with alpha, beta and rounding as the last step of the product.
-#include "cpu/convert.h"
 #include "cpu/gemm.h"
 
 typedef struct matmul_target {
@@ -41,10 +40,10 @@ static void store_half(const matmul_target *t, uint16_t *to, int64_t columns, co
     uint16_t *target = to + j * t->column_stride;
     for (int64_t i = 0; i < count; i++) row[i] = alpha * tile[j + i];
     if (beta != 0) {
-      CPU(convert_to_f32)(t->dtype, target, t->column_stride, count, old);
+      CPU(load_run)(t->dtype, count, target, t->column_stride, old);
       for (int64_t i = 0; i < count; i++) row[i] += beta * old[i];
     }
-    CPU(convert_from_f32)(t->dtype, row, count, target, t->column_stride);
+    CPU(store_run)(t->dtype, count, row, target, t->column_stride);
   }
 }
 
