@@ -1,15 +1,16 @@
 // Decoding PNG, JPEG and BMP through stb_image.
 //
-// In front of stb: the format is told by its first bytes, a PNG's chunks are checked, and the
-// claimed size is held against the bytes that are there, so that a tiny file cannot ask for
-// gigabytes. Behind it: a read past the end of the input is an error, and rows of interleaved
-// samples become planes.
+// In front of stb: the format is told by its first bytes, the chunks of a PNG and the tables of a
+// JPEG are checked, and the claimed size is held against the bytes that are there, so that a tiny
+// file cannot ask for gigabytes. Behind it: a read past the end of the input is an error, and rows
+// of interleaved samples become planes.
 #include "image/image.h"
 
 #include <inttypes.h>
 #include <string.h>
 
 #include "base/os.h"
+#include "image/jpeg_check.h"
 #include "image/png_check.h"
 #include "image/stb.h"
 
@@ -25,10 +26,6 @@ typedef struct decoding {
 // caution. BMP: one bit a pixel; stb reads no run lengths. PNG is judged by png_check.
 enum { JPEG_PIXELS_A_BYTE = 1024, BMP_PIXELS_A_BYTE = 8, FREE_PIXELS = 65536 };
 enum { HEADER_ARENA = 1 << 20 };
-
-static bool is_jpeg(const decoding *in) {
-  return in->count >= 3 && in->bytes[0] == 0xff && in->bytes[1] == 0xd8 && in->bytes[2] == 0xff;
-}
 
 static bool is_bmp(const decoding *in) {
   return in->count >= 2 && in->bytes[0] == 'B' && in->bytes[1] == 'M';
@@ -53,8 +50,12 @@ static moon_status check_format(const decoding *in, int *pixels_a_byte) {
     *pixels_a_byte = 0;
     return png_check(in->name, in->bytes, in->count);
   }
-  *pixels_a_byte = is_jpeg(in) ? JPEG_PIXELS_A_BYTE : BMP_PIXELS_A_BYTE;
-  if (is_jpeg(in) || is_bmp(in)) return MOON_OK;
+  if (jpeg_is(in->bytes, in->count)) {
+    *pixels_a_byte = JPEG_PIXELS_A_BYTE;
+    return jpeg_check(in->name, in->bytes, in->count);
+  }
+  *pixels_a_byte = BMP_PIXELS_A_BYTE;
+  if (is_bmp(in)) return MOON_OK;
   return moon_fail(MOON_BAD_FILE, "%s: byte 0: neither PNG, JPEG nor BMP, which are the picture "
                    "formats moonlet reads", in->name);
 }

@@ -14,50 +14,60 @@
 
 #include "base/alloc.h"
 
+// Blocks form a list, so that what stb forgets on its way out of a failure is freed in the end.
+typedef struct block {
+  struct block *next, **link;        // `link` is what points here
+  size_t bytes;                      // without this header
+} block;
+
 typedef struct arena {
   moon_engine *engine;
   size_t used, cap;
   bool refused;
+  block *blocks;
 } arena;
 
 static _Thread_local arena current;
 
-enum { BLOCK_HEADER = 16 };          // keeps what follows aligned
+enum { BLOCK_HEADER = 32 };          // sizeof(block) and what keeps the rest aligned
+_Static_assert(sizeof(block) <= BLOCK_HEADER, "the header of a block");
 
 static void *arena_allocate(size_t bytes) {
-  void *block = NULL;
+  void *memory = NULL;
   if (bytes > SIZE_MAX - BLOCK_HEADER || bytes + BLOCK_HEADER > current.cap - current.used) {
     current.refused = true;
     (void)!moon_fail(MOON_BAD_FILE, "decoding needs more than %zu bytes, out of proportion to the "
                      "picture", current.cap);
     return NULL;
   }
-  if (alloc_bytes(current.engine, bytes + BLOCK_HEADER, &block) != MOON_OK) {
+  if (alloc_bytes(current.engine, bytes + BLOCK_HEADER, &memory) != MOON_OK) {
     current.refused = true;
     return NULL;
   }
   current.used += bytes + BLOCK_HEADER;
-  memcpy(block, &bytes, sizeof bytes);
-  return (char *)block + BLOCK_HEADER;
+  block *made = memory;
+  *made = (block){ .next = current.blocks, .link = &current.blocks, .bytes = bytes };
+  if (made->next) made->next->link = &made->next;
+  current.blocks = made;
+  return (char *)memory + BLOCK_HEADER;
 }
 
-static size_t arena_size(const void *memory) {
-  size_t bytes;
-  memcpy(&bytes, (const char *)memory - BLOCK_HEADER, sizeof bytes);
-  return bytes;
-}
+static block *block_of(void *memory) { return (block *)(void *)((char *)memory - BLOCK_HEADER); }
 
 static void arena_free(void *memory) {
   if (!memory) return;
-  size_t bytes = arena_size(memory) + BLOCK_HEADER;
+  block *freed = block_of(memory);
+  *freed->link = freed->next;
+  if (freed->next) freed->next->link = freed->link;
+  size_t bytes = freed->bytes + BLOCK_HEADER;
   current.used -= bytes;
-  alloc_release(current.engine, (char *)memory - BLOCK_HEADER, bytes);
+  alloc_release(current.engine, freed, bytes);
 }
 
 static void *arena_resize(void *memory, size_t bytes) {
   void *resized = arena_allocate(bytes);
   if (resized && memory) {
-    size_t kept = arena_size(memory);
+    size_t kept = block_of(memory)->bytes;
     memcpy(resized, memory, kept < bytes ? kept : bytes);
     arena_free(memory);
   }
@@ -110,7 +120,10 @@ void stb_arena_open(moon_engine *engine, size_t cap) {
   current = (arena){ .engine = engine, .cap = cap };
 }
 
-void stb_arena_close(void) { current = (arena){ .engine = NULL }; }
+void stb_arena_close(void) {
+  while (current.blocks) arena_free((char *)current.blocks + BLOCK_HEADER);
+  current = (arena){ .engine = NULL };
+}
 
 bool stb_arena_refused(void) { return current.refused; }
 

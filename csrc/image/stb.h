@@ -21,7 +21,7 @@ typedef struct stb_picture {
 } stb_picture;
 
 // Opens and closes the arena that stb allocates from on this thread: at most `cap` bytes at once.
-// What it gives out must be freed before it closes. Arenas do not nest.
+// Closing frees what is left. Arenas do not nest.
 void stb_arena_open(moon_engine *engine, size_t cap);
 void stb_arena_close(void);
 bool stb_arena_refused(void);        // an allocation was refused; moon_error_text has the sentence

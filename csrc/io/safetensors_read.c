@@ -286,8 +286,9 @@ static moon_status make_notes(const reader *in, safetensors_file *file) {
 }
 
 static moon_status read_mapped(reader *in, safetensors_file *file) {
-  MOON_TRY(parse_header(in));
-  file->owned = in->header;
+  moon_status status = parse_header(in);
+  file->owned = in->header;   // to be freed even where it is of no use
+  MOON_TRY(status);
   MOON_TRY(read_spans(in));
   qsort(in->spans, in->span_count, sizeof(span), by_begin);
   MOON_TRY(check_cover(in));
