@@ -26,9 +26,19 @@ typedef struct decoding {
 // caution. BMP: one bit a pixel; stb reads no run lengths. PNG is judged by png_check.
 enum { JPEG_PIXELS_A_BYTE = 1024, BMP_PIXELS_A_BYTE = 8, FREE_PIXELS = 65536 };
 enum { HEADER_ARENA = 1 << 20 };
+enum { BMP_HEADER_SIZE = 14, BMP_COMPRESSION = 30 };   // offsets of these fields
 
-static bool is_bmp(const decoding *in) {
-  return in->count >= 2 && in->bytes[0] == 'B' && in->bytes[1] == 'M';
+static moon_status check_bmp(const decoding *in) {
+  const unsigned char *bytes = in->bytes;
+  if (in->count < 2 || bytes[0] != 'B' || bytes[1] != 'M') {
+    return moon_fail(MOON_BAD_FILE, "%s: byte 0: neither PNG, JPEG nor BMP, which are the picture "
+                     "formats moonlet reads", in->name);
+  }
+  bool long_header = in->count > BMP_COMPRESSION && bytes[BMP_HEADER_SIZE] >= 40;
+  unsigned compression = long_header ? bytes[BMP_COMPRESSION] : 0;
+  if (compression != 1 && compression != 2) return MOON_OK;
+  return moon_fail(MOON_BAD_FILE, "%s: byte %d: a BMP compressed by run lengths, which moonlet does "
+                   "not read", in->name, BMP_COMPRESSION);
 }
 
 // Memory stb may hold at once: the input regrouped, the rows at 16 bits, their filtered copy, the
@@ -41,8 +51,11 @@ static size_t arena_cap(const decoding *in, const stb_picture *picture) {
 
 static moon_status fail_stb(const decoding *in, const stb_source *source, const char *reason) {
   if (stb_arena_refused()) return moon_fail_in(MOON_OUT_OF_MEMORY, "%s", in->name);
-  return moon_fail(MOON_BAD_FILE, "%s: near byte %zu of %zu: not a picture that can be read (%s)",
-                   in->name, source->position, in->count, reason ? reason : "no reason given");
+  const char *format = png_is(in->bytes, in->count) ? "PNG"
+                       : jpeg_is(in->bytes, in->count) ? "JPEG" : "BMP";
+  return moon_fail(MOON_BAD_FILE, "%s: near byte %zu of %zu: a %s that is corrupt or of a kind "
+                   "moonlet does not read (%s)", in->name, source->position, in->count, format,
+                   reason ? reason : "no reason given");
 }
 
 static moon_status check_format(const decoding *in, int *pixels_a_byte) {
@@ -55,9 +68,7 @@ static moon_status check_format(const decoding *in, int *pixels_a_byte) {
     return jpeg_check(in->name, in->bytes, in->count);
   }
   *pixels_a_byte = BMP_PIXELS_A_BYTE;
-  if (is_bmp(in)) return MOON_OK;
-  return moon_fail(MOON_BAD_FILE, "%s: byte 0: neither PNG, JPEG nor BMP, which are the picture "
-                   "formats moonlet reads", in->name);
+  return check_bmp(in);
 }
 
 static moon_status read_header(const decoding *in, int pixels_a_byte, stb_picture *picture) {
