@@ -1,4 +1,4 @@
-return (has_prefix(file, "bmp/") && strstr(file, "rle")) ||// Pictures: what was written is read back, every truncated or damaged PNG is refused, and no
+// Pictures: what was written is read back, every truncated or damaged PNG is refused, and no
 // damaged file of any kind crashes the decoder or takes memory out of proportion. With the folder
 // of torture images (argument, or ../shared/data/image-torture) those are checked too.
 #include "check.h"
@@ -169,7 +169,7 @@ static bool has_prefix(const char *text, const char *prefix) {
 // Meant to decode, but more than stb reads: run-length coded BMPs, a palette in front of pixels that
 // need none, a JPEG without its end marker (which we take for truncated).
 static bool beyond_stb(const char *file) {
-  return strstr(file, "rle") || strstr(file, "rgb16-565pal") || strstr(file, "rgb24pal") ||
+  return (has_prefix(file, "bmp/") && strstr(file, "rle")) || strstr(file, "rgb16-565pal") || strstr(file, "rgb24pal") ||
          strstr(file, "partial_progressive");
 }
 
