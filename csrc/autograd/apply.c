@@ -153,6 +153,10 @@ moon_status op_apply_list(moon_engine *engine, op_descriptor *op, op_value *args
 static moon_status check_target(moon_engine *engine, const op_signature *s, const op_value *args) {
   moon_tensor *target = args[0].tensor;
   bool taped = false;
+  for (int i = 0; i < target->ndim; i++)
+    if (target->strides[i] == 0 && target->shape[i] > 1)
+      return moon_fail(MOON_BAD_STATE, "an expanded tensor shares elements and cannot be changed in "
+                       "place; use clone() first");
   if (!engine->grad_enabled) return MOON_OK;
   for (int i = 0; i < s->param_count; i++)
     if (is_tensor_kind(s->params[i].kind) && args[i].tensor && tape_requires_grad(args[i].tensor))

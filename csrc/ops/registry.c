@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/os.h"
+#include "ops/pointwise.h"
 #include "ops/support.h"
 
 #define FAMILY(name) extern const op_family ops_##name;
@@ -37,8 +38,6 @@ static op_descriptor *used[OPS_USED_COUNT];
 static int by_name(const void *a, const void *b) {
   return strcmp((*(op_descriptor *const *)a)->name, (*(op_descriptor *const *)b)->name);
 }
-
-moon_status pointwise_prepare(void);   // fills in the descriptors generated from pointwise.def
 
 static moon_status gather(void) {
   int count = 0;

@@ -1,0 +1,114 @@
+// Inside of the Lua binding: the state behind a lua_State, tensor handles, and the one way errors
+// are raised.
+//
+// Every C function of the module has the binding_state as its first upvalue. A tensor in Lua is a
+// userdata (a handle) that holds one reference; handles made inside a moon.scope are linked in the
+// scope's list, so that leaving it can release them.
+// Rule for errors: a function first reads its arguments (luaL_error is fine), then calls the core,
+// then cleans up, then raises. Nothing of the core is on the C stack when Lua jumps.
+#ifndef MOON_LUA_BINDING_H
+#define MOON_LUA_BINDING_H
+
+#include <lauxlib.h>
+#include <lua.h>
+
+#include "autograd/op.h"
+
+#if LUA_VERSION_NUM < 502
+#define lua_rawlen(L, index) lua_objlen(L, index)
+#endif
+
+typedef struct tensor_handle {
+  const void *magic;                       // &binding_magic: tells our userdata from others
+  moon_tensor *tensor;                     // NULL: released by a scope, or not filled yet
+  struct binding_state *state;
+  struct tensor_handle *previous, *next;   // in the scope's list; NULL outside of scopes
+  bool keep;                               // scopes pass it on
+  bool mark;                               // a scope found it among the results
+  bool lazy;                               // its shape is decided by the first use
+} tensor_handle;
+
+typedef struct binding_scope {
+  tensor_handle list;                      // head of a ring
+  struct binding_scope *outer;
+  char where[64];                          // source position, for the error text
+} binding_scope;
+
+typedef struct binding_state {
+  moon_engine *engine;                     // NULL once the lua_State is closing
+  lua_State *running;                      // whose stack a collection may use
+  binding_scope *scope;                    // innermost, NULL outside
+  double collect_ended, collect_took;      // seconds, for the collection rule
+  int tensor_metatable;                    // reference in the registry
+  char released_at[64];                    // the last scope that released something
+} binding_state;
+
+extern const char binding_magic;
+
+// -- module.c, state.c
+binding_state *binding_here(lua_State *L);             // from the running function's first upvalue
+binding_state *binding_of(lua_State *L);               // from the registry
+// Adds functions to the table on top, each with the state as upvalue.
+void binding_functions(lua_State *L, binding_state *state, const luaL_Reg *functions);
+// Raises the core's last error with the caller's position. Does not return.
+int binding_raise(lua_State *L);
+// Raises if status is not OK.
+void binding_check(lua_State *L, moon_status status);
+// Collects Lua garbage now; a finaliser's error is swallowed.
+void binding_collect(lua_State *L, binding_state *state);
+// Collects when the rule of docs/decisions.md says so. Call after making tensors.
+void binding_collect_if_due(lua_State *L, binding_state *state);
+
+// -- handle.c
+tensor_handle *handle_push(lua_State *L, binding_state *state);             // empty
+void handle_fill(tensor_handle *handle, moon_tensor *tensor);               // takes it over
+void tensor_push(lua_State *L, binding_state *state, moon_tensor *tensor);  // takes it over
+tensor_handle *handle_at(lua_State *L, int index);     // NULL if it is no tensor
+moon_tensor *tensor_at(lua_State *L, int index);       // NULL if it is no tensor; raises if released
+// Raises "name: argument must be a tensor, got ..." if it is none.
+moon_tensor *tensor_check(lua_State *L, int index, const char *name, const char *argument);
+int scope_run(lua_State *L);                            // moon.scope(fn, ...)
+void handle_open(lua_State *L, binding_state *state);  // makes the metatable
+
+// -- arguments.c
+typedef struct binding_call {
+  op_value values[OP_MAX_PARAMS];
+  bool is_number[OP_MAX_PARAMS];           // a number where a tensor may stand
+  double numbers[OP_MAX_PARAMS];
+  moon_tensor *made[OP_MAX_PARAMS];        // scalars made from them
+} binding_call;
+// Reads the arguments from stack index `first` on; raises on a bad one.
+void arguments_read(lua_State *L, const op_descriptor *op, const char *name, int first,
+                    binding_call *call);
+// Makes tensors of numbers that stand beside tensors; may fail, then arguments_close is still due.
+MOON_MUST_CHECK moon_status arguments_make_scalars(binding_state *state, const op_descriptor *op,
+                                                   const char *name, binding_call *call);
+void arguments_close(binding_call *call);
+
+// -- numbers: an int64 that this Lua cannot hold exactly raises
+void binding_push_int64(lua_State *L, int64_t value);
+// False if the value at `index` is no whole number in int64's range.
+bool binding_to_int64(lua_State *L, int index, int64_t *value);
+// Reads a shape: a table of sizes at `index`, or sizes from `index` up to `last`. Raises.
+int binding_read_shape(lua_State *L, int index, int last, const char *name,
+                       int64_t shape[MOON_MAX_DIMS]);
+moon_dtype binding_read_dtype(lua_State *L, int index, const char *name);   // raises
+
+// -- each file's functions, added to the module table on top of the stack
+void operators_open(lua_State *L, binding_state *state);    // and the tensors' methods
+void convert_open(lua_State *L, binding_state *state);
+void autograd_open(lua_State *L, binding_state *state);
+void memory_open(lua_State *L, binding_state *state);
+void settings_open(lua_State *L, binding_state *state);
+void files_open(lua_State *L, binding_state *state);        // safetensors, gzip
+void image_open(lua_State *L, binding_state *state);
+void worker_open(lua_State *L, binding_state *state);
+
+// -- index.c: metamethods
+int tensor_index(lua_State *L);       // upvalues: state, methods, fields
+int tensor_newindex(lua_State *L);
+
+// Calls an operator from C with tensors on the Lua stack: pushes its visible results.
+int operator_call(lua_State *L, binding_state *state, op_descriptor *op, bool inplace, int first);
+
+#endif

@@ -1,0 +1,70 @@
+// Memory in Lua: figures, the budget, scopes and keep.
+#include "base/alloc.h"
+#include "base/os.h"
+#include "lua/binding.h"
+
+static void set_number(lua_State *L, const char *key, int64_t value) {
+  binding_push_int64(L, value);
+  lua_setfield(L, -2, key);
+}
+
+// moon.memory() -> {live, peak, budget, since_collect: of this state; cached: of the process}, bytes
+static int memory_figures(lua_State *L) {
+  engine_memory *memory = &binding_here(L)->engine->memory;
+  lua_newtable(L);
+  set_number(L, "live", atomic_load(&memory->live));
+  set_number(L, "peak", atomic_load(&memory->peak));
+  set_number(L, "since_collect", atomic_load(&memory->since_collect));
+  set_number(L, "budget", memory->budget);
+  set_number(L, "cached", (int64_t)alloc_cached_bytes());
+  return 1;
+}
+
+// moon.set_memory_budget(bytes): what this state's tensors may hold together
+static int set_budget(lua_State *L) {
+  binding_state *state = binding_here(L);
+  int64_t bytes;
+  if (!binding_to_int64(L, 1, &bytes) || bytes < 0)
+    luaL_error(L, "set_memory_budget: bytes must be a whole number from 0, got %s",
+               lua_type(L, 1) == LUA_TNUMBER ? lua_tostring(L, 1) : luaL_typename(L, 1));
+  state->engine->memory.budget = bytes;
+  return 0;
+}
+
+// moon.collect(): collects garbage and gives cached memory back to the system
+static int collect(lua_State *L) {
+  binding_state *state = binding_here(L);
+  binding_collect(L, state);
+  alloc_flush_cache();
+  return 0;
+}
+
+// moon.keep(t) -> t: scopes pass it on from now on
+static int keep(lua_State *L) {
+  tensor_handle *handle = handle_at(L, 1);
+  if (!handle) luaL_error(L, "keep: expected a tensor, got %s", luaL_typename(L, 1));
+  tensor_at(L, 1);
+  handle->keep = true;
+  lua_settop(L, 1);
+  return 1;
+}
+
+// moon.resident() -> resident size of the process in bytes
+static int resident(lua_State *L) {
+  lua_pushnumber(L, (lua_Number)os_resident_bytes());
+  return 1;
+}
+
+// moon.fail_allocation(n): for specs: the n-th native allocation from now on fails; 0 = none
+static int fail_allocation(lua_State *L) {
+  alloc_fail_after((long)luaL_checkinteger(L, 1));
+  return 0;
+}
+
+static const luaL_Reg functions[] = {
+  { "memory", memory_figures }, { "set_memory_budget", set_budget }, { "collect", collect },
+  { "scope", scope_run }, { "keep", keep }, { "resident", resident },
+  { "fail_allocation", fail_allocation }, { NULL, NULL },
+};
+
+void memory_open(lua_State *L, binding_state *state) { binding_functions(L, state, functions); }

@@ -1,0 +1,140 @@
+// The module moonlet.core: the state behind a lua_State, how errors are raised and when garbage is
+// collected.
+#include <string.h>
+
+#include "base/os.h"
+#include "lua/binding.h"
+#include "ops/registry.h"
+
+static const char state_key = 0;   // its address is the key in the registry
+
+binding_state *binding_here(lua_State *L) {
+  binding_state *state = lua_touserdata(L, lua_upvalueindex(1));
+  if (!state->engine) luaL_error(L, "moonlet was closed with its Lua state");
+  state->running = L;
+  return state;
+}
+
+binding_state *binding_of(lua_State *L) {
+  lua_pushlightuserdata(L, (void *)&state_key);
+  lua_rawget(L, LUA_REGISTRYINDEX);
+  binding_state *state = lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  return state;
+}
+
+void binding_functions(lua_State *L, binding_state *state, const luaL_Reg *functions) {
+  for (; functions->name; functions++) {
+    lua_pushlightuserdata(L, state);
+    lua_pushcclosure(L, functions->func, 1);
+    lua_setfield(L, -2, functions->name);
+  }
+}
+
+int binding_raise(lua_State *L) {
+  luaL_where(L, 1);
+  lua_pushstring(L, moon_error_text());
+  lua_concat(L, 2);
+  return lua_error(L);
+}
+
+void binding_check(lua_State *L, moon_status status) {
+  if (status != MOON_OK) binding_raise(L);
+}
+
+// -- collecting
+
+static int collect_protected(lua_State *L) {
+  lua_gc(L, LUA_GCCOLLECT, 0);
+  return 0;
+}
+
+// A finaliser of somebody else may raise; that must not jump across the core.
+void binding_collect(lua_State *L, binding_state *state) {
+  double started = os_clock();
+  if (lua_checkstack(L, 2)) {
+    lua_pushcfunction(L, collect_protected);
+    if (lua_pcall(L, 0, 0, 0) != 0) lua_pop(L, 1);
+  }
+  engine_memory *memory = &state->engine->memory;
+  atomic_store(&memory->since_collect, 0);
+  memory->survived = atomic_load(&memory->live);
+  state->collect_ended = os_clock();
+  state->collect_took = state->collect_ended - started;
+}
+
+// Lua does not see native bytes, so count them: collect when those made since the last collection
+// pass max(64 MiB, one eighth of what survived it). Where collecting is slow (many live tables) it
+// waits until it takes under 3 % of the time, but at most for four times the bytes.
+void binding_collect_if_due(lua_State *L, binding_state *state) {
+  engine_memory *memory = &state->engine->memory;
+  int64_t since = atomic_load_explicit(&memory->since_collect, memory_order_relaxed);
+  if (since < (64 << 20)) return;
+  int64_t limit = memory->survived / 8 > (64 << 20) ? memory->survived / 8 : 64 << 20;
+  if (since < limit) return;
+  bool early = os_clock() - state->collect_ended < 33 * state->collect_took;
+  if (early && since < 4 * limit) return;
+  binding_collect(L, state);
+}
+
+static bool collect_at_budget(void *context) {
+  binding_state *state = context;
+  if (!state->running) return false;
+  binding_collect(state->running, state);
+  return true;
+}
+
+// -- opening and closing
+
+static int state_close(lua_State *L) {
+  binding_state *state = lua_touserdata(L, 1);
+  if (!state->engine) return 0;
+  state->engine->collect = NULL;
+  engine_release(state->engine);
+  state->engine = NULL;
+  return 0;
+}
+
+// The state is a userdata of the registry: Lua frees it after the last finaliser has run, so that
+// tensors collected while a lua_State closes still find it.
+static binding_state *state_open(lua_State *L) {
+  lua_pushlightuserdata(L, (void *)&state_key);
+  binding_state *state = lua_newuserdata(L, sizeof *state);
+  memset(state, 0, sizeof *state);
+  lua_newtable(L);
+  lua_pushcfunction(L, state_close);
+  lua_setfield(L, -2, "__gc");
+  lua_setmetatable(L, -2);
+  binding_check(L, ops_open());
+  binding_check(L, engine_new(&state->engine));
+  state->running = L;
+  state->engine->collect = collect_at_budget;
+  state->engine->collect_context = state;
+  lua_rawset(L, LUA_REGISTRYINDEX);
+  return state;
+}
+
+#if defined(_WIN32)
+#define MODULE_EXPORT __declspec(dllexport)
+#else
+#define MODULE_EXPORT __attribute__((visibility("default")))
+#endif
+
+MODULE_EXPORT int luaopen_moonlet_core(lua_State *L);
+int luaopen_moonlet_core(lua_State *L) {
+  binding_state *state = binding_of(L);
+  if (!state) {
+    state = state_open(L);
+    handle_open(L, state);
+  }
+  lua_newtable(L);
+  convert_open(L, state);
+  autograd_open(L, state);
+  memory_open(L, state);
+  settings_open(L, state);
+  files_open(L, state);
+  image_open(L, state);
+  worker_open(L, state);
+  operators_open(L, state);
+  return 1;
+}

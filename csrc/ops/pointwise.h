@@ -1,0 +1,20 @@
+// The operators generated from pointwise.def, and what is known of their rows as data.
+#ifndef MOON_OPS_POINTWISE_H
+#define MOON_OPS_POINTWISE_H
+
+#include "autograd/op.h"
+
+// A row as text, for help, reference, specs, and for derivatives run as operators.
+typedef struct pointwise_text {
+  const char *name, *formula;
+  const char *derivatives[2];   // NULL where there is none; "ZERO" where it is zero everywhere
+  double low, high;             // where specs draw their inputs
+} pointwise_text;
+
+// Writes schemas and saves of all rows; called once, by the registry.
+MOON_MUST_CHECK moon_status pointwise_prepare(void);
+
+// The row behind an operator; NULL if it does not come from pointwise.def.
+const pointwise_text *pointwise_row(const op_descriptor *op);
+
+#endif

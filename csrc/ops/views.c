@@ -1,0 +1,435 @@
+// Operators that show the same elements in another shape: no bytes move unless the name says so
+// (reshape where it must, clone, contiguous, cast). The gradient of a view is a view of the
+// gradient where sizes agree, and zeros with the gradient written into the viewed part where not.
+#include <inttypes.h>
+#include <string.h>
+
+#include "ops/support.h"
+
+// -- shared gradients
+
+// Gives back the input's shape.
+static moon_status backward_reshape(op_backward_call *call) {
+  return OP_RUN(call->engine, ops_get(OP_reshape), &call->out[0], op_tensor(call->grads[0]),
+                op_ints(call->inputs[0].ndim, call->inputs[0].shape));
+}
+
+// Runs the same view operator on zeros and writes the gradient into what it shows.
+static moon_status backward_into_view(op_backward_call *call) {
+  moon_tensor *g = call->grads[0], *zeros, *view;
+  op_value args[OP_MAX_PARAMS];
+  moon_tensor *results[OP_MAX_RESULTS] = { 0 };
+  MOON_TRY(ops_new_filled(call->engine, g, g->dtype, call->inputs[0].ndim, call->inputs[0].shape, 0,
+                          &zeros));
+  memcpy(args, call->args, (size_t)call->op->signature->param_count * sizeof *args);
+  args[0] = op_tensor(zeros);
+  moon_status status = op_apply(call->engine, call->op, args, results);
+  if (status == MOON_OK) {
+    view = results[0];
+    status = ops_copy(call->engine, g, view);
+    tensor_release(view);
+  }
+  if (status != MOON_OK) {
+    tensor_release(zeros);
+    return status;
+  }
+  call->out[0] = zeros;
+  return MOON_OK;
+}
+
+// -- reshape, view, flatten
+
+static moon_status reshape_to(op_call *call, moon_tensor *x, int ndim, const int64_t *wanted,
+                              bool may_copy) {
+  int64_t shape[MOON_MAX_DIMS], strides[MOON_MAX_DIMS];
+  char from[TENSOR_SHAPE_TEXT], to[TENSOR_SHAPE_TEXT];
+  if (ndim > 0) memcpy(shape, wanted, (size_t)ndim * sizeof *shape);
+  MOON_TRY(shape_infer(tensor_count(x), ndim, shape));
+  if (shape_view_strides(x, ndim, shape, strides))
+    return tensor_new_view(x, ndim, shape, strides, x->offset, &call->results[0]);
+  if (!may_copy)
+    return moon_fail(MOON_BAD_SHAPE, "input %s is not laid out so that it can be seen as %s without "
+                     "copying; use reshape, which copies when it must",
+                     tensor_shape_text(x, from), shape_text(ndim, shape, to));
+  moon_tensor *copy;
+  MOON_TRY(ops_contiguous(call->engine, x, &copy));
+  shape_contiguous_strides(ndim, shape, strides);
+  moon_status status = tensor_new_view(copy, ndim, shape, strides, copy->offset, &call->results[0]);
+  tensor_release(copy);
+  return status;
+}
+
+static moon_status forward_view(op_call *call) {
+  return reshape_to(call, call->args[0].tensor, call->args[1].ints.count, call->args[1].ints.v, false);
+}
+
+static moon_status forward_reshape(op_call *call) {
+  return reshape_to(call, call->args[0].tensor, call->args[1].ints.count, call->args[1].ints.v, true);
+}
+
+static moon_status forward_flatten(op_call *call) {
+  enum { INPUT, FROM, TO };
+  moon_tensor *x = call->args[INPUT].tensor;
+  int from, to, ndim = 0;
+  int64_t shape[MOON_MAX_DIMS];
+  MOON_TRY(shape_dim(x->ndim, call->args[FROM].integer, &from));
+  MOON_TRY(shape_dim(x->ndim, call->args[TO].integer, &to));
+  if (from > to)
+    return moon_fail(MOON_BAD_INDEX, "from must not lie behind to, got %d and %d", from + 1, to + 1);
+  for (int i = 0; i < from; i++) shape[ndim++] = x->shape[i];
+  shape[ndim] = 1;
+  for (int i = from; i <= to && i < x->ndim; i++) shape[ndim] *= x->shape[i];
+  ndim++;
+  for (int i = to + 1; i < x->ndim; i++) shape[ndim++] = x->shape[i];
+  return reshape_to(call, x, ndim, shape, true);
+}
+
+// -- parts
+
+static moon_status forward_narrow(op_call *call) {
+  enum { INPUT, DIM, START, LENGTH };
+  moon_tensor *x = call->args[INPUT].tensor;
+  int dim;
+  int64_t shape[MOON_MAX_DIMS], start = call->args[START].integer, length = call->args[LENGTH].integer;
+  MOON_TRY(shape_dim(x->ndim, call->args[DIM].integer, &dim));
+  if (x->ndim == 0) return moon_fail(MOON_BAD_SHAPE, "a 0-d tensor has no dimension to narrow");
+  if (start < 0) start += x->shape[dim];
+  if (start < 0 || length < 0 || start > x->shape[dim] - length)
+    return moon_fail(MOON_BAD_INDEX, "positions %" PRId64 "..%" PRId64 " do not lie in dimension %d of "
+                     "size %" PRId64, start + 1, start + length, dim + 1, x->shape[dim]);
+  memcpy(shape, x->shape, sizeof shape);
+  shape[dim] = length;
+  return tensor_new_view(x, x->ndim, shape, x->strides, x->offset + start * x->strides[dim],
+                         &call->results[0]);
+}
+
+static moon_status forward_select(op_call *call) {
+  enum { INPUT, DIM, INDEX };
+  moon_tensor *x = call->args[INPUT].tensor;
+  int dim, ndim = 0;
+  int64_t shape[MOON_MAX_DIMS], strides[MOON_MAX_DIMS], index = call->args[INDEX].integer;
+  if (x->ndim == 0) return moon_fail(MOON_BAD_SHAPE, "a 0-d tensor has no dimension to select from");
+  MOON_TRY(shape_dim(x->ndim, call->args[DIM].integer, &dim));
+  if (index < 0) index += x->shape[dim];
+  if (index < 0 || index >= x->shape[dim])
+    return moon_fail(MOON_BAD_INDEX, "index %" PRId64 " lies outside dimension %d of size %" PRId64,
+                     call->args[INDEX].integer + (call->args[INDEX].integer >= 0), dim + 1,
+                     x->shape[dim]);
+  for (int i = 0; i < x->ndim; i++) {
+    if (i == dim) continue;
+    shape[ndim] = x->shape[i];
+    strides[ndim++] = x->strides[i];
+  }
+  return tensor_new_view(x, ndim, shape, strides, x->offset + index * x->strides[dim],
+                         &call->results[0]);
+}
+
+static moon_status forward_unfold(op_call *call) {
+  enum { INPUT, DIM, SIZE, STEP };
+  moon_tensor *x = call->args[INPUT].tensor;
+  int dim;
+  int64_t shape[MOON_MAX_DIMS], strides[MOON_MAX_DIMS];
+  int64_t size = call->args[SIZE].integer, step = call->args[STEP].integer;
+  MOON_TRY(shape_dim(x->ndim, call->args[DIM].integer, &dim));
+  if (x->ndim == 0 || x->ndim == MOON_MAX_DIMS)
+    return moon_fail(MOON_BAD_SHAPE, "input must have 1 to %d dimensions, got %d", MOON_MAX_DIMS - 1,
+                     x->ndim);
+  if (size < 1 || size > x->shape[dim] || step < 1)
+    return moon_fail(MOON_BAD_ARGUMENT, "windows of size %" PRId64 " at step %" PRId64 " do not fit "
+                     "dimension %d of size %" PRId64, size, step, dim + 1, x->shape[dim]);
+  memcpy(shape, x->shape, sizeof shape);
+  memcpy(strides, x->strides, sizeof strides);
+  shape[dim] = (x->shape[dim] - size) / step + 1;
+  strides[dim] = x->strides[dim] * step;
+  shape[x->ndim] = size;
+  strides[x->ndim] = x->strides[dim];
+  return tensor_new_view(x, x->ndim + 1, shape, strides, x->offset, &call->results[0]);
+}
+
+// Windows overlap, but position k of all windows does not: one addition for each k.
+static moon_status backward_unfold(op_backward_call *call) {
+  enum { INPUT, DIM, SIZE, STEP };
+  moon_tensor *g = call->grads[0], *sum;
+  int dim, ndim = call->inputs[0].ndim;
+  MOON_TRY(shape_dim(ndim, call->args[DIM].integer, &dim));
+  MOON_TRY(ops_new_filled(call->engine, g, g->dtype, ndim, call->inputs[0].shape, 0, &sum));
+  moon_status status = MOON_OK;
+  for (int64_t k = 0; k < call->args[SIZE].integer && status == MOON_OK; k++) {
+    device_array from = tensor_array(g), to = tensor_array(sum);
+    size_t size = dtype_size(g->dtype);
+    from.ndim = ndim;
+    from.data = (char *)from.data + (size_t)(k * g->strides[ndim]) * size;
+    to.data = (char *)to.data + (size_t)(k * to.strides[dim]) * size;
+    to.strides[dim] *= call->args[STEP].integer;
+    to.shape[dim] = g->shape[dim];
+    status = tensor_kernels(g)->binary(call->engine, BINARY_add, (double[2]){ 0, 0 }, &to, &from, &to);
+  }
+  if (status != MOON_OK) tensor_release(sum);
+  else call->out[0] = sum;
+  return status;
+}
+
+// -- order of dimensions
+
+static moon_status swap_view(op_call *call, int a, int b) {
+  moon_tensor *x = call->args[0].tensor;
+  int64_t shape[MOON_MAX_DIMS], strides[MOON_MAX_DIMS];
+  memcpy(shape, x->shape, sizeof shape);
+  memcpy(strides, x->strides, sizeof strides);
+  if (x->ndim > 0) {
+    shape[a] = x->shape[b], shape[b] = x->shape[a];
+    strides[a] = x->strides[b], strides[b] = x->strides[a];
+  }
+  return tensor_new_view(x, x->ndim, shape, strides, x->offset, &call->results[0]);
+}
+
+static moon_status forward_transpose(op_call *call) {
+  int a, b;
+  MOON_TRY(shape_dim(call->args[0].tensor->ndim, call->args[1].integer, &a));
+  MOON_TRY(shape_dim(call->args[0].tensor->ndim, call->args[2].integer, &b));
+  return swap_view(call, a, b);
+}
+
+static moon_status backward_transpose(op_backward_call *call) {
+  return OP_RUN(call->engine, ops_get(OP_transpose), &call->out[0], op_tensor(call->grads[0]),
+                call->args[1], call->args[2]);
+}
+
+static moon_status forward_t(op_call *call) {
+  moon_tensor *x = call->args[0].tensor;
+  char text[TENSOR_SHAPE_TEXT];
+  if (x->ndim > 2)
+    return moon_fail(MOON_BAD_SHAPE, "input must have at most 2 dimensions, got %s; use transpose or "
+                     "permute", tensor_shape_text(x, text));
+  return swap_view(call, 0, x->ndim == 2);
+}
+
+static moon_status backward_t(op_backward_call *call) {
+  return OP_RUN(call->engine, call->op, &call->out[0], op_tensor(call->grads[0]));
+}
+
+static moon_status read_order(const op_value *order, int ndim, int normal[MOON_MAX_DIMS]) {
+  bool seen[MOON_MAX_DIMS] = { false };
+  if (order->ints.count != ndim)
+    return moon_fail(MOON_BAD_ARGUMENT, "order must name each of the %d dimensions once, got %d",
+                     ndim, order->ints.count);
+  for (int i = 0; i < ndim; i++) {
+    MOON_TRY(shape_dim(ndim, order->ints.v[i], &normal[i]));
+    if (seen[normal[i]])
+      return moon_fail(MOON_BAD_ARGUMENT, "order names dimension %d twice", normal[i] + 1);
+    seen[normal[i]] = true;
+  }
+  return MOON_OK;
+}
+
+static moon_status forward_permute(op_call *call) {
+  moon_tensor *x = call->args[0].tensor;
+  int order[MOON_MAX_DIMS];
+  int64_t shape[MOON_MAX_DIMS], strides[MOON_MAX_DIMS];
+  MOON_TRY(read_order(&call->args[1], x->ndim, order));
+  for (int i = 0; i < x->ndim; i++) {
+    shape[i] = x->shape[order[i]];
+    strides[i] = x->strides[order[i]];
+  }
+  return tensor_new_view(x, x->ndim, shape, strides, x->offset, &call->results[0]);
+}
+
+static moon_status backward_permute(op_backward_call *call) {
+  int order[MOON_MAX_DIMS], ndim = call->inputs[0].ndim;
+  int64_t inverse[MOON_MAX_DIMS];
+  MOON_TRY(read_order(&call->args[1], ndim, order));
+  for (int i = 0; i < ndim; i++) inverse[order[i]] = i;
+  return OP_RUN(call->engine, call->op, &call->out[0], op_tensor(call->grads[0]),
+                op_ints(ndim, inverse));
+}
+
+// -- sizes of one
+
+static moon_status forward_expand(op_call *call) {
+  moon_tensor *x = call->args[0].tensor;
+  const op_value *wanted = &call->args[1];
+  char from[TENSOR_SHAPE_TEXT], to[TENSOR_SHAPE_TEXT];
+  int ndim = wanted->ints.count, missing = ndim - x->ndim;
+  int64_t shape[MOON_MAX_DIMS];
+  bool fits = missing >= 0;
+  for (int i = 0; i < ndim && fits; i++) {
+    int64_t size = i < missing ? 1 : x->shape[i - missing];
+    shape[i] = wanted->ints.v[i] == -1 && i >= missing ? size : wanted->ints.v[i];
+    fits = shape[i] >= 0 && (size == 1 || size == shape[i]);
+  }
+  if (!fits)
+    return moon_fail(MOON_BAD_SHAPE, "input %s cannot be expanded to %s: only dimensions of size 1 "
+                     "stretch", tensor_shape_text(x, from), shape_text(ndim, wanted->ints.v, to));
+  device_array stretched = array_broadcast(x, ndim, shape);
+  return tensor_new_view(x, ndim, shape, stretched.strides, x->offset, &call->results[0]);
+}
+
+static moon_status backward_expand(op_backward_call *call) {
+  call->out[0] = tensor_retain(call->grads[0]);   // summed to the input's shape by the walk
+  return MOON_OK;
+}
+
+static moon_status forward_squeeze(op_call *call) {
+  moon_tensor *x = call->args[0].tensor;
+  int only = -1, ndim = 0;
+  int64_t shape[MOON_MAX_DIMS], strides[MOON_MAX_DIMS];
+  if (call->args[1].given) MOON_TRY(shape_dim(x->ndim, call->args[1].integer, &only));
+  for (int i = 0; i < x->ndim; i++) {
+    if (x->shape[i] == 1 && (only < 0 || only == i)) continue;
+    shape[ndim] = x->shape[i];
+    strides[ndim++] = x->strides[i];
+  }
+  return tensor_new_view(x, ndim, shape, strides, x->offset, &call->results[0]);
+}
+
+static moon_status forward_unsqueeze(op_call *call) {
+  moon_tensor *x = call->args[0].tensor;
+  int dim, ndim = 0;
+  int64_t shape[MOON_MAX_DIMS], strides[MOON_MAX_DIMS];
+  if (x->ndim == MOON_MAX_DIMS)
+    return moon_fail(MOON_BAD_SHAPE, "a tensor has at most %d dimensions", MOON_MAX_DIMS);
+  MOON_TRY(shape_dim(x->ndim + 1, call->args[1].integer, &dim));
+  for (int i = 0; i <= x->ndim; i++) {
+    if (i == dim) {
+      shape[ndim] = 1;
+      strides[ndim++] = 1;
+    }
+    if (i == x->ndim) break;
+    shape[ndim] = x->shape[i];
+    strides[ndim++] = x->strides[i];
+  }
+  return tensor_new_view(x, ndim, shape, strides, x->offset, &call->results[0]);
+}
+
+// -- copies
+
+static moon_status forward_clone(op_call *call) {
+  moon_tensor *x = call->args[0].tensor;
+  MOON_TRY(tensor_new_like(call->engine, x, &call->results[0]));
+  return ops_copy(call->engine, x, call->results[0]);
+}
+
+static moon_status forward_contiguous(op_call *call) {
+  moon_tensor *x = call->args[0].tensor;
+  if (tensor_is_contiguous(x)) return tensor_alias(x, &call->results[0]);
+  return forward_clone(call);
+}
+
+static moon_status backward_pass(op_backward_call *call) {
+  call->out[0] = tensor_retain(call->grads[0]);
+  return MOON_OK;
+}
+
+static moon_status forward_cast(op_call *call) {
+  moon_tensor *x = call->args[0].tensor;
+  if (x->dtype == call->args[1].dtype) return tensor_alias(x, &call->results[0]);
+  MOON_TRY(ops_new(call->engine, x, call->args[1].dtype, x->ndim, x->shape, &call->results[0]));
+  return ops_copy(call->engine, x, call->results[0]);
+}
+
+static moon_status forward_copy(op_call *call) {
+  moon_tensor *self = call->args[0].tensor, *source = call->args[1].tensor;
+  char to[TENSOR_SHAPE_TEXT], from[TENSOR_SHAPE_TEXT];
+  int ndim;
+  int64_t shape[MOON_MAX_DIMS];
+  MOON_TRY(shape_broadcast(self->ndim, self->shape, source->ndim, source->shape, &ndim, shape));
+  if (ndim != self->ndim || memcmp(shape, self->shape, (size_t)ndim * sizeof *shape) != 0)
+    return moon_fail(MOON_BAD_SHAPE, "source %s does not fit into %s", tensor_shape_text(source, from),
+                     tensor_shape_text(self, to));
+  if (self->storage != source->storage) return ops_copy(call->engine, source, call->results[0]);
+  moon_tensor *apart;   // the two may overlap
+  MOON_TRY(tensor_new_like(call->engine, source, &apart));
+  moon_status status = ops_copy(call->engine, source, apart);
+  if (status == MOON_OK) status = ops_copy(call->engine, apart, call->results[0]);
+  tensor_release(apart);
+  return status;
+}
+
+static moon_status backward_copy(op_backward_call *call) {
+  if (call->needs[1]) call->out[1] = tensor_retain(call->grads[0]);
+  return MOON_OK;
+}
+
+static moon_status forward_fill(op_call *call) {
+  moon_tensor *value = call->args[1].tensor;
+  if (value->ndim != 0)
+    return moon_fail(MOON_BAD_SHAPE, "value must be a number or a 0-d tensor; use copy_ for more");
+  return ops_copy(call->engine, value, call->results[0]);
+}
+
+static moon_status forward_zero(op_call *call) {
+  device_array target = tensor_array(call->results[0]);
+  return tensor_kernels(call->results[0])->fill(call->engine, 0, &target);
+}
+
+static moon_status backward_nothing(op_backward_call *call) {
+  (void)call;
+  return MOON_OK;
+}
+
+static op_descriptor descriptors[] = {
+  { .name = "view", .schema = "(input: Tensor, shape: int[]) -> out", .flags = OP_VIEW,
+    .doc = "The same elements in another shape, without copying; one size may be -1. Fails where "
+           "the layout does not allow it.",
+    .forward = forward_view, .backward = backward_reshape },
+  { .name = "reshape", .schema = "(input: Tensor, shape: int[]) -> out", .flags = OP_VIEW,
+    .doc = "The same elements in another shape; one size may be -1. A view where the layout allows "
+           "it, a copy where not.",
+    .forward = forward_reshape, .backward = backward_reshape },
+  { .name = "flatten", .schema = "(input: Tensor, from: dim = 1, to: dim = -1) -> out",
+    .flags = OP_VIEW,
+    .doc = "Makes one dimension of the dimensions from..to. A view where the layout allows it.",
+    .forward = forward_flatten, .backward = backward_reshape },
+  { .name = "narrow", .schema = "(input: Tensor, dim: dim, start: index, length: int) -> out",
+    .flags = OP_VIEW,
+    .doc = "The part of a dimension that starts at `start` and is `length` long. A view.",
+    .forward = forward_narrow, .backward = backward_into_view },
+  { .name = "select", .schema = "(input: Tensor, dim: dim, index: index) -> out", .flags = OP_VIEW,
+    .doc = "The slice at one position of a dimension, which disappears. A view.",
+    .forward = forward_select, .backward = backward_into_view },
+  { .name = "unfold", .schema = "(input: Tensor, dim: dim, size: int, step: int = 1) -> out",
+    .flags = OP_VIEW,
+    .doc = "All windows of `size` along a dimension, `step` apart; the windows' elements become a "
+           "last dimension. A view: windows overlap where step < size.",
+    .forward = forward_unfold, .backward = backward_unfold },
+  { .name = "transpose", .schema = "(input: Tensor, a: dim, b: dim) -> out", .flags = OP_VIEW,
+    .doc = "Swaps two dimensions. A view.",
+    .forward = forward_transpose, .backward = backward_transpose },
+  { .name = "t", .schema = "(input: Tensor) -> out", .flags = OP_VIEW,
+    .doc = "The transpose of a matrix; vectors and 0-d tensors stay as they are. A view.",
+    .forward = forward_t, .backward = backward_t },
+  { .name = "permute", .schema = "(input: Tensor, order: dims) -> out", .flags = OP_VIEW,
+    .doc = "Puts the dimensions into another order: result dimension i is input dimension order[i]. "
+           "A view.",
+    .forward = forward_permute, .backward = backward_permute },
+  { .name = "expand", .schema = "(input: Tensor, shape: int[]) -> out", .flags = OP_VIEW,
+    .doc = "Stretches dimensions of size 1, and adds dimensions in front, without copying; -1 keeps "
+           "a size. A view whose elements share memory.",
+    .forward = forward_expand, .backward = backward_expand },
+  { .name = "squeeze", .schema = "(input: Tensor, dim: dim?) -> out", .flags = OP_VIEW,
+    .doc = "Removes one dimension of size 1, or all of them. A view.",
+    .forward = forward_squeeze, .backward = backward_reshape },
+  { .name = "unsqueeze", .schema = "(input: Tensor, dim: dim) -> out", .flags = OP_VIEW,
+    .doc = "Inserts a dimension of size 1 at `dim`. A view.",
+    .forward = forward_unsqueeze, .backward = backward_reshape },
+  { .name = "contiguous", .schema = "(input: Tensor) -> out", .flags = OP_VIEW,
+    .doc = "The tensor itself where its elements lie in row-major order, otherwise a copy that does.",
+    .forward = forward_contiguous, .backward = backward_pass },
+  { .name = "clone", .schema = "(input: Tensor) -> out",
+    .doc = "A copy with memory of its own, in row-major order.",
+    .forward = forward_clone, .backward = backward_pass },
+  { .name = "cast", .schema = "(input: Tensor, dtype: dtype) -> out", .flags = OP_VIEW,
+    .doc = "The elements in another type: floats truncate to integers, anything but 0 is true. The "
+           "tensor itself where it has that type already.",
+    .forward = forward_cast, .backward = backward_pass },
+  { .name = "copy", .schema = "(self: Tensor, source: Tensor) -> out", .flags = OP_MUTATES,
+    .doc = "Writes source into self, cast and broadcast as needed.",
+    .forward = forward_copy, .backward = backward_copy },
+  { .name = "fill", .schema = "(self: Tensor, value: Tensor|number) -> out", .flags = OP_MUTATES,
+    .doc = "Sets every element to one value.",
+    .forward = forward_fill, .backward = backward_copy },
+  { .name = "zero", .schema = "(self: Tensor) -> out", .flags = OP_MUTATES,
+    .doc = "Sets every element to 0.",
+    .forward = forward_zero, .backward = backward_nothing },
+};
+OP_FAMILY(views, descriptors);
