@@ -1,0 +1,29 @@
+-- The C test programs: every spec/c/<name>.c is built to <build>/tests/<name>, and must end with
+-- success. Under a sanitizer they are the sanitizer's own programs and look for leaks too.
+
+local build = os.getenv("MOONLET_BUILD") or "build"
+
+local function lines_of(command)
+  local lines = {}
+  local pipe = assert(io.popen(command))
+  for line in pipe:lines() do lines[#lines + 1] = line end
+  pipe:close()
+  return lines
+end
+
+-- Runs a command; gives its output and its exit status, the same on every Lua.
+local function run(command)
+  local lines = lines_of(command .. " 2>&1; echo $?")
+  local status = tonumber(table.remove(lines))
+  return table.concat(lines, "\n"), status
+end
+
+describe("C test program", function()
+  for _, source in ipairs(lines_of("ls spec/c/*.c")) do
+    local name = source:match("([%w_]+)%.c$")
+    it(name .. " ends well", function()
+      local output, status = run("env -u LD_PRELOAD " .. build .. "/tests/" .. name)
+      assert(status == 0, ("%s ended with %s:\n%s"):format(name, tostring(status), output))
+    end)
+  end
+end)
