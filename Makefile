@@ -58,7 +58,7 @@ cuda:                                 ## compile and link the CUDA kernels (need
 
 rock:                                 ## build the rock into ROCK_TREE for Lua ROCK_LUA
 	@scripts/install-packages run build test
-	luarocks --lua-version $(ROCK_LUA) make --tree $(ROCK_TREE)
+	CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) luarocks --lua-version $(ROCK_LUA) make --tree $(ROCK_TREE)
 
 bench: all                            ## the measurements of bench/
 	@for file in bench/*.lua; do echo "== $$file"; $(LUA) $$file $(ARGS) || exit 1; done
