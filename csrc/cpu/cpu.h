@@ -86,6 +86,9 @@ typedef struct cpu_walk {
 // Drops dimensions of size 1 and merges neighbours. With `reorder`, dimensions are first sorted by
 // the strides of arrays[0], which changes the order of visits but not the set.
 void CPU(walk_open)(cpu_walk *walk, int operands, const device_array *const *arrays, bool reorder);
+// The same over all dimensions but those whose bit is set in `without`.
+void CPU(walk_open_without)(cpu_walk *walk, int operands, const device_array *const *arrays,
+                            unsigned without, bool reorder);
 // Whether the operand's elements follow each other in the walk's order.
 bool CPU(walk_is_flat)(const cpu_walk *walk, int operand);
 // Coordinates of the element visited as number `index`.
@@ -105,6 +108,14 @@ static inline void cpu_walk_advance(const cpu_walk *walk, int64_t *coordinates, 
     coordinates[i]++;
   }
 }
+
+// n elements of an operand from the walk's position `at` on, to and from a contiguous buffer of
+// `in_buffer`: the dtype itself (moved) or its compute type (converted). `data` is the operand's
+// element (0, ..., 0).
+void CPU(walk_load)(const cpu_walk *walk, int operand, moon_dtype dtype, moon_dtype in_buffer,
+                    const void *data, const int64_t *at, int64_t n, void *buffer);
+void CPU(walk_store)(const cpu_walk *walk, int operand, moon_dtype dtype, moon_dtype in_buffer,
+                     void *data, const int64_t *at, int64_t n, const void *buffer);
 
 // -- elementwise (walk.c): p[0] is the output's run, p[1], ... the inputs', all contiguous and of
 //    the loop's own types; p[0] may equal an input. attributes: a, b

@@ -50,14 +50,15 @@ static void merge_dims(cpu_walk *walk) {
   walk->ndim = last + 1;
 }
 
-void CPU(walk_open)(cpu_walk *walk, int operands, const device_array *const *arrays,
-                    bool reorder) {
+void CPU(walk_open_without)(cpu_walk *walk, int operands, const device_array *const *arrays,
+                            unsigned without, bool reorder) {
   walk->ndim = 0;
   walk->operands = operands;
-  walk->count = array_count(arrays[0]);
+  walk->count = 1;
   for (int i = 0; i < arrays[0]->ndim; i++) {
-    if (arrays[0]->shape[i] == 1) continue;
+    if (arrays[0]->shape[i] == 1 || (without >> i & 1)) continue;
     walk->shape[walk->ndim] = arrays[0]->shape[i];
+    walk->count *= arrays[0]->shape[i];
     for (int k = 0; k < operands; k++) walk->strides[k][walk->ndim] = arrays[k]->strides[i];
     walk->ndim++;
   }
@@ -68,6 +69,11 @@ void CPU(walk_open)(cpu_walk *walk, int operands, const device_array *const *arr
   }
   if (reorder) sort_dims(walk);
   merge_dims(walk);
+}
+
+void CPU(walk_open)(cpu_walk *walk, int operands, const device_array *const *arrays,
+                    bool reorder) {
+  CPU(walk_open_without)(walk, operands, arrays, 0, reorder);
 }
 
 bool CPU(walk_is_flat)(const cpu_walk *walk, int operand) {
@@ -83,6 +89,52 @@ void CPU(walk_seek)(const cpu_walk *walk, int64_t index, int64_t *coordinates) {
   for (int i = walk->ndim - 1; i >= 0; i--) {
     coordinates[i] = index % walk->shape[i];
     index /= walk->shape[i];
+  }
+}
+
+// Coordinates of the next run, and the address of its first element.
+typedef struct run_cursor {
+  int64_t at[MOON_MAX_DIMS];
+  int64_t left;
+} run_cursor;
+
+static int64_t next_run(const cpu_walk *walk, run_cursor *cursor, int operand, int64_t *offset) {
+  int last = walk->ndim - 1;
+  int64_t run = walk->shape[last] - cursor->at[last];
+  if (run > cursor->left) run = cursor->left;
+  *offset = cpu_walk_offset(walk, operand, cursor->at);
+  cpu_walk_advance(walk, cursor->at, run);
+  cursor->left -= run;
+  return run;
+}
+
+void CPU(walk_load)(const cpu_walk *walk, int operand, moon_dtype dtype, moon_dtype in_buffer,
+                    const void *data, const int64_t *at, int64_t n, void *buffer) {
+  run_cursor cursor = { .left = n };
+  int64_t size = (int64_t)dtype_size(dtype), step = (int64_t)dtype_size(in_buffer), offset;
+  int64_t stride = walk->strides[operand][walk->ndim - 1];
+  memcpy(cursor.at, at, (size_t)walk->ndim * sizeof *at);
+  while (cursor.left > 0) {
+    int64_t run = next_run(walk, &cursor, operand, &offset);
+    const char *element = (const char *)data + offset * size;
+    if (dtype == in_buffer) CPU(gather_run)((size_t)size, run, element, stride, buffer);
+    else CPU(load_run)(dtype, run, element, stride, buffer);
+    buffer = (char *)buffer + run * step;
+  }
+}
+
+void CPU(walk_store)(const cpu_walk *walk, int operand, moon_dtype dtype, moon_dtype in_buffer,
+                     void *data, const int64_t *at, int64_t n, const void *buffer) {
+  run_cursor cursor = { .left = n };
+  int64_t size = (int64_t)dtype_size(dtype), step = (int64_t)dtype_size(in_buffer), offset;
+  int64_t stride = walk->strides[operand][walk->ndim - 1];
+  memcpy(cursor.at, at, (size_t)walk->ndim * sizeof *at);
+  while (cursor.left > 0) {
+    int64_t run = next_run(walk, &cursor, operand, &offset);
+    char *element = (char *)data + offset * size;
+    if (dtype == in_buffer) CPU(scatter_run)((size_t)size, run, buffer, element, stride);
+    else CPU(store_run)(dtype, run, buffer, element, stride);
+    buffer = (const char *)buffer + run * step;
   }
 }
 
@@ -108,30 +160,6 @@ static bool is_constant(const cpu_walk *walk, int operand) {
   return true;
 }
 
-// Moves n elements from the walk's position `start` on between operand k and its buffer.
-static void transfer(const elementwise_job *job, int k, const int64_t *start, int64_t n,
-                     void *buffer, bool store) {
-  const cpu_walk *walk = &job->walk;
-  const device_array *array = job->operands[k].array;
-  bool raw = is_raw(&job->operands[k]);
-  size_t size = dtype_size(array->dtype), step = dtype_size(job->operands[k].in_loop);
-  int last = walk->ndim - 1;
-  int64_t at[MOON_MAX_DIMS], stride = walk->strides[k][last];
-  memcpy(at, start, sizeof at);
-  while (n > 0) {
-    int64_t run = walk->shape[last] - at[last];
-    if (run > n) run = n;
-    char *element = (char *)array->data + cpu_walk_offset(walk, k, at) * (int64_t)size;
-    if (store && raw) CPU(scatter_run)(size, run, buffer, element, stride);
-    else if (store) CPU(store_run)(array->dtype, run, buffer, element, stride);
-    else if (raw) CPU(gather_run)(size, run, element, stride, buffer);
-    else CPU(load_run)(array->dtype, run, element, stride, buffer);
-    buffer = (char *)buffer + (size_t)run * step;
-    n -= run;
-    cpu_walk_advance(walk, at, run);
-  }
-}
-
 static void *element_at(const elementwise_job *job, int k, int64_t index) {
   const device_array *array = job->operands[k].array;
   return (char *)array->data + index * (int64_t)dtype_size(array->dtype);
@@ -141,6 +169,7 @@ static void *element_at(const elementwise_job *job, int k, int64_t index) {
 static void run_buffered(const elementwise_job *job, int64_t first, int64_t last) {
   _Alignas(64) char buffers[CPU_MAX_OPERANDS][CPU_CHUNK * 8];
   void *p[CPU_MAX_OPERANDS];
+  const cpu_operand *out = &job->operands[0];
   int64_t at[MOON_MAX_DIMS] = { 0 };
   int count = job->walk.operands;
   CPU(walk_seek)(&job->walk, first, at);
@@ -149,10 +178,14 @@ static void run_buffered(const elementwise_job *job, int64_t first, int64_t last
     for (int k = 0; k < count; k++) {
       p[k] = job->in_place[k] ? element_at(job, k, i) : buffers[k];
       if (k == 0 || job->in_place[k] || (i > first && is_constant(&job->walk, k))) continue;
-      transfer(job, k, at, n, buffers[k], false);
+      const cpu_operand *from = &job->operands[k];
+      CPU(walk_load)(&job->walk, k, from->array->dtype, from->in_loop, from->array->data, at, n,
+                     buffers[k]);
     }
     job->loop(n, p, job->attributes);
-    if (!job->in_place[0]) transfer(job, 0, at, n, buffers[0], true);
+    if (!job->in_place[0])
+      CPU(walk_store)(&job->walk, 0, out->array->dtype, out->in_loop, out->array->data, at, n,
+                      buffers[0]);
     i += n;
     if (i < last) CPU(walk_seek)(&job->walk, i, at);
   }

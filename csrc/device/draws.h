@@ -1,9 +1,11 @@
-// How words of the random stream become numbers, shared by every device so that the draws agree.
-// Uniform numbers, integers, permutations and masks are the same bits everywhere; normal numbers
-// may differ in the last bits between processors (a fused multiply-add rounds once, not twice).
+// How words of the random stream become numbers, shared by every device so that the draws agree to
+// the bit. A file that draws includes this header before any other of device/ and is compiled
+// without contraction of a * b + c (gcc: -ffp-contract=off, nvcc: -fmad=false), since a fused
+// multiply-add rounds once and not twice.
 #ifndef MOON_DEVICE_DRAWS_H
 #define MOON_DEVICE_DRAWS_H
 
+#define FORMULA_UNFUSED
 #include "base/random.h"
 #include "device/formula_math.h"
 
@@ -19,6 +21,12 @@ MOON_SHARED uint64_t draw_below(random_block block, uint64_t range) {
 
 // Dropout keeps an element whose word, shifted right by 8, is at least this.
 MOON_SHARED uint32_t draw_dropout_limit(double p) { return (uint32_t)ceil(p * 16777216.0); }
+
+// A uniform number from low to low + range, at most `most`.
+MOON_SHARED double draw_uniform(uint32_t word, double low, double range, double most) {
+  double value = low + range * (double)random_unit(word);
+  return value < most ? value : most;
+}
 
 // Box and Muller (1958): two words become two normal numbers, radius times cosine and sine. The
 // angle is cut into quarters; within one, Cephes' polynomials (sinf.c) serve |t| <= pi/4.

@@ -26,9 +26,12 @@
 
 // -- tools of the polynomials
 
-// x * y + z, fused where the processor does it in one instruction.
+// x * y + z, fused where the processor does it in one instruction. FORMULA_UNFUSED asks for two
+// roundings everywhere, for results that must be the same bits on every processor.
 MOON_SHARED float formula_fma(float x, float y, float z) {
-#if defined(__FMA__) || defined(__CUDA_ARCH__)
+#if defined(FORMULA_UNFUSED) && defined(__CUDA_ARCH__)
+  return __fadd_rn(__fmul_rn(x, y), z);
+#elif !defined(FORMULA_UNFUSED) && (defined(__FMA__) || defined(__CUDA_ARCH__))
   return fmaf(x, y, z);
 #else
   return x * y + z;

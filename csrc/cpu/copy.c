@@ -1,0 +1,331 @@
+// Moving elements between arrays: copies with and without a change of dtype, filling, ranges,
+// selection, and scratch arrays. A copy of one dtype moves elements by size; where the two arrays
+// run along different dimensions it goes tile by tile, so that neither side jumps a cache line for
+// each element. A cast goes through the compute types.
+#include "cpu/cpu.h"
+
+#include <math.h>
+#include <string.h>
+
+// -- casts: one loop for each pair of compute types, and one to bool
+#define CAST(name, from, to, expression)                                  \
+  static void name(int64_t n, void *const *p, const double *attributes) { \
+    to *out = p[0];                                                       \
+    const from *xs = p[1];                                                \
+    (void)attributes;                                                     \
+    for (int64_t i = 0; i < n; i++) {                                     \
+      const from x = xs[i];                                               \
+      out[i] = expression;                                                \
+    }                                                                     \
+  }
+
+// float32 rounded to odd: cut towards 0, with the last bit set if anything was lost. Rounding that
+// to a half gives the half nearest to x, where two roundings to nearest would not.
+static inline float float_to_odd(double x) {
+  union { float f; uint32_t u; } v = { .f = (float)x };
+  if (x != x || (double)v.f == x) return v.f;
+  if (fabs((double)v.f) > fabs(x)) v.u--;
+  v.u |= 1u;
+  return v.f;
+}
+
+// As above; what a double cannot hold of a large integer is kept as one sticky bit.
+static inline float int_to_odd(int64_t x) {
+  const int64_t exact = INT64_C(1) << 53, low = 0x7FF;
+  if ((x > exact || x < -exact) && (x & low) != 0) x = (x & ~low) | 0x400;
+  return float_to_odd((double)x);
+}
+
+CAST(cast_f32_f64, float, double, x)
+CAST(cast_f32_i64, float, int64_t, cpu_to_int(x))
+CAST(cast_f64_f32, double, float, (float)x)
+CAST(cast_f64_i64, double, int64_t, cpu_to_int(x))
+CAST(cast_i64_f32, int64_t, float, (float)x)
+CAST(cast_i64_f64, int64_t, double, (double)x)
+CAST(cast_f64_half, double, float, float_to_odd(x))
+CAST(cast_i64_half, int64_t, float, int_to_odd(x))
+CAST(cast_f32_f32, float, float, x)
+CAST(cast_f64_f64, double, double, x)
+CAST(cast_i64_i64, int64_t, int64_t, x)
+CAST(cast_f32_bool, float, uint8_t, x != 0)
+CAST(cast_f64_bool, double, uint8_t, x != 0)
+CAST(cast_i64_bool, int64_t, uint8_t, x != 0)
+
+static cpu_loop cast_loop(moon_dtype from, moon_dtype to) {
+  static const cpu_loop to_f32[] = { cast_f32_f32, cast_f64_f32, cast_i64_f32 };
+  static const cpu_loop to_half[] = { cast_f32_f32, cast_f64_half, cast_i64_half };
+  static const cpu_loop to_f64[] = { cast_f32_f64, cast_f64_f64, cast_i64_f64 };
+  static const cpu_loop to_i64[] = { cast_f32_i64, cast_f64_i64, cast_i64_i64 };
+  static const cpu_loop to_bool[] = { cast_f32_bool, cast_f64_bool, cast_i64_bool };
+  moon_dtype compute = cpu_compute_dtype(from);
+  int column = compute == MOON_F32 ? 0 : compute == MOON_F64 ? 1 : 2;
+  switch (to) {
+    case MOON_F32: return to_f32[column];
+    case MOON_F16:
+    case MOON_BF16: return to_half[column];
+    case MOON_F64: return to_f64[column];
+    case MOON_BOOL: return to_bool[column];
+    default: return to_i64[column];
+  }
+}
+
+static moon_status cast(moon_engine *engine, const device_array *x, const device_array *out) {
+  moon_dtype target = out->dtype == MOON_BOOL ? MOON_BOOL : cpu_compute_dtype(out->dtype);
+  cpu_operand operands[] = { { out, target }, { x, cpu_compute_dtype(x->dtype) } };
+  return CPU(elementwise)(engine, 2, operands, cast_loop(x->dtype, out->dtype), NULL);
+}
+
+// -- copies of one dtype
+enum { TILE = 32 };
+
+typedef struct copy_job {
+  cpu_walk walk;       // operand 0: out, 1: x; innermost runs along out
+  size_t size;
+  char *target;
+  const char *source;
+  int across;          // the dimension along which x's elements follow each other; -1: none
+  int64_t strip;       // rows of `across` an item of work
+} copy_job;
+
+static void copy_run(const copy_job *job, int64_t n, const char *source, int64_t from_stride,
+                     char *target, int64_t to_stride) {
+  if (to_stride == 1) CPU(gather_run)(job->size, n, source, from_stride, target);
+  else if (from_stride == 1) CPU(scatter_run)(job->size, n, source, target, to_stride);
+  else {
+    for (int64_t i = 0; i < n; i++)
+      memcpy(target + i * to_stride * (int64_t)job->size,
+             source + i * from_stride * (int64_t)job->size, job->size);
+  }
+}
+
+static moon_status copy_block(void *context, int64_t first, int64_t last) {
+  const copy_job *job = context;
+  const cpu_walk *walk = &job->walk;
+  int64_t at[MOON_MAX_DIMS] = { 0 }, size = (int64_t)job->size;
+  int inner = walk->ndim - 1;
+  CPU(walk_seek)(walk, first, at);
+  while (first < last) {
+    int64_t run = walk->shape[inner] - at[inner];
+    if (run > last - first) run = last - first;
+    copy_run(job, run, job->source + cpu_walk_offset(walk, 1, at) * size,
+             walk->strides[1][inner], job->target + cpu_walk_offset(walk, 0, at) * size,
+             walk->strides[0][inner]);
+    cpu_walk_advance(walk, at, run);
+    first += run;
+  }
+  return MOON_OK;
+}
+
+// One tile of a transposition, rows along `to_row` of out: constant bounds let the compiler unroll.
+#define TRANSPOSE(word)                                                                         \
+  static void transpose_##word(int64_t rows, int64_t columns, const word *x, int64_t x_row,     \
+                               int64_t x_column, word *out, int64_t to_row, int64_t to_column) { \
+    for (int64_t i = 0; i < rows; i++)                                                          \
+      for (int64_t j = 0; j < columns; j++)                                                     \
+        out[i * to_row + j * to_column] = x[i * x_row + j * x_column];                          \
+  }
+typedef uint8_t __attribute__((may_alias)) word1;
+typedef uint16_t __attribute__((may_alias)) word2;
+typedef uint32_t __attribute__((may_alias)) word4;
+typedef uint64_t __attribute__((may_alias)) word8;
+TRANSPOSE(word1)
+TRANSPOSE(word2)
+TRANSPOSE(word4)
+TRANSPOSE(word8)
+
+static void transpose(size_t size, int64_t rows, int64_t columns, const void *x, int64_t x_row,
+                      int64_t x_column, void *out, int64_t to_row, int64_t to_column) {
+  switch (size) {
+    case 1: transpose_word1(rows, columns, x, x_row, x_column, out, to_row, to_column); break;
+    case 2: transpose_word2(rows, columns, x, x_row, x_column, out, to_row, to_column); break;
+    case 4: transpose_word4(rows, columns, x, x_row, x_column, out, to_row, to_column); break;
+    default: transpose_word8(rows, columns, x, x_row, x_column, out, to_row, to_column);
+  }
+}
+
+// Items are strips of TILE steps of `across`, over all other dimensions but the innermost one.
+static moon_status transpose_block(void *context, int64_t first, int64_t last) {
+  const copy_job *job = context;
+  const cpu_walk *walk = &job->walk;
+  int inner = walk->ndim - 1, across = job->across;
+  int64_t size = (int64_t)job->size, columns = walk->shape[inner];
+  for (int64_t item = first; item < last; item++) {
+    int64_t from = 0, to = 0, rest = item, row = 0;
+    for (int d = inner - 1; d >= 0; d--) {
+      int64_t steps = d == across ? job->strip : walk->shape[d], i = rest % steps;
+      if (d == across) row = i *= TILE;
+      rest /= steps;
+      to += i * walk->strides[0][d];
+      from += i * walk->strides[1][d];
+    }
+    int64_t rows = walk->shape[across] - row < TILE ? walk->shape[across] - row : TILE;
+    for (int64_t j = 0; j < columns; j += TILE)
+      transpose(job->size, rows, columns - j < TILE ? columns - j : TILE,
+                job->source + (from + j * walk->strides[1][inner]) * size,
+                walk->strides[1][across], walk->strides[1][inner],
+                job->target + (to + j * walk->strides[0][inner]) * size,
+                walk->strides[0][across], walk->strides[0][inner]);
+  }
+  return MOON_OK;
+}
+
+// The dimension along which x is contiguous where out is not; -1 if tiles would not help.
+static int find_across(const cpu_walk *walk) {
+  int inner = walk->ndim - 1;
+  int64_t jump = walk->strides[1][inner];
+  if (walk->shape[inner] < 4 || jump == 0 || jump == 1) return -1;
+  for (int d = 0; d < inner; d++) {
+    if (walk->strides[1][d] == 1 && walk->shape[d] >= 4) return d;
+  }
+  return -1;
+}
+
+moon_status CPU(copy)(moon_engine *engine, const device_array *x, const device_array *out) {
+  if (x->dtype != out->dtype) return cast(engine, x, out);
+  copy_job job = { .size = dtype_size(x->dtype), .target = out->data, .source = x->data };
+  const device_array *arrays[] = { out, x };
+  CPU(walk_open)(&job.walk, 2, arrays, true);
+  job.across = find_across(&job.walk);
+  if (job.walk.count == 0) return MOON_OK;
+  if (job.across < 0) return cpu_run(engine, job.walk.count, CPU_GRAIN, copy_block, &job);
+  int64_t length = job.walk.shape[job.across], columns = job.walk.shape[job.walk.ndim - 1];
+  job.strip = (length + TILE - 1) / TILE;
+  int64_t items = job.walk.count / length / columns * job.strip;
+  return cpu_run(engine, items, cpu_grain(TILE * columns), transpose_block, &job);
+}
+
+// -- filling
+typedef struct fill_job {
+  cpu_walk walk;
+  const device_array *out;
+  size_t size;
+  uint64_t element;      // its bytes, in memory order
+} fill_job;
+
+static moon_status fill_block(void *context, int64_t first, int64_t last) {
+  const fill_job *job = context;
+  const cpu_walk *walk = &job->walk;
+  _Alignas(64) char buffer[CPU_CHUNK * 8];
+  int64_t at[MOON_MAX_DIMS] = { 0 };
+  int inner = walk->ndim - 1;
+  int64_t most = last - first < CPU_CHUNK ? last - first : CPU_CHUNK;
+  CPU(gather_run)(job->size, most, &job->element, 0, buffer);
+  CPU(walk_seek)(walk, first, at);
+  while (first < last) {
+    int64_t run = walk->shape[inner] - at[inner];
+    if (run > last - first) run = last - first;
+    if (run > most) run = most;
+    char *target = (char *)job->out->data + cpu_walk_offset(walk, 0, at) * (int64_t)job->size;
+    CPU(scatter_run)(job->size, run, buffer, target, walk->strides[0][inner]);
+    cpu_walk_advance(walk, at, run);
+    first += run;
+  }
+  return MOON_OK;
+}
+
+static moon_status fill_with(moon_engine *engine, fill_job *job, const device_array *out) {
+  job->out = out;
+  job->size = dtype_size(out->dtype);
+  CPU(walk_open)(&job->walk, 1, &out, true);
+  return cpu_run(engine, job->walk.count, CPU_GRAIN, fill_block, job);
+}
+
+moon_status CPU(fill)(moon_engine *engine, double value, const device_array *out) {
+  fill_job job = { .element = 0 };
+  dtype_store(out->dtype, &job.element, value);
+  return fill_with(engine, &job, out);
+}
+
+moon_status CPU(fill_int)(moon_engine *engine, int64_t value, const device_array *out) {
+  fill_job job = { .element = 0 };
+  dtype_store_int(out->dtype, &job.element, value);
+  return fill_with(engine, &job, out);
+}
+
+// -- ranges
+typedef struct arange_job {
+  const device_array *out;
+  double start, step;
+} arange_job;
+
+static moon_status arange_block(void *context, int64_t first, int64_t last) {
+  const arange_job *job = context;
+  const device_array *out = job->out;
+  bool whole = cpu_compute_dtype(out->dtype) == MOON_I64;
+  int64_t stride = out->strides[0], size = (int64_t)dtype_size(out->dtype);
+  uint64_t start = (uint64_t)cpu_to_int(job->start), step = (uint64_t)cpu_to_int(job->step);
+  for (int64_t i = first; i < last; i++) {
+    char *element = (char *)out->data + i * stride * size;
+    if (whole) dtype_store_int(out->dtype, element, (int64_t)(start + (uint64_t)i * step));
+    else dtype_store(out->dtype, element, job->start + (double)i * job->step);
+  }
+  return MOON_OK;
+}
+
+moon_status CPU(arange)(moon_engine *engine, double start, double step, const device_array *out) {
+  arange_job job = { .out = out, .start = start, .step = step };
+  return cpu_run(engine, out->shape[0], CPU_GRAIN, arange_block, &job);
+}
+
+// -- selection: p is out, condition, x, y
+#define SELECT(word)                                                                 \
+  static void select_##word(int64_t n, void *const *p, const double *attributes) {   \
+    word *out = p[0];                                                                \
+    const uint8_t *condition = p[1];                                                 \
+    const word *x = p[2], *y = p[3];                                                 \
+    (void)attributes;                                                                \
+    _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) {                           \
+      const word yes = x[i], no = y[i];                                              \
+      out[i] = condition[i] ? yes : no;                                              \
+    }                                                                                \
+  }
+SELECT(word1)
+SELECT(word2)
+SELECT(word4)
+SELECT(word8)
+
+moon_status CPU(select)(moon_engine *engine, const device_array *condition, const device_array *x,
+                        const device_array *y, const device_array *out) {
+  size_t size = dtype_size(out->dtype);
+  cpu_loop loop = size == 1   ? select_word1
+                  : size == 2 ? select_word2
+                  : size == 4 ? select_word4
+                              : select_word8;
+  cpu_operand operands[] = { { out, out->dtype }, { condition, MOON_BOOL }, { x, x->dtype },
+                             { y, y->dtype } };
+  return CPU(elementwise)(engine, 4, operands, loop, NULL);
+}
+
+// -- scratch arrays
+moon_status CPU(temp_new)(moon_engine *engine, moon_dtype dtype, int ndim, const int64_t *shape,
+                          cpu_temp *temp) {
+  size_t bytes = dtype_size(dtype);
+  device_array array = { .dtype = dtype, .ndim = ndim };
+  int64_t stride = 1;
+  for (int i = ndim - 1; i >= 0; i--) {
+    array.shape[i] = shape[i];
+    array.strides[i] = stride;
+    stride *= shape[i] > 0 ? shape[i] : 1;
+    MOON_TRY(alloc_product(bytes, (size_t)shape[i], &bytes));
+  }
+  MOON_TRY(alloc_bytes(engine, bytes, &array.data));
+  *temp = (cpu_temp){ .array = array, .block = array.data, .bytes = bytes };
+  return MOON_OK;
+}
+
+moon_status CPU(temp_from)(moon_engine *engine, const device_array *x, moon_dtype dtype,
+                           cpu_temp *temp) {
+  if (x->dtype == dtype && array_is_contiguous(x)) {
+    *temp = (cpu_temp){ .array = *x };
+    return MOON_OK;
+  }
+  MOON_TRY(CPU(temp_new)(engine, dtype, x->ndim, x->shape, temp));
+  moon_status status = CPU(copy)(engine, x, &temp->array);
+  if (status != MOON_OK) CPU(temp_release)(engine, temp);
+  return status;
+}
+
+void CPU(temp_release)(moon_engine *engine, cpu_temp *temp) {
+  if (temp->block) alloc_release(engine, temp->block, temp->bytes);
+  temp->block = NULL;
+}

@@ -1,0 +1,223 @@
+// Random numbers, from the Philox stream: an element's words follow from its number in row-major
+// order alone, so blocks of elements are independent and any number of threads draws the same.
+// Words come out CPU_CHUNK at a time, in a loop over blocks that the compiler turns into vectors.
+#include "cpu/cpu.h"
+
+#include <math.h>
+#include <string.h>
+
+// Two roundings for a * b + c, also where the processor could do with one: see draws.h.
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#else
+#pragma GCC optimize("fp-contract=off")
+#endif
+#include "device/draws.h"
+
+enum { WORDS = 4 };   // of a block
+
+// The words of elements first..first + n, first a multiple of 4; room for n rounded up to 4.
+static void draw_words(uint64_t seed, uint64_t block, int64_t n, uint32_t *words) {
+  int64_t blocks = (n + WORDS - 1) / WORDS;
+  for (int64_t i = 0; i < blocks; i++) {
+    random_block drawn = random_philox(seed, block + (uint64_t)i);
+    for (int w = 0; w < WORDS; w++) words[i * WORDS + w] = drawn.word[w];
+  }
+}
+
+typedef struct draw_job draw_job;
+
+// Turns the words of n elements into values of the compute type.
+typedef void (*draw_values)(const draw_job *job, int64_t n, const uint32_t *words, void *values);
+
+struct draw_job {
+  cpu_walk walk;             // operand 0: out, row-major
+  const device_array *out;
+  uint64_t seed, first;
+  draw_values values;
+  double low, range, most;   // uniform: low + range * unit, at most `most`; normal: mean, deviation
+};
+
+static moon_status draw_block(void *context, int64_t first, int64_t last) {
+  const draw_job *job = context;
+  uint32_t words[CPU_CHUNK];
+  _Alignas(64) char values[CPU_CHUNK * 8];
+  moon_dtype dtype = job->out->dtype, compute = cpu_compute_dtype(dtype);
+  int64_t at[MOON_MAX_DIMS] = { 0 };
+  for (int64_t i = first; i < last; i += CPU_CHUNK) {
+    int64_t n = last - i < CPU_CHUNK ? last - i : CPU_CHUNK;
+    draw_words(job->seed, job->first + (uint64_t)i / WORDS, n, words);
+    job->values(job, n, words, values);
+    CPU(walk_seek)(&job->walk, i, at);
+    CPU(walk_store)(&job->walk, 0, dtype, compute, job->out->data, at, n, values);
+  }
+  return MOON_OK;
+}
+
+static moon_status draw(moon_engine *engine, draw_job *job, const device_array *out) {
+  if (!dtype_is_float(out->dtype))
+    return moon_fail(MOON_BAD_DTYPE, "random fractions for %s", dtype_name(out->dtype));
+  job->out = out;
+  CPU(walk_open)(&job->walk, 1, &out, false);
+  return cpu_run(engine, job->walk.count, CPU_GRAIN, draw_block, job);
+}
+
+// -- uniform
+static void uniform_f32(const draw_job *job, int64_t n, const uint32_t *words, void *values) {
+  float *out = values;
+  for (int64_t i = 0; i < n; i++)
+    out[i] = (float)draw_uniform(words[i], job->low, job->range, job->most);
+}
+
+static void uniform_f64(const draw_job *job, int64_t n, const uint32_t *words, void *values) {
+  double *out = values;
+  for (int64_t i = 0; i < n; i++)
+    out[i] = draw_uniform(words[i], job->low, job->range, job->most);
+}
+
+// Rounding must not reach `high`: the largest number of the dtype below it.
+static double largest_below(moon_dtype dtype, double low, double high) {
+  uint64_t bits = 0;
+  if (!(low < high)) return low;
+  if (dtype == MOON_F64) return nextafter(high, low);
+  if (dtype == MOON_F32) return (double)nextafterf((float)high, (float)low);
+  dtype_store(dtype, &bits, high);
+  double value = dtype_load(dtype, &bits);
+  if (value < high) return value;
+  bits = value > 0 ? bits - 1 : value < 0 ? bits + 1 : 0x8001;   // halves: sign and size
+  return dtype_load(dtype, &bits);
+}
+
+moon_status CPU(random_uniform)(moon_engine *engine, uint64_t seed, uint64_t first, double low,
+                                double high, const device_array *out) {
+  draw_job job = { .seed = seed, .first = first, .low = low, .range = high - low,
+                   .most = largest_below(out->dtype, low, high),
+                   .values = out->dtype == MOON_F64 ? uniform_f64 : uniform_f32 };
+  return draw(engine, &job, out);
+}
+
+// -- normal
+static void normal_f32(const draw_job *job, int64_t n, const uint32_t *words, void *values) {
+  float *out = values;
+  const float mean = (float)job->low, deviation = (float)job->range;
+  for (int64_t i = 0; i < n; i += 2) {
+    float a, b;
+    draw_normal_pair(words[i], words[i + 1], &a, &b);
+    out[i] = mean + deviation * a;
+    out[i + 1] = mean + deviation * b;
+  }
+}
+
+static void normal_f64(const draw_job *job, int64_t n, const uint32_t *words, void *values) {
+  double *out = values;
+  for (int64_t i = 0; i < n; i += 2) {
+    float a, b;
+    draw_normal_pair(words[i], words[i + 1], &a, &b);
+    out[i] = job->low + job->range * (double)a;
+    out[i + 1] = job->low + job->range * (double)b;
+  }
+}
+
+moon_status CPU(random_normal)(moon_engine *engine, uint64_t seed, uint64_t first, double mean,
+                               double deviation, const device_array *out) {
+  draw_job job = { .seed = seed, .first = first, .low = mean, .range = deviation,
+                   .values = out->dtype == MOON_F64 ? normal_f64 : normal_f32 };
+  return draw(engine, &job, out);
+}
+
+// -- integers: a block an element
+typedef struct integers_job {
+  cpu_walk walk;
+  const device_array *out;
+  uint64_t seed, first, range;
+  int64_t low;
+} integers_job;
+
+static moon_status integers_block(void *context, int64_t first, int64_t last) {
+  const integers_job *job = context;
+  const device_array *out = job->out;
+  int64_t at[MOON_MAX_DIMS] = { 0 }, size = (int64_t)dtype_size(out->dtype);
+  CPU(walk_seek)(&job->walk, first, at);
+  for (int64_t i = first; i < last; i++) {
+    uint64_t below = draw_below(random_philox(job->seed, job->first + (uint64_t)i), job->range);
+    char *element = (char *)out->data + cpu_walk_offset(&job->walk, 0, at) * size;
+    dtype_store_int(out->dtype, element, (int64_t)((uint64_t)job->low + below));
+    cpu_walk_advance(&job->walk, at, 1);
+  }
+  return MOON_OK;
+}
+
+moon_status CPU(random_integers)(moon_engine *engine, uint64_t seed, uint64_t first, int64_t low,
+                                 int64_t high, const device_array *out) {
+  integers_job job = { .out = out, .seed = seed, .first = first, .low = low,
+                       .range = (uint64_t)high - (uint64_t)low };
+  if (high <= low)
+    return moon_fail(MOON_BAD_ARGUMENT, "no integers from %lld to below %lld", (long long)low,
+                     (long long)high);
+  CPU(walk_open)(&job.walk, 1, &out, false);
+  return cpu_run(engine, job.walk.count, CPU_GRAIN / 8, integers_block, &job);
+}
+
+// -- permutation: Fisher and Yates from the front ("inside out"). Step i draws j from 0..i, moves
+// the number at j to i and puts i at j. One thread: each step needs those before it.
+moon_status CPU(random_permutation)(moon_engine *engine, uint64_t seed, uint64_t first,
+                                    int64_t base, const device_array *out) {
+  int64_t *order = out->data;
+  (void)engine;
+  for (int64_t i = 0; i < out->shape[0]; i++) {
+    random_block block = random_philox(seed, first + (uint64_t)i);
+    int64_t j = (int64_t)draw_below(block, (uint64_t)i + 1);
+    order[i] = order[j];
+    order[j] = i + base;
+    if (i % CPU_GRAIN == 0 && engine_interrupted()) return engine_check_interrupt();
+  }
+  return MOON_OK;
+}
+
+// -- dropout
+typedef struct dropout_job {
+  cpu_walk walk;             // operand 0: out, 1: x, 2: mask; row-major
+  const device_array *x, *mask, *out;
+  uint64_t seed, first;
+  uint32_t limit;
+  double scale;
+} dropout_job;
+
+static void keep_f32(int64_t n, const uint8_t *mask, float scale, float *values) {
+  for (int64_t i = 0; i < n; i++) values[i] = mask[i] ? values[i] * scale : 0;
+}
+
+static void keep_f64(int64_t n, const uint8_t *mask, double scale, double *values) {
+  for (int64_t i = 0; i < n; i++) values[i] = mask[i] ? values[i] * scale : 0;
+}
+
+static moon_status dropout_block(void *context, int64_t first, int64_t last) {
+  const dropout_job *job = context;
+  uint32_t words[CPU_CHUNK];
+  uint8_t mask[CPU_CHUNK];
+  _Alignas(64) char values[CPU_CHUNK * 8];
+  moon_dtype dtype = job->x->dtype, compute = cpu_compute_dtype(dtype);
+  int64_t at[MOON_MAX_DIMS] = { 0 };
+  for (int64_t i = first; i < last; i += CPU_CHUNK) {
+    int64_t n = last - i < CPU_CHUNK ? last - i : CPU_CHUNK;
+    draw_words(job->seed, job->first + (uint64_t)i / WORDS, n, words);
+    for (int64_t j = 0; j < n; j++) mask[j] = words[j] >> 8 >= job->limit;
+    CPU(walk_seek)(&job->walk, i, at);
+    CPU(walk_load)(&job->walk, 1, dtype, compute, job->x->data, at, n, values);
+    if (compute == MOON_F32) keep_f32(n, mask, (float)job->scale, (float *)values);
+    else keep_f64(n, mask, job->scale, (double *)values);
+    CPU(walk_store)(&job->walk, 0, dtype, compute, job->out->data, at, n, values);
+    CPU(walk_store)(&job->walk, 2, MOON_BOOL, MOON_BOOL, job->mask->data, at, n, mask);
+  }
+  return MOON_OK;
+}
+
+moon_status CPU(dropout)(moon_engine *engine, uint64_t seed, uint64_t first, double p,
+                         const device_array *x, const device_array *mask,
+                         const device_array *out) {
+  dropout_job job = { .x = x, .mask = mask, .out = out, .seed = seed, .first = first,
+                      .limit = draw_dropout_limit(p), .scale = 1.0 / (1.0 - p) };
+  const device_array *arrays[] = { out, x, mask };
+  CPU(walk_open)(&job.walk, 3, arrays, false);
+  return cpu_run(engine, job.walk.count, CPU_GRAIN, dropout_block, &job);
+}
