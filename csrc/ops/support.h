@@ -19,7 +19,8 @@ typedef struct op_family {
   X(add) X(sub) X(mul) X(div) X(neg) X(abs) X(sqrt) X(square) X(exp) X(log) X(pow) X(maximum) \
   X(eq) X(lt) X(gt) X(logical_not) X(sum) X(mean) X(prod) X(cast) X(reshape) X(transpose)    \
   X(unsqueeze) X(expand) X(narrow) X(select) X(cat) X(clone) X(matmul) X(where) X(gather)     \
-  X(scatter) X(index_add) X(index_select) X(log_softmax) X(clamp) X(relu) X(softplus) X(sign)
+  X(scatter) X(index_add) X(index_select) X(log_softmax) X(clamp) X(relu) X(softplus) X(sign)   \
+  X(amax) X(amin) X(max_along) X(min_along)
 enum {
 #define X(name) OP_##name,
   OPS_USED(X)

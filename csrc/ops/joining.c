@@ -1,0 +1,208 @@
+// Putting tensors together and taking them apart: cat copies, stack is unsqueeze and cat, split and
+// chunk give views. flip copies through a negative stride.
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "ops/dims.h"
+
+// -- cat
+
+enum { TENSORS, DIM };
+
+// All but `dim` must agree with the first.
+static moon_status check_member(const moon_tensor *first, const moon_tensor *member, int number,
+                                int dim) {
+  char a[TENSOR_SHAPE_TEXT], b[TENSOR_SHAPE_TEXT];
+  bool fits = member->ndim == first->ndim;
+  if (member->dtype != first->dtype)
+    return moon_fail(MOON_BAD_DTYPE, "tensor 1 is %s but tensor %d is %s; cast one with :to",
+                     dtype_name(first->dtype), number, dtype_name(member->dtype));
+  for (int i = 0; i < first->ndim && fits; i++)
+    fits = i == dim || member->shape[i] == first->shape[i];
+  if (fits) return MOON_OK;
+  return moon_fail(MOON_BAD_SHAPE, "tensor %d is %s but tensor 1 is %s: all sizes must agree%s", number,
+                   tensor_shape_text(member, a), tensor_shape_text(first, b),
+                   dim < 0 ? "" : ", except along dim");
+}
+
+static moon_status check_members(const op_value *tensors, int dim) {
+  for (int i = 1; i < tensors->tensors.count; i++)
+    MOON_TRY(check_member(tensors->tensors.list[0], tensors->tensors.list[i], i + 1, dim));
+  return MOON_OK;
+}
+
+static moon_status need_members(const op_value *tensors) {
+  if (tensors->tensors.count > 0) return MOON_OK;
+  return moon_fail(MOON_BAD_ARGUMENT, "the list of tensors is empty");
+}
+
+static moon_status forward_cat(op_call *call) {
+  const op_value *tensors = &call->args[TENSORS];
+  int64_t shape[MOON_MAX_DIMS], position = 0;
+  int dim;
+  MOON_TRY(need_members(tensors));
+  moon_tensor *first = tensors->tensors.list[0];
+  if (first->ndim == 0)
+    return moon_fail(MOON_BAD_SHAPE, "0-d tensors have no dimension to join along; use stack");
+  MOON_TRY(shape_dim(first->ndim, call->args[DIM].integer, &dim));
+  MOON_TRY(check_members(tensors, dim));
+  memcpy(shape, first->shape, sizeof shape);
+  for (int i = 1; i < tensors->tensors.count; i++)
+    if (__builtin_add_overflow(shape[dim], tensors->tensors.list[i]->shape[dim], &shape[dim]))
+      return moon_fail(MOON_OUT_OF_MEMORY, "the result is larger than memory can hold");
+  MOON_TRY(ops_new(call->engine, first, first->dtype, first->ndim, shape, &call->results[0]));
+  device_array to = tensor_array(call->results[0]);
+  char *start = to.data;
+  for (int i = 0; i < tensors->tensors.count; i++) {
+    device_array from = tensor_array(tensors->tensors.list[i]);
+    to.shape[dim] = from.shape[dim];
+    to.data = start + position * to.strides[dim] * (int64_t)dtype_size(to.dtype);
+    MOON_TRY(tensor_kernels(first)->copy(call->engine, &from, &to));
+    position += from.shape[dim];
+  }
+  return MOON_OK;
+}
+
+// Each member's gradient is a part of g: a view.
+static moon_status backward_cat(op_backward_call *call) {
+  moon_tensor *g = call->grads[0];
+  int64_t position = 0;
+  int dim;
+  MOON_TRY(shape_dim(g->ndim, call->args[DIM].integer, &dim));
+  for (int i = 0; i < call->args[TENSORS].tensors.count; i++) {
+    const op_input *member = &call->list_inputs[i];
+    if (call->list_needs[i])
+      MOON_TRY(tensor_new_view(g, g->ndim, member->shape, g->strides,
+                               g->offset + position * g->strides[dim], &call->list_out[i]));
+    position += member->shape[dim];
+  }
+  return MOON_OK;
+}
+
+// -- stack
+
+static moon_status stack_list(op_call *call, int dim, moon_tensor **list, int count) {
+  for (int i = 0; i < count; i++)
+    MOON_TRY(OP_RUN(call->engine, ops_get(OP_unsqueeze), &list[i],
+                    op_tensor(call->args[TENSORS].tensors.list[i]), op_int(dim)));
+  return OP_RUN(call->engine, ops_get(OP_cat), &call->results[0], op_tensors(list, count),
+                op_int(dim));
+}
+
+static moon_status forward_stack(op_call *call) {
+  const op_value *tensors = &call->args[TENSORS];
+  int count = tensors->tensors.count, dim;
+  moon_tensor **list;
+  MOON_TRY(need_members(tensors));
+  int ndim = tensors->tensors.list[0]->ndim;
+  if (ndim == MOON_MAX_DIMS)
+    return moon_fail(MOON_BAD_SHAPE, "a tensor has at most %d dimensions", MOON_MAX_DIMS);
+  MOON_TRY(shape_dim(ndim + 1, call->args[DIM].integer, &dim));
+  MOON_TRY(check_members(tensors, -1));
+  MOON_TRY(alloc_new((size_t)count * sizeof *list, (void **)&list));
+  moon_status status = stack_list(call, dim, list, count);
+  for (int i = 0; i < count; i++) tensor_release(list[i]);
+  alloc_delete(list);
+  return status;
+}
+
+// -- split and chunk
+
+// Parts of `size` along dim, the last of what remains; an empty dimension is one empty part.
+static moon_status cut(op_call *call, int dim, int64_t size) {
+  moon_tensor *x = call->args[0].tensor;
+  int64_t length = x->shape[dim], count = length > 0 ? (length - 1) / size + 1 : 1;
+  size_t bytes;
+  if (count > INT32_MAX) return moon_fail(MOON_BAD_ARGUMENT, "%" PRId64 " parts are too many", count);
+  MOON_TRY(alloc_product((size_t)count, sizeof *call->list, &bytes));
+  MOON_TRY(alloc_new(bytes, (void **)&call->list));
+  for (int64_t i = 0; i < count; i++) {
+    int64_t rest = length - i * size;
+    MOON_TRY(OP_RUN(call->engine, ops_get(OP_narrow), &call->list[i], op_tensor(x), op_int(dim),
+                    op_int(i * size), op_int(rest < size ? rest : size)));
+    call->list_count = (int)i + 1;
+  }
+  return MOON_OK;
+}
+
+static moon_status read_cut(op_call *call, const char *name, int *dim) {
+  moon_tensor *x = call->args[0].tensor;
+  if (x->ndim == 0) return moon_fail(MOON_BAD_SHAPE, "a 0-d tensor has no dimension to split");
+  if (call->args[1].integer < 1)
+    return moon_fail(MOON_BAD_ARGUMENT, "%s must be at least 1, got %" PRId64, name,
+                     call->args[1].integer);
+  return shape_dim(x->ndim, call->args[2].integer, dim);
+}
+
+static moon_status forward_split(op_call *call) {
+  int dim;
+  MOON_TRY(read_cut(call, "size", &dim));
+  return cut(call, dim, call->args[1].integer);
+}
+
+static moon_status forward_chunk(op_call *call) {
+  int dim;
+  MOON_TRY(read_cut(call, "n", &dim));
+  int64_t length = call->args[0].tensor->shape[dim], n = call->args[1].integer;
+  int64_t size = length / n + (length % n != 0);
+  return cut(call, dim, size > 0 ? size : 1);
+}
+
+// -- flip
+
+static moon_status flipped_copy(moon_engine *engine, const moon_tensor *x, const op_value *dims,
+                                moon_tensor **out) {
+  device_array from = tensor_array(x);
+  dim_set set;
+  moon_tensor *made;
+  MOON_TRY(dims_read(dims, true, x->ndim, x->shape, &set));
+  for (int i = 0; i < x->ndim; i++) {
+    if (!set.over[i] || x->shape[i] < 2) continue;
+    from.data = (char *)from.data +
+                (x->shape[i] - 1) * from.strides[i] * (int64_t)dtype_size(x->dtype);
+    from.strides[i] = -from.strides[i];
+  }
+  MOON_TRY(tensor_new_like(engine, x, &made));
+  device_array to = tensor_array(made);
+  moon_status status = tensor_kernels(x)->copy(engine, &from, &to);
+  if (status != MOON_OK) {
+    tensor_release(made);
+    return status;
+  }
+  *out = made;
+  return MOON_OK;
+}
+
+static moon_status forward_flip(op_call *call) {
+  return flipped_copy(call->engine, call->args[0].tensor, &call->args[1], &call->results[0]);
+}
+
+static moon_status backward_flip(op_backward_call *call) {
+  return flipped_copy(call->engine, call->grads[0], &call->args[1], &call->out[0]);
+}
+
+static op_descriptor descriptors[] = {
+  { .name = "cat", .flags = OP_FUNCTION_ONLY,
+    .schema = "(tensors: Tensor[], dim: dim = 1) -> out",
+    .doc = "Joins tensors along a dimension; their other sizes must agree.",
+    .forward = forward_cat, .backward = backward_cat },
+  { .name = "stack", .flags = OP_FUNCTION_ONLY | OP_COMPOSITE,
+    .schema = "(tensors: Tensor[], dim: dim = 1) -> out",
+    .doc = "Joins tensors of one shape along a new dimension.",
+    .forward = forward_stack },
+  { .name = "split", .flags = OP_COMPOSITE,
+    .schema = "(input: Tensor, size: int, dim: dim = 1) -> Tensor[]",
+    .doc = "Cuts a dimension into parts of `size`; the last is what remains. A list of views.",
+    .forward = forward_split },
+  { .name = "chunk", .flags = OP_COMPOSITE,
+    .schema = "(input: Tensor, n: int, dim: dim = 1) -> Tensor[]",
+    .doc = "Cuts a dimension into at most n parts of equal size; the last may be smaller. A list of "
+           "views.",
+    .forward = forward_chunk },
+  { .name = "flip", .schema = "(input: Tensor, dim: dims) -> out",
+    .doc = "A copy with the order of elements turned round along dimensions, all if none is named.",
+    .forward = forward_flip, .backward = backward_flip },
+};
+
+OP_FAMILY(joining, descriptors);
