@@ -88,7 +88,8 @@ static moon_status forward_empty_like(op_call *call) {
 static moon_status draw(op_call *call) {
   moon_tensor *out = call->results[0];
   if (!dtype_is_float(out->dtype))
-    return moon_fail(MOON_BAD_DTYPE, "dtype must be a float type, got %s; randint gives whole numbers",
+    return moon_fail(MOON_BAD_DTYPE,
+                     "dtype must be a float type, got %s; randint gives whole numbers",
                      dtype_name(out->dtype));
   if (call->op->row == 0) MOON_TRY(random_fill_uniform(call->engine, 0, 1, out));
   else MOON_TRY(random_fill_normal(call->engine, 0, 1, out));
@@ -116,7 +117,8 @@ static moon_status forward_randint(op_call *call) {
 static moon_status permutation(op_call *call, moon_tensor *order) {
   device_array out = tensor_array(order);
   uint64_t first = engine_take_draws(call->engine, (uint64_t)out.shape[0]);
-  return tensor_kernels(order)->random_permutation(call->engine, call->engine->seed, first, 1, &out);
+  return tensor_kernels(order)->random_permutation(call->engine, call->engine->seed, first, 1,
+                                                   &out);
 }
 
 static moon_status forward_randperm(op_call *call) {
@@ -151,17 +153,19 @@ static moon_status forward_arange(op_call *call) {
   double step = call->args[STEP].number;
   if (step == 0) return moon_fail(MOON_BAD_ARGUMENT, "step must not be 0");
   if (!isfinite(from) || !isfinite(to) || !isfinite(step))
-    return moon_fail(MOON_BAD_ARGUMENT, "from, to and step must be finite, got %g, %g, %g", from, to,
-                     step);
+    return moon_fail(MOON_BAD_ARGUMENT, "from, to and step must be finite, got %g, %g, %g", from,
+                     to, step);
   double steps = range_steps(from, to, step);
   if (steps >= 0x1p60)
-    return moon_fail(MOON_OUT_OF_MEMORY, "%g to %g in steps of %g are more numbers than memory can hold",
-                     from, to, step);
+    return moon_fail(MOON_OUT_OF_MEMORY,
+                     "%g to %g in steps of %g are more numbers than memory can hold", from, to,
+                     step);
   int64_t count = (int64_t)steps + 1;
   moon_dtype dtype = is_whole(from) && is_whole(to) && is_whole(step) ? MOON_I64 : MOON_F32;
   MOON_TRY(make(call, dtype, 1, &count));
   if (!dtype_is_float(call->results[0]->dtype) && dtype != MOON_I64)
-    return moon_fail(MOON_BAD_DTYPE, "from, to and step must be whole numbers for %s, got %g, %g, %g",
+    return moon_fail(MOON_BAD_DTYPE,
+                     "from, to and step must be whole numbers for %s, got %g, %g, %g",
                      dtype_name(call->results[0]->dtype), from, to, step);
   device_array out = tensor_array(call->results[0]);
   MOON_TRY(tensor_kernels(call->results[0])->arange(call->engine, from, step, &out));
@@ -172,13 +176,15 @@ static moon_status forward_linspace(op_call *call) {
   enum { FROM, TO, COUNT };
   double from = call->args[FROM].number, to = call->args[TO].number;
   int64_t count = call->args[COUNT].integer;
-  if (count < 0) return moon_fail(MOON_BAD_ARGUMENT, "count must not be negative, got %" PRId64, count);
+  if (count < 0)
+    return moon_fail(MOON_BAD_ARGUMENT, "count must not be negative, got %" PRId64, count);
   if (!isfinite(from) || !isfinite(to))
     return moon_fail(MOON_BAD_ARGUMENT, "from and to must be finite, got %g and %g", from, to);
   MOON_TRY(make(call, MOON_F32, 1, &count));
   const moon_tensor *made = call->results[0];
   if (!dtype_is_float(made->dtype))
-    return moon_fail(MOON_BAD_DTYPE, "dtype must be a float type, got %s; arange gives whole numbers",
+    return moon_fail(MOON_BAD_DTYPE,
+                     "dtype must be a float type, got %s; arange gives whole numbers",
                      dtype_name(made->dtype));
   double step = count > 1 ? to / (double)(count - 1) - from / (double)(count - 1) : 0;
   device_array out = tensor_array(made), last = out;
@@ -194,8 +200,8 @@ static moon_status forward_linspace(op_call *call) {
 static moon_status forward_eye(op_call *call) {
   int64_t n = call->args[0].integer, m = call->args[1].given ? call->args[1].integer : n;
   if (n < 0 || m < 0)
-    return moon_fail(MOON_BAD_ARGUMENT, "n and m must not be negative, got %" PRId64 " and %" PRId64, n,
-                     m);
+    return moon_fail(MOON_BAD_ARGUMENT,
+                     "n and m must not be negative, got %" PRId64 " and %" PRId64, n, m);
   MOON_TRY(make(call, MOON_F32, 2, (int64_t[]){ n, m }));
   const device_kernels *kernels = tensor_kernels(call->results[0]);
   device_array out = tensor_array(call->results[0]), diagonal = out;
@@ -235,8 +241,8 @@ static op_descriptor descriptors[] = {
   { .name = "arange", .flags = OP_FUNCTION_ONLY,
     .schema = "(from: number, to: number?, step: number = 1, " OPTIONS,
     .doc = "The numbers from, from + step, ... up to and including to, as a loop of Lua counts; "
-           "arange(n) is 1..n. int64 when all three are whole, else float32, unless dtype says else. "
-           "Empty when to lies before from.",
+           "arange(n) is 1..n. int64 when all three are whole, else float32, unless dtype says "
+           "else. Empty when to lies before from.",
     .forward = forward_arange },
   { .name = "linspace", .flags = OP_FUNCTION_ONLY,
     .schema = "(from: number, to: number, count: int, " OPTIONS,

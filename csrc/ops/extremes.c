@@ -1,6 +1,6 @@
 // The largest and smallest elements and where they are. max and min are made of amax (one value of
-// all, ties share the gradient) and max_along (values and positions, the gradient goes to the chosen
-// element), because the two save different things for the backward pass.
+// all, ties share the gradient) and max_along (values and positions, the gradient goes to the
+// chosen element), because the two save different things for the backward pass.
 #include "ops/dims.h"
 
 enum { INPUT, DIM, KEEPDIM };
@@ -16,7 +16,8 @@ static moon_status forward_along(op_call *call) {
                          &dim));
   MOON_TRY(dims_need_elements(&set, x));
   MOON_TRY(ops_new(call->engine, x, x->dtype, set.result_ndim, set.result, &call->results[VALUES]));
-  MOON_TRY(ops_new(call->engine, x, MOON_I64, set.result_ndim, set.result, &call->results[INDICES]));
+  MOON_TRY(
+      ops_new(call->engine, x, MOON_I64, set.result_ndim, set.result, &call->results[INDICES]));
   device_array from = dims_at_least_one(x);
   device_array values = dims_at_least_one(call->results[VALUES]);
   device_array indices = dims_at_least_one(call->results[INDICES]);
@@ -137,8 +138,8 @@ static op_descriptor descriptors[] = {
     .forward = forward_extreme },
   { .name = "min", .flags = OP_COMPOSITE, .row = 1,
     .schema = "(input: Tensor, dim: dim?, keepdim: bool = false) -> values, indices",
-    .doc = "Smallest element. Without dim: of all, as a 0-d tensor. With dim: the smallest along it "
-           "and their positions (int64, from 1; the first of equals). NaN counts as smallest.",
+    .doc = "Smallest element. Without dim: of all, as a 0-d tensor. With dim: the smallest along "
+           "it and their positions (int64, from 1; the first of equals). NaN counts as smallest.",
     .forward = forward_extreme },
   { .name = "max_along", .flags = OP_HIDDEN, .row = 0, .saves = "indices",
     .schema = "(input: Tensor, dim: dim, keepdim: bool = false) -> values, indices",
@@ -150,13 +151,13 @@ static op_descriptor descriptors[] = {
     .forward = forward_along, .backward = backward_along },
   { .name = "argmax", .row = 0,
     .schema = "(input: Tensor, dim: dim?, keepdim: bool = false) -> indices",
-    .doc = "Positions (int64, from 1) of the largest elements along dim, or of the largest of all in "
-           "row-major order. The first of equals.",
+    .doc = "Positions (int64, from 1) of the largest elements along dim, or of the largest of all "
+           "in row-major order. The first of equals.",
     .forward = forward_position },
   { .name = "argmin", .row = 1,
     .schema = "(input: Tensor, dim: dim?, keepdim: bool = false) -> indices",
-    .doc = "Positions (int64, from 1) of the smallest elements along dim, or of the smallest of all "
-           "in row-major order. The first of equals.",
+    .doc = "Positions (int64, from 1) of the smallest elements along dim, or of the smallest of "
+           "all in row-major order. The first of equals.",
     .forward = forward_position },
 };
 

@@ -87,8 +87,8 @@ static moon_status check_source(const op_call *call, int dim) {
   shape[dim] = call->args[INDEX].tensor->shape[0];
   if (source->ndim == x->ndim && memcmp(shape, source->shape, (size_t)x->ndim * sizeof *shape) == 0)
     return MOON_OK;
-  return moon_fail(MOON_BAD_SHAPE, "source must be %s (input with %" PRId64 " positions in dimension "
-                   "%d), got %s", shape_text(x->ndim, shape, a), shape[dim], dim + 1,
+  return moon_fail(MOON_BAD_SHAPE, "source must be %s (input with %" PRId64 " positions in "
+                   "dimension %d), got %s", shape_text(x->ndim, shape, a), shape[dim], dim + 1,
                    tensor_shape_text(source, b));
 }
 
@@ -145,8 +145,10 @@ static moon_status check_elements(const char *name, const moon_tensor *tensor, i
   for (int i = 0; i < tensor->ndim && fits; i++)
     fits = i == dim || index->shape[i] <= tensor->shape[i];
   if (fits) return MOON_OK;
-  return moon_fail(MOON_BAD_SHAPE, "index %s does not fit %s %s: it must have as many dimensions and "
-                   "be no larger%s", tensor_shape_text(index, a), name, tensor_shape_text(tensor, b),
+  return moon_fail(MOON_BAD_SHAPE,
+                   "index %s does not fit %s %s: it must have as many dimensions "
+                   "and be no larger%s",
+                   tensor_shape_text(index, a), name, tensor_shape_text(tensor, b),
                    dim < 0 ? "" : ", except along dim");
 }
 
@@ -241,8 +243,8 @@ static moon_status gather_source(op_backward_call *call, int dim, moon_tensor *i
   const op_input *source = &call->inputs[SOURCE];
   moon_tensor *g = call->grads[0];
   bool one = source->ndim == 0;   // its gradient is summed to 0-d by the walk
-  MOON_TRY(ops_new_filled(call->engine, g, g->dtype, index->ndim, one ? index->shape : source->shape,
-                          0, &call->out[SOURCE]));
+  MOON_TRY(ops_new_filled(call->engine, g, g->dtype, index->ndim,
+                          one ? index->shape : source->shape, 0, &call->out[SOURCE]));
   device_array to = cut_to_index(call->out[SOURCE], -1, index);
   return gather_into(call->engine, g, dim, index, &to);
 }
@@ -289,7 +291,8 @@ static moon_status count_labels(op_call *call, const char *limit_name, int64_t *
   else
     MOON_TRY(largest_label(call->engine, x, count));
   if (*count < 0)
-    return moon_fail(MOON_BAD_ARGUMENT, "%s must not be negative, got %" PRId64, limit_name, *count);
+    return moon_fail(MOON_BAD_ARGUMENT, "%s must not be negative, got %" PRId64, limit_name,
+                     *count);
   return ops_index_in(call->engine, "input", x, *count, labels);
 }
 
@@ -336,17 +339,17 @@ static moon_status forward_one_hot(op_call *call) {
 static op_descriptor descriptors[] = {
   { .name = "index_select", .saves = "index",
     .schema = "(input: Tensor, dim: dim, index: Tensor) -> out",
-    .doc = "The slices of a dimension at the positions in a 1-D index, in its order; a position may "
-           "come more than once.",
+    .doc = "The slices of a dimension at the positions in a 1-D index, in its order; a position "
+           "may come more than once.",
     .forward = forward_index_select, .backward = backward_index_select },
   { .name = "index_add", .schema = SLICES, .flags = OP_INPLACE, .row = 1, .saves = "index@source",
-    .doc = "Adds the slices of source to the slices of input at the positions in a 1-D index; source "
-           "has input's shape with the index's length along dim.",
+    .doc = "Adds the slices of source to the slices of input at the positions in a 1-D index; "
+           "source has input's shape with the index's length along dim.",
     .forward = forward_index_put, .backward = backward_index_put },
   { .name = "index_copy", .schema = SLICES, .flags = OP_INPLACE, .row = 0, .saves = "index",
-    .doc = "Puts the slices of source at the positions in a 1-D index; source has input's shape with "
-           "the index's length along dim. A position that comes twice gets the later slice; the "
-           "gradient takes positions to be different.",
+    .doc = "Puts the slices of source at the positions in a 1-D index; source has input's shape "
+           "with the index's length along dim. A position that comes twice gets the later slice; "
+           "the gradient takes positions to be different.",
     .forward = forward_index_put, .backward = backward_index_put },
   { .name = "gather", .saves = "index",
     .schema = "(input: Tensor, dim: dim, index: Tensor) -> out",
@@ -365,11 +368,12 @@ static op_descriptor descriptors[] = {
     .forward = forward_scatter, .backward = backward_scatter },
   { .name = "bincount", .schema = "(input: Tensor, n: int?) -> out",
     .doc = "How often each of the numbers 1..n is among the elements (int64); n is the largest "
-           "element if left out. For confusion matrices: ((truth - 1) * n + guess):bincount(n * n).",
+           "element if left out. For confusion matrices: ((truth - 1) * n + guess):bincount(n * "
+           "n).",
     .forward = forward_bincount },
   { .name = "one_hot", .schema = "(input: Tensor, classes: int?) -> out",
-    .doc = "Class labels 1..classes as rows of zeros with a one at the label (int64), in a new last "
-           "dimension; classes is the largest label if left out.",
+    .doc = "Class labels 1..classes as rows of zeros with a one at the label (int64), in a new "
+           "last dimension; classes is the largest label if left out.",
     .forward = forward_one_hot },
 };
 

@@ -21,8 +21,8 @@ static moon_status check_member(const moon_tensor *first, const moon_tensor *mem
   for (int i = 0; i < first->ndim && fits; i++)
     fits = i == dim || member->shape[i] == first->shape[i];
   if (fits) return MOON_OK;
-  return moon_fail(MOON_BAD_SHAPE, "tensor %d is %s but tensor 1 is %s: all sizes must agree%s", number,
-                   tensor_shape_text(member, a), tensor_shape_text(first, b),
+  return moon_fail(MOON_BAD_SHAPE, "tensor %d is %s but tensor 1 is %s: all sizes must agree%s",
+                   number, tensor_shape_text(member, a), tensor_shape_text(first, b),
                    dim < 0 ? "" : ", except along dim");
 }
 
@@ -114,7 +114,8 @@ static moon_status cut(op_call *call, int dim, int64_t size) {
   moon_tensor *x = call->args[0].tensor;
   int64_t length = x->shape[dim], count = length > 0 ? (length - 1) / size + 1 : 1;
   size_t bytes;
-  if (count > INT32_MAX) return moon_fail(MOON_BAD_ARGUMENT, "%" PRId64 " parts are too many", count);
+  if (count > INT32_MAX)
+    return moon_fail(MOON_BAD_ARGUMENT, "%" PRId64 " parts are too many", count);
   MOON_TRY(alloc_product((size_t)count, sizeof *call->list, &bytes));
   MOON_TRY(alloc_new(bytes, (void **)&call->list));
   for (int64_t i = 0; i < count; i++) {
@@ -197,8 +198,8 @@ static op_descriptor descriptors[] = {
     .forward = forward_split },
   { .name = "chunk", .flags = OP_COMPOSITE,
     .schema = "(input: Tensor, n: int, dim: dim = 1) -> Tensor[]",
-    .doc = "Cuts a dimension into at most n parts of equal size; the last may be smaller. A list of "
-           "views.",
+    .doc = "Cuts a dimension into at most n parts of equal size; the last may be smaller. A list "
+           "of views.",
     .forward = forward_chunk },
   { .name = "flip", .schema = "(input: Tensor, dim: dims) -> out",
     .doc = "A copy with the order of elements turned round along dimensions, all if none is named.",

@@ -247,8 +247,8 @@ static moon_status open_block(const op_value *args, const moon_tensor *self, moo
     int64_t start = starts->ints.v[i], length = lengths->ints.v[i];
     bool drop = kept->ints.v[i] == 0;
     if (start < 0 || length < 0 || start > self->shape[i] - length || (drop && length != 1))
-      return moon_fail(MOON_BAD_INDEX, "positions %" PRId64 "..%" PRId64 " do not lie in dimension %d "
-                       "of size %" PRId64, start + 1, start + length, i + 1, self->shape[i]);
+      return moon_fail(MOON_BAD_INDEX, "positions %" PRId64 "..%" PRId64 " do not lie in dimension "
+                       "%d of size %" PRId64, start + 1, start + length, i + 1, self->shape[i]);
     offset += start * self->strides[i];
     if (drop) continue;
     shape[ndim] = length;
@@ -297,8 +297,8 @@ static op_descriptor descriptors[] = {
     .forward = forward_masked_fill, .backward = backward_masked_fill },
   { .name = "masked_scatter", .flags = OP_INPLACE, .saves = "mask",
     .schema = "(input: Tensor, mask: Tensor, source: Tensor) -> out",
-    .doc = "The input with the first elements of source, in row-major order, where the bool mask is "
-           "true. The mask broadcasts to the input.",
+    .doc = "The input with the first elements of source, in row-major order, where the bool mask "
+           "is true. The mask broadcasts to the input.",
     .forward = forward_masked_scatter, .backward = backward_masked_scatter },
   { .name = "where", .saves = "condition",
     .schema = "(condition: Tensor, x: Tensor|number, y: Tensor|number) -> out",
@@ -307,8 +307,8 @@ static op_descriptor descriptors[] = {
   { .name = "assign", .flags = OP_MUTATES | OP_HIDDEN,
     .schema = "(self: Tensor, value: Tensor|number, starts: int[], lengths: int[], kept: int[]) "
               "-> out",
-    .doc = "Writes value, broadcast, into the block of self that starts at `starts` (from 0) and is "
-           "`lengths` large; dimensions whose `kept` is 0 are not in the block's shape.",
+    .doc = "Writes value, broadcast, into the block of self that starts at `starts` (from 0) and "
+           "is `lengths` large; dimensions whose `kept` is 0 are not in the block's shape.",
     .forward = forward_assign, .backward = backward_assign },
 };
 

@@ -252,8 +252,8 @@ static moon_status backward_norm(op_backward_call *call) {
 
 static op_descriptor descriptors[] = {
   { .name = "var", .schema = VARIANCE, .row = 0, .saves = "input",
-    .doc = "Variance of all elements, or along one or several dimensions: the squared distances from "
-           "the mean, added and divided by n - 1 (unbiased) or n. NaN where that is 0.",
+    .doc = "Variance of all elements, or along one or several dimensions: the squared distances "
+           "from the mean, added and divided by n - 1 (unbiased) or n. NaN where that is 0.",
     .forward = forward_var, .backward = backward_var },
   { .name = "std", .schema = VARIANCE, .row = 1, .saves = "input out",
     .doc = "Standard deviation: the square root of var. Its gradient is 0 where it is 0.",
@@ -261,8 +261,8 @@ static op_descriptor descriptors[] = {
   { .name = "norm", .saves = "input out",
     .schema = "(input: Tensor, p: number = 2, dim: dims, keepdim: bool = false) -> out",
     .doc = "The p-norm, (sum |x|^p)^(1/p), of all elements or along one or several dimensions. "
-           "p = math.huge gives the largest |x|, -math.huge the smallest, 0 counts what is not zero. "
-           "The gradient at 0 is 0.",
+           "p = math.huge gives the largest |x|, -math.huge the smallest, 0 counts what is not "
+           "zero. The gradient at 0 is 0.",
     .forward = forward_norm, .backward = backward_norm },
 };
 

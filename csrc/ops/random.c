@@ -24,7 +24,9 @@ moon_status random_fill_normal(moon_engine *engine, double mean, double deviatio
 
 // The whole numbers that every value of a type lies in and is exact in.
 static void exact_range(moon_dtype dtype, int64_t *low, int64_t *high) {
-  static const int float_bits[] = { [MOON_F32] = 24, [MOON_F64] = 53, [MOON_F16] = 11, [MOON_BF16] = 8 };
+  static const int float_bits[] = {
+    [MOON_F32] = 24, [MOON_F64] = 53, [MOON_F16] = 11, [MOON_BF16] = 8
+  };
   *low = INT64_MIN;
   *high = INT64_MAX - 1;
   if (dtype_is_float(dtype)) *low = -(*high = INT64_C(1) << float_bits[dtype]);
@@ -107,7 +109,8 @@ static moon_status forward_bernoulli(op_call *call) {
   MOON_TRY(check_probability(call->args[A].number));
   MOON_TRY(target_check(self));
   moon_status status = ops_new(e, self, MOON_F32, self->ndim, self->shape, &draws);
-  if (status == MOON_OK) status = ops_new_filled(e, self, MOON_F32, 0, NULL, call->args[A].number, &p);
+  if (status == MOON_OK)
+    status = ops_new_filled(e, self, MOON_F32, 0, NULL, call->args[A].number, &p);
   if (status == MOON_OK) status = ops_new(e, self, MOON_BOOL, self->ndim, self->shape, &hits);
   if (status == MOON_OK) status = bernoulli_steps(call, draws, p, hits);
   tensor_release(draws);

@@ -25,8 +25,8 @@ static moon_status forward_reduce(op_call *call) {
 static moon_status forward_mean(op_call *call) {
   moon_dtype dtype = call->args[INPUT].tensor->dtype;
   if (!dtype_is_float(dtype))
-    return moon_fail(MOON_BAD_DTYPE, "the mean of %s elements is no whole number; cast first, as in "
-                     "input:to \"float32\"", dtype_name(dtype));
+    return moon_fail(MOON_BAD_DTYPE, "the mean of %s elements is no whole number; cast first, as "
+                     "in input:to \"float32\"", dtype_name(dtype));
   return forward_reduce(call);
 }
 
@@ -152,30 +152,31 @@ static moon_status backward_cumsum(op_backward_call *call) {
 
 static op_descriptor descriptors[] = {
   { .name = "sum", .schema = REDUCTION, .row = REDUCE_SUM,
-    .doc = "Sum of all elements, or along one or several dimensions, which disappear unless keepdim. "
-           "Bool and integers give int64; a sum of nothing is 0.",
+    .doc = "Sum of all elements, or along one or several dimensions, which disappear unless "
+           "keepdim. Bool and integers give int64; a sum of nothing is 0.",
     .forward = forward_reduce, .backward = backward_sum },
   { .name = "mean", .schema = REDUCTION, .row = REDUCE_MEAN,
-    .doc = "Mean of all elements, or along one or several dimensions. Float types only; the mean of "
-           "nothing is NaN.",
+    .doc = "Mean of all elements, or along one or several dimensions. Float types only; the mean "
+           "of nothing is NaN.",
     .forward = forward_mean, .backward = backward_mean },
   { .name = "prod", .schema = REDUCTION, .row = REDUCE_PROD, .saves = "input",
     .doc = "Product of all elements, or along one or several dimensions. Bool and integers give "
            "int64; a product of nothing is 1.",
     .forward = forward_reduce, .backward = backward_prod },
   { .name = "amax", .schema = REDUCTION, .row = REDUCE_MAX, .saves = "input out",
-    .doc = "Largest of all elements, or along one or several dimensions; NaN if there is one. Equal "
-           "ones share the gradient; max with a dim also gives positions.",
+    .doc = "Largest of all elements, or along one or several dimensions; NaN if there is one. "
+           "Equal ones share the gradient; max with a dim also gives positions.",
     .forward = forward_reduce, .backward = backward_ties },
   { .name = "amin", .schema = REDUCTION, .row = REDUCE_MIN, .saves = "input out",
-    .doc = "Smallest of all elements, or along one or several dimensions; NaN if there is one. Equal "
-           "ones share the gradient; min with a dim also gives positions.",
+    .doc = "Smallest of all elements, or along one or several dimensions; NaN if there is one. "
+           "Equal ones share the gradient; min with a dim also gives positions.",
     .forward = forward_reduce, .backward = backward_ties },
   { .name = "all", .schema = REDUCTION, .row = REDUCE_ALL,
     .doc = "Whether no element is zero (false), of all or along dimensions. True for nothing.",
     .forward = forward_reduce },
   { .name = "any", .schema = REDUCTION, .row = REDUCE_ANY,
-    .doc = "Whether some element is not zero (true), of all or along dimensions. False for nothing.",
+    .doc = "Whether some element is not zero (true), of all or along dimensions. False for "
+           "nothing.",
     .forward = forward_reduce },
   { .name = "cumsum", .schema = "(input: Tensor, dim: dim) -> out",
     .doc = "Running sum along a dimension: element i is the sum of the first i. Bool and integers "

@@ -5,8 +5,8 @@ moon_status target_check(const moon_tensor *target) {
   char text[TENSOR_SHAPE_TEXT];
   for (int i = 0; i < target->ndim; i++)
     if (target->strides[i] == 0 && target->shape[i] > 1)
-      return moon_fail(MOON_BAD_SHAPE, "the tensor to write into, %s, is expanded: its dimension %d "
-                       "shows one element many times; clone() it first",
+      return moon_fail(MOON_BAD_SHAPE, "the tensor to write into, %s, is expanded: its dimension "
+                       "%d shows one element many times; clone() it first",
                        tensor_shape_text(target, text), i + 1);
   return MOON_OK;
 }
