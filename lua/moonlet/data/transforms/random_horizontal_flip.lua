@@ -1,0 +1,26 @@
+-- random_horizontal_flip: each picture is mirrored left to right with probability p.
+
+local NAME = ...
+local core = require "moonlet.core"
+local options = require "moonlet.options"
+local Transform = require "moonlet.data.transform"
+
+local RandomHorizontalFlip = Transform:extend "random_horizontal_flip"
+
+--- Mirrors at random.
+-- @number[opt=0.5] p the probability
+-- @usage local moon = require "moonlet"
+-- local x = moon.data.transforms.random_horizontal_flip(1)(moon.tensor { { { 1, 2 } } })
+-- assert(x[{ 1, 1, 1 }] == 2)
+function RandomHorizontalFlip:init(p)
+  self.p = p == nil and 0.5
+    or options.argument("transforms.random_horizontal_flip", "p", p, "number")
+  self:remember(NAME, self.p)
+end
+
+function RandomHorizontalFlip:apply(x)
+  local chosen = core.rand(x:size(1), 1, 1, 1):lt(self.p)
+  return core.where(chosen, core.flip(x, 4), x)
+end
+
+return RandomHorizontalFlip

@@ -1,0 +1,26 @@
+-- moonlet: everything the C module offers, and the library in Lua, found by name when first used.
+--
+--   moon.nn      layers, losses, initialisers      moon.data    datasets, transforms, the loader
+--   moon.optim   optimisers and schedules          moon.models  networks ready to build
+--   moon.train   trainer, checkpoints, progress    moon.viz     pictures of what was learnt
+--   moon.metrics accuracy, confusion matrix        moon.image   pictures to tensors and back
+
+local core = require "moonlet.core"
+
+local moon = {}
+for name, value in pairs(core) do moon[name] = value end
+
+local parts = {
+  nn = true, optim = true, data = true, models = true, train = true, viz = true,
+  metrics = true, image = true,
+}
+
+return setmetatable(moon, {
+  __index = function(_, name)
+    if not parts[name] then return core[name] end
+    local part = require("moonlet." .. name)
+    moon[name] = part
+    return part
+  end,
+  __tostring = function() return "moonlet" end,
+})

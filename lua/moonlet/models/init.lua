@@ -1,0 +1,3 @@
+-- Networks ready to build: models.vgg { config = "A" }.
+
+return require "moonlet.lazy"("moonlet.models")

@@ -1,0 +1,247 @@
+-- Module: the base of every layer and network.
+--
+--   local Net = nn.Module:extend "Net"
+--   function Net:init() self.fc = nn.Linear(4, 2) end
+--   function Net:forward(x) return self.fc(x):relu() end
+--   local net = Net()      net(x)
+--
+-- Assigning a field is all it takes to register it: leaf tensors that require a gradient are
+-- parameters, modules are children, plain tables of either are looked into. Names and order follow
+-- the order of first assignment. No state is kept of a forward pass.
+
+local core = require "moonlet.core"
+local Class = require "moonlet.class"
+local walk = require "moonlet.nn.walk"
+local state_of = require "moonlet.nn.state"
+
+local Module = Class:extend "Module"
+
+Module.training = true
+Module.is_moonlet_module = true
+
+local function check(self, method) Class.check_self(self, Module, method, "net") end
+
+-- First assignment of a field: remembers the order, and that a parameter is one even when frozen.
+function Module:__newindex(key, value)
+  if value == nil then return end
+  local fields = rawget(self, "_fields")
+  if not fields then
+    fields = {}
+    rawset(self, "_fields", fields)
+    rawset(self, "_kinds", {})
+  end
+  local kinds = self._kinds
+  if kinds[key] == nil then
+    fields[#fields + 1] = key
+    local kind = walk.kind_of(value)
+    kinds[key] = kind == "parameter" and kind or "value"
+  end
+  rawset(self, key, value)
+end
+
+function Module:__call(...)
+  return self:forward(...)
+end
+
+--- What the module calculates; classes replace it.
+function Module:forward()
+  error(("%s: has no forward yet; write function %s:forward(x)"):format(
+    self.class_name, self.class_name), 2)
+end
+
+--- Registers a parameter by name; assigning `self.name = tensor` does the same.
+function Module:register_parameter(name, tensor)
+  check(self, "register_parameter")
+  if not tensor.requires_grad then tensor:requires_grad_(true) end
+  self[name] = core.keep(tensor)
+  self._kinds[name] = "parameter"
+end
+
+--- Registers a tensor that is saved and moved with the module but not trained.
+function Module:register_buffer(name, tensor)
+  check(self, "register_buffer")
+  self[name] = core.keep(tensor)
+  self._kinds[name] = "buffer"
+end
+
+local function iterate(list)
+  local i = 0
+  return function()
+    i = i + 1
+    local item = list[i]
+    if item then return item.name, item.value end
+  end
+end
+
+--- Iterates over name, parameter of this module and all below, each parameter once.
+-- @usage local nn = require "moonlet".nn
+-- for name, p in nn.Linear(3, 2):named_parameters() do assert(p.requires_grad, name) end
+function Module:named_parameters()
+  check(self, "named_parameters")
+  return iterate(walk.collect(self, "parameter"))
+end
+
+--- Iterates over name, buffer.
+function Module:named_buffers()
+  check(self, "named_buffers")
+  return iterate(walk.collect(self, "buffer"))
+end
+
+--- Iterates over name, module; this module first, under the name "".
+function Module:named_modules()
+  check(self, "named_modules")
+  local list = walk.collect(self, "module")
+  table.insert(list, 1, { name = "", value = self })
+  return iterate(list)
+end
+
+--- All parameters as a list, the order that optimisers number them in.
+-- @usage local nn = require "moonlet".nn
+-- assert(#nn.Linear(3, 2):parameters() == 2)
+function Module:parameters()
+  check(self, "parameters")
+  local list = {}
+  for _, item in ipairs(walk.collect(self, "parameter")) do list[#list + 1] = item.value end
+  return list
+end
+
+--- The modules held directly, as a list.
+function Module:children()
+  check(self, "children")
+  local list = {}
+  for _, entry in ipairs(walk.entries(self)) do
+    if entry.kind == "module" then list[#list + 1] = entry.value end
+  end
+  return list
+end
+
+--- Calls fn(module) for every module below, then for this one; returns this one.
+-- @usage local nn = require "moonlet".nn
+-- nn.Sequential(nn.Linear(2, 2)):apply(function(m) assert(nn.Module.is(m, nn.Module)) end)
+function Module:apply(fn)
+  check(self, "apply")
+  for _, child in ipairs(self:children()) do child:apply(fn) end
+  fn(self)
+  return self
+end
+
+--- Sets training mode (dropout on, batch statistics) here and below.
+-- @bool[opt=true] on
+function Module:train(on)
+  check(self, "train")
+  if on == nil then on = true end
+  return self:apply(function(module) rawset(module, "training", on and true or false) end)
+end
+
+--- Sets evaluation mode here and below.
+function Module:eval()
+  check(self, "eval")
+  return self:train(false)
+end
+
+--- Turns the gradient of every parameter on or off.
+function Module:requires_grad_(on)
+  check(self, "requires_grad_")
+  state_of.require_shapes(self, "requires_grad_")
+  for _, parameter in ipairs(self:parameters()) do parameter:requires_grad_(on ~= false) end
+  return self
+end
+
+--- Drops every parameter's gradient.
+function Module:zero_grad()
+  check(self, "zero_grad")
+  for _, parameter in ipairs(self:parameters()) do
+    if not core.is_lazy(parameter) then parameter.grad = nil end
+  end
+  return self
+end
+
+local integer_dtypes = { int64 = true, int32 = true, uint8 = true, bool = true }
+
+local function move(item, target)
+  local tensor = item.value
+  if integer_dtypes[tensor.dtype] then return end
+  local moved = tensor:detach():to(target)
+  if moved.dtype == tensor.dtype and moved.device == tensor.device then return end
+  core.replace_(tensor, moved)
+end
+
+--- Changes the type or device of all parameters and float buffers, in place: an optimiser made
+-- before goes on holding them. Drop gradients and make the optimiser's state afresh afterwards.
+-- @param target a dtype, a device or a tensor to be like
+function Module:to(target)
+  check(self, "to")
+  state_of.require_shapes(self, "to")
+  core.no_grad(function()
+    for _, kind in ipairs { "parameter", "buffer" } do
+      for _, item in ipairs(walk.collect(self, kind)) do move(item, target) end
+    end
+  end)
+  return self
+end
+
+--- As to("float32").
+function Module:float() check(self, "float") return self:to("float32") end
+--- As to("float64").
+function Module:double() check(self, "double") return self:to("float64") end
+
+--- name -> tensor of all parameters and buffers, sharing their storage.
+function Module:state_dict()
+  check(self, "state_dict")
+  return state_of.get(self)
+end
+
+--- Copies values in by name; names and shapes that do not fit are listed in one error.
+-- @tparam table state name -> tensor
+-- @bool[opt=true] strict whether missing and unexpected names are errors
+function Module:load_state_dict(state, strict)
+  check(self, "load_state_dict")
+  state_of.set(self, state, strict ~= false)
+  return self
+end
+
+--- Writes parameters and buffers as safetensors: no class, no device, no code.
+-- @string path the file, written atomically
+-- @tparam ?table metadata strings to keep beside them
+-- @usage local nn = require "moonlet".nn
+-- local net = nn.Linear(3, 2)
+-- net:save "/tmp/moonlet-usage.safetensors"
+-- net:load "/tmp/moonlet-usage.safetensors"
+function Module:save(path, metadata)
+  check(self, "save")
+  state_of.require_shapes(self, "save")
+  core.save(path, self:state_dict(), metadata)
+  return self
+end
+
+--- Reads what `save` wrote; returns this module and the file's metadata.
+function Module:load(path, strict)
+  check(self, "load")
+  local tensors, metadata = core.load(path)
+  state_of.set(self, tensors, strict ~= false)
+  return self, metadata
+end
+
+--- The arguments as shown between the brackets of tostring; layers replace it.
+function Module:describe() return "" end -- luacheck: ignore 212
+
+local function tree(module, indent)
+  local lines = {}
+  for _, entry in ipairs(walk.entries(module)) do
+    if entry.kind == "module" then
+      lines[#lines + 1] = ("%s  (%s): %s"):format(
+        indent, entry.name, tree(entry.value, indent .. "  "))
+    elseif entry.kind == "function" then
+      lines[#lines + 1] = ("%s  (%s): function"):format(indent, entry.name)
+    end
+  end
+  if #lines == 0 then return ("%s(%s)"):format(module.class_name, module:describe()) end
+  return ("%s(%s\n%s\n%s)"):format(
+    module.class_name, module:describe(), table.concat(lines, "\n"), indent)
+end
+
+function Module:__tostring()
+  return tree(self, "")
+end
+
+return Module

@@ -1,0 +1,4 @@
+-- Optimisers, learning-rate schedules, gradient clipping: optim.SGD is optim/sgd.lua, optim.StepLR
+-- optim/steplr.lua.
+
+return require "moonlet.lazy"("moonlet.optim")

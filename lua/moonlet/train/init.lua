@@ -1,0 +1,3 @@
+-- The trainer and its parts: train.Trainer, train.checkpoint, train.Progress, train.Csv.
+
+return require "moonlet.lazy"("moonlet.train")
