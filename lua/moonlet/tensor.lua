@@ -1,0 +1,64 @@
+-- What tensors and the module have beyond operators: names of the element types, short casts, the raw
+-- pointer for LuaJIT's FFI, and help.
+--
+-- Called once by init.lua with the core module, whose method table it completes.
+
+local dtypes = { "float32", "float64", "float16", "bfloat16", "int64", "int32", "uint8", "bool" }
+
+-- x:float() and so on, Torch's names for casts
+local casts = {
+  float = "float32", double = "float64", half = "float16", bfloat16 = "bfloat16",
+  long = "int64", int = "int32", byte = "uint8", bool = "bool", cpu = "cpu", cuda = "cuda",
+}
+
+local pointers = {
+  float32 = "float *", float64 = "double *", float16 = "uint16_t *", bfloat16 = "uint16_t *",
+  int64 = "int64_t *", int32 = "int32_t *", uint8 = "uint8_t *", bool = "uint8_t *",
+}
+
+--- x:data(): a typed FFI pointer to the first element, for raw loops under LuaJIT. It keeps the tensor
+-- alive, and asking for it counts as a write. The tensor must be contiguous to be walked in order.
+-- @usage local p = moon.zeros(3):data(); p[0] = 1
+local function data(x)
+  local has_ffi, ffi = pcall(require, "ffi")
+  if not has_ffi then
+    error("data: raw pointers need LuaJIT's ffi, which this Lua does not have; use totable or tobytes", 2)
+  end
+  local pointer = ffi.cast(pointers[x.dtype], x:address())
+  return ffi.gc(pointer, function() return x end)   -- the closure holds x as long as the pointer lives
+end
+
+local function describe(op)
+  local lines = { op.name .. op.schema, "", op.doc }
+  if op.formula then lines[#lines + 1] = "formula: " .. op.formula end
+  if op.derivative then lines[#lines + 1] = "derivative: " .. op.derivative end
+  if op.derivative_y then lines[#lines + 1] = "derivative of y: " .. op.derivative_y end
+  for _, attribute in ipairs(op.attributes) do
+    if attribute.choices then
+      lines[#lines + 1] = attribute.name .. ": one of " .. table.concat(attribute.choices, ", ")
+    end
+  end
+  if op.inplace then lines[#lines + 1] = "in place: " .. op.name .. "_" end
+  if not op.gradient then lines[#lines + 1] = "has no gradient" end
+  return table.concat(lines, "\n")
+end
+
+return function(core)
+  local methods = core.methods
+  for _, name in ipairs(dtypes) do core[name] = name end
+  for method, target in pairs(casts) do
+    methods[method] = function(x) return methods.to(x, target) end
+  end
+  methods.data = data
+
+  --- moon.help(what): what an operator does, as text; `what` is its name or the function itself.
+  -- @usage local text = moon.help("conv2d")
+  function core.help(what)
+    for _, op in ipairs(core.operators()) do
+      if op.name == what or core[op.name] == what or op.name .. "_" == what then
+        return describe(op)
+      end
+    end
+    error("help: there is no operator " .. tostring(what) .. "; moon.operators() lists them", 2)
+  end
+end
