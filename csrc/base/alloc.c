@@ -186,8 +186,10 @@ moon_status alloc_bytes(moon_engine *engine, size_t bytes, void **block) {
   bool charged;
   void *taken = charge_and_take(memory, bytes, &charged);
   if (taken == NULL) MOON_TRY(take_at_budget(engine, bytes, &taken));
-  atomic_fetch_add_explicit(&memory->since_collect, (int64_t)bytes + ALLOC_BLOCK_COST,
-                            memory_order_relaxed);
+  // Two threads at once may lose a count between them; an exact one costs 7 ns for each block.
+  int64_t since = atomic_load_explicit(&memory->since_collect, memory_order_relaxed);
+  atomic_store_explicit(&memory->since_collect, since + (int64_t)bytes + ALLOC_BLOCK_COST,
+                        memory_order_relaxed);
   *block = taken;
   return MOON_OK;
 }
@@ -200,17 +202,24 @@ void alloc_release(moon_engine *engine, void *block, size_t bytes) {
 
 // -- small structs: the C heap, whose own per-thread cache is hard to beat
 
+// glibc's calloc goes past its per-thread cache, malloc does not: 17 ns against 34 with the release.
+static void *take_zeroed(size_t bytes) {
+  enum { CLEARED_BY_HAND = 1024 };
+  if (bytes > CLEARED_BY_HAND) return calloc(1, bytes);
+  void *made = malloc(bytes);
+#if defined(__GNUC__)
+  __asm__("" : "+r"(made));   // or the compiler makes it a calloc again
+#endif
+  return made == NULL ? NULL : memset(made, 0, bytes);
+}
+
 moon_status alloc_new(size_t bytes, void **block) {
-  enum { CLEARED_BY_HAND = 1024 };   // glibc's calloc goes past the per-thread cache
   char asked[2 * SIZE_TEXT];
   if (fault_now())
     return moon_fail(MOON_OUT_OF_MEMORY, "out of memory: asked for %s (a failure made by a spec)",
                      asked_text(bytes, asked));
-  if (bytes == 0) bytes = 1;
-  void *made;
   for (int attempt = 0; attempt < 2; attempt++) {
-    if (bytes > CLEARED_BY_HAND) made = calloc(1, bytes);
-    else if ((made = malloc(bytes)) != NULL) memset(made, 0, bytes);
+    void *made = take_zeroed(bytes > 0 ? bytes : 1);
     if (made != NULL) {
       *block = made;
       return MOON_OK;
