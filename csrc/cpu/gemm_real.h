@@ -233,8 +233,10 @@ static void run_block(const plan *p, int64_t index, const block_scratch *scratch
     k.depth = minimum(p->depth_block, end - k.k0);
     k.first = k.k0 == begin;
     k.last = !p->partial && k.k0 + k.depth >= end;
-    pack_left(p, &k, scratch->a);
-    pack_right(p, &k, scratch->b);
+    if (k.depth > 0) {
+      pack_left(p, &k, scratch->a);
+      pack_right(p, &k, scratch->b);
+    }
     multiply_panels(p, &k);
     if (k.k0 + k.depth >= end) break;
   }

@@ -1,6 +1,8 @@
 // Vectors of one compute type for the files that are compiled once for float and once for double
 // (REAL says which): as wide as the instruction set's registers, loads and stores at any address.
 // Sums over lanes are in a fixed order. Included after REAL is defined, once a file.
+#ifndef MOON_CPU_LANES_H
+#define MOON_CPU_LANES_H
 
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -48,3 +50,5 @@ static inline REAL lanes_sum(lanes value) {
     for (int i = 0; i < width; i++) part[i] += part[i + width];
   return part[0];
 }
+
+#endif

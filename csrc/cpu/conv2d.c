@@ -1,0 +1,247 @@
+// The convolution slots. Each direction describes its patches, weights and target to the product
+// engine; images go through in chunks whose padded planes fit the caches.
+#include "cpu/conv2d.h"
+
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+static moon_dtype compute_of(const device_array *x) {
+  return x->dtype == MOON_F64 ? MOON_F64 : MOON_F32;
+}
+
+static moon_status run_product(moon_engine *engine, moon_dtype compute,
+                               const gemm_problem *problem) {
+  return compute == MOON_F64 ? CPU(gemm_f64)(engine, problem) : CPU(gemm_f32)(engine, problem);
+}
+
+// Taps: offsets into planes and into the weights, two tables in one block of 2 * taps numbers.
+static moon_status taps_new(int64_t taps, int64_t **block) {
+  size_t count;
+  MOON_TRY(alloc_product((size_t)taps * 2 + 1, sizeof(int64_t), &count));
+  void *memory;
+  MOON_TRY(alloc_new(count, &memory));
+  *block = memory;
+  return MOON_OK;
+}
+
+// -- forward and backward of the input: positions across, weights on the left
+
+// One product over a grid of positions, or the direct form where a group has one channel.
+static moon_status convolve(moon_engine *engine, const conv_patches *patches,
+                            const conv_weights *weights, const conv_target *target,
+                            int64_t groups) {
+  if (patches->channels == 1 && groups > 1)
+    return CPU(conv_direct)(engine, patches, weights, target, groups);
+  gemm_problem problem = {
+    .batch = groups, .rows = target->channels,
+    .columns = patches->planes->images * patches->height * patches->width,
+    .depth = patches->channels * patches->taps,
+    .pack_a = CPU(conv_pack_weights), .pack_b = CPU(conv_pack_positions),
+    .store = CPU(conv_store), .a = weights, .b = patches, .c = target,
+  };
+  // Contiguous weights are a plain matrix.
+  gemm_matrix matrix = { .data = weights->data, .dtype = weights->dtype,
+                         .batch_stride = weights->group_stride, .stride = weights->row_stride,
+                         .depth_stride = 1 };
+  if (weights->is_matrix) {
+    problem.a = &matrix;
+    problem.pack_a = weights->dtype == MOON_F64 ? CPU(gemm_pack_f64) : CPU(gemm_pack_f32);
+  }
+  return run_product(engine, patches->planes->dtype, &problem);
+}
+
+// Where a whole plane is read at one tap without gaps, rows need not be told apart.
+static void join_rows(conv_patches *patches, conv_target *target) {
+  const conv_planes *planes = patches->planes;
+  const device_array *out = target->out;
+  bool dense = planes->row_stride == patches->width && patches->taps == 1;
+  bool out_dense = target->step[0] == 1 && target->step[1] == 1 && target->offset[0] == 0 &&
+                   target->offset[1] == 0 && out->strides[2] == patches->width * out->strides[3];
+  if (!dense || !out_dense) return;
+  patches->width *= patches->height;
+  patches->height = 1;
+  target->width = patches->width;
+  target->height = 1;
+}
+
+typedef struct direction {
+  const conv2d_geometry *geometry;
+  const device_array *source, *weight, *bias, *out;   // bias in the compute type
+  moon_dtype compute;
+} direction;
+
+static void forward_taps(const direction *d, const conv_frame *frame, const conv_planes *planes,
+                         int64_t *in_planes, int64_t *in_weight) {
+  const device_array *w = d->weight;
+  for (int64_t i = 0; i < w->shape[2]; i++)
+    for (int64_t j = 0; j < w->shape[3]; j++) {
+      *in_planes++ = CPU(conv_plane_offset)(planes, frame, i * d->geometry->dilation[0],
+                                            j * d->geometry->dilation[1]);
+      *in_weight++ = i * w->strides[2] + j * w->strides[3];
+    }
+}
+
+static bool weight_is_matrix(const device_array *w) {
+  return w->strides[3] == 1 && w->strides[2] == w->shape[3] &&
+         w->strides[1] == w->shape[2] * w->shape[3];
+}
+
+static moon_status forward_chunk(moon_engine *engine, const direction *d, const conv_frame *frame,
+                                 const conv_planes *planes, int64_t first, int64_t *block) {
+  const device_array *w = d->weight, *out = d->out;
+  int64_t taps = w->shape[2] * w->shape[3], groups = d->geometry->groups;
+  forward_taps(d, frame, planes, block, block + taps);
+  conv_patches patches = { .planes = planes, .height = out->shape[2], .width = out->shape[3],
+                           .channels = w->shape[1], .taps = taps, .tap_offset = block };
+  conv_weights weights = { .data = w->data, .dtype = w->dtype,
+                           .group_stride = w->shape[0] / groups * w->strides[0],
+                           .row_stride = w->strides[0], .channel_stride = w->strides[1],
+                           .taps = taps, .tap_offset = block + taps,
+                           .is_matrix = weight_is_matrix(w) };
+  conv_target target = { .out = out, .first_image = first, .channels = w->shape[0] / groups,
+                         .height = out->shape[2], .width = out->shape[3], .step = { 1, 1 },
+                         .bias = d->bias };
+  join_rows(&patches, &target);
+  return convolve(engine, &patches, &weights, &target, groups);
+}
+
+typedef moon_status (*chunk_function)(moon_engine *engine, const direction *d,
+                                      const conv_frame *frame, const conv_planes *planes,
+                                      int64_t first, int64_t *block);
+
+// Runs `chunk` over the source's images, planes made for each chunk.
+static moon_status run_chunks(moon_engine *engine, const direction *d, const conv_frame *frame,
+                              chunk_function chunk, int64_t *block) {
+  int64_t images = d->source->shape[0], size = CPU(conv_chunk)(d->source, frame, d->compute);
+  for (int64_t first = 0; first < images; first += size) {
+    conv_planes planes;
+    MOON_TRY(CPU(conv_planes_new)(engine, d->source, first, smaller(first + size, images), frame,
+                                  d->compute, &planes));
+    moon_status status = chunk(engine, d, frame, &planes, first, block);
+    CPU(conv_planes_delete)(engine, &planes);
+    MOON_TRY(status);
+  }
+  return MOON_OK;
+}
+
+static moon_status run_direction(moon_engine *engine, const direction *d, const conv_frame *frame,
+                                 chunk_function chunk) {
+  if (array_count(d->out) == 0) return MOON_OK;
+  int64_t *block;
+  MOON_TRY(taps_new(d->weight->shape[2] * d->weight->shape[3], &block));
+  moon_status status = run_chunks(engine, d, frame, chunk, block);
+  alloc_delete(block);
+  return status;
+}
+
+moon_status CPU(conv2d_forward)(moon_engine *engine, const conv2d_geometry *geometry,
+                                const device_array *x, const device_array *weight,
+                                const device_array *bias, const device_array *out) {
+  direction d = { .geometry = geometry, .source = x, .weight = weight, .out = out,
+                  .compute = compute_of(x) };
+  conv_frame frame = CPU(conv_forward_frame)(geometry, weight, out);
+  cpu_temp own = { 0 };
+  if (bias) {
+    MOON_TRY(CPU(temp_from)(engine, bias, d.compute, &own));
+    d.bias = &own.array;
+  }
+  moon_status status = run_direction(engine, &d, &frame, forward_chunk);
+  CPU(temp_release)(engine, &own);
+  return status;
+}
+
+// -- backward of the input
+//
+// Row i * stride + phase of dx takes tap t of row i + shift of the gradient, for every tap with
+// (phase + padding - t * dilation) divisible by the stride; shift is the quotient.
+
+static bool tap_shift(const conv2d_geometry *g, int axis, int64_t phase, int64_t tap,
+                      int64_t *shift) {
+  int64_t at = phase + g->padding_before[axis] - tap * g->dilation[axis];
+  if (at % g->stride[axis] != 0) return false;
+  *shift = at / g->stride[axis];
+  return true;
+}
+
+// Rows of dx in a phase.
+static int64_t phase_rows(const direction *d, int axis, int64_t phase) {
+  int64_t size = d->out->shape[2 + axis], stride = d->geometry->stride[axis];
+  return phase < size ? (size - phase + stride - 1) / stride : 0;
+}
+
+// The planes of the gradient must hold every row that any phase reads.
+static conv_frame backward_frame(const direction *d) {
+  conv_frame frame = { .step = { 1, 1 } };
+  for (int axis = 0; axis < 2; axis++) {
+    int64_t low = 0, high = 0, shift;
+    for (int64_t phase = 0; phase < d->geometry->stride[axis]; phase++)
+      for (int64_t tap = 0; tap < d->weight->shape[2 + axis]; tap++) {
+        if (!tap_shift(d->geometry, axis, phase, tap, &shift)) continue;
+        low = smaller(low, shift);
+        high = larger(high, phase_rows(d, axis, phase) - 1 + shift);
+      }
+    frame.before[axis] = -low;
+    frame.extent[axis] = high - low + 1;
+  }
+  return frame;
+}
+
+static int64_t backward_taps(const direction *d, const conv_frame *frame,
+                             const conv_planes *planes, const int64_t *phase, int64_t *in_planes,
+                             int64_t *in_weight) {
+  const device_array *w = d->weight;
+  int64_t taps = 0, down, across;
+  for (int64_t i = 0; i < w->shape[2]; i++) {
+    if (!tap_shift(d->geometry, 0, phase[0], i, &down)) continue;
+    for (int64_t j = 0; j < w->shape[3]; j++) {
+      if (!tap_shift(d->geometry, 1, phase[1], j, &across)) continue;
+      in_planes[taps] = (down + frame->before[0]) * planes->row_stride + across +
+                        frame->before[1];
+      in_weight[taps++] = i * w->strides[2] + j * w->strides[3];
+    }
+  }
+  return taps;
+}
+
+static moon_status backward_phase(moon_engine *engine, const direction *d,
+                                  const conv_frame *frame, const conv_planes *planes,
+                                  int64_t first, const int64_t *phase, int64_t *block) {
+  const device_array *w = d->weight;
+  const conv2d_geometry *g = d->geometry;
+  int64_t *in_weight = block + w->shape[2] * w->shape[3];
+  int64_t taps = backward_taps(d, frame, planes, phase, block, in_weight);
+  int64_t height = phase_rows(d, 0, phase[0]), width = phase_rows(d, 1, phase[1]);
+  conv_patches patches = { .planes = planes, .height = height, .width = width,
+                           .channels = w->shape[0] / g->groups, .taps = taps,
+                           .tap_offset = block };
+  conv_weights weights = { .data = w->data, .dtype = w->dtype,
+                           .group_stride = w->shape[0] / g->groups * w->strides[0],
+                           .row_stride = w->strides[1], .channel_stride = w->strides[0],
+                           .taps = taps, .tap_offset = in_weight };
+  conv_target target = { .out = d->out, .first_image = first, .channels = w->shape[1],
+                         .height = height, .width = width,
+                         .step = { g->stride[0], g->stride[1] },
+                         .offset = { phase[0], phase[1] } };
+  if (height == 0 || width == 0) return MOON_OK;
+  join_rows(&patches, &target);
+  return convolve(engine, &patches, &weights, &target, g->groups);
+}
+
+static moon_status backward_chunk(moon_engine *engine, const direction *d,
+                                  const conv_frame *frame, const conv_planes *planes,
+                                  int64_t first, int64_t *block) {
+  int64_t phase[2];
+  for (phase[0] = 0; phase[0] < d->geometry->stride[0]; phase[0]++)
+    for (phase[1] = 0; phase[1] < d->geometry->stride[1]; phase[1]++)
+      MOON_TRY(backward_phase(engine, d, frame, planes, first, phase, block));
+  return MOON_OK;
+}
+
+moon_status CPU(conv2d_backward_input)(moon_engine *engine, const conv2d_geometry *geometry,
+                                       const device_array *gradient, const device_array *weight,
+                                       const device_array *dx) {
+  direction d = { .geometry = geometry, .source = gradient, .weight = weight, .out = dx,
+                  .compute = compute_of(dx) };
+  conv_frame frame = backward_frame(&d);
+  return run_direction(engine, &d, &frame, backward_chunk);
+}

@@ -1,0 +1,50 @@
+// The local response normalisation slots; the sums are in lrn_real.h.
+#include "cpu/network.h"
+#include "cpu/operands.h"
+
+static lrn_job job_of(moon_engine *engine, const lrn_options *options, const device_array *x) {
+  return (lrn_job){ .engine = engine, .options = options, .channels = x->shape[1],
+                    .inner = x->shape[2],
+                    .blocks = (x->shape[2] + LRN_COLUMNS - 1) / LRN_COLUMNS };
+}
+
+static moon_status run(moon_engine *engine, const device_array *x, lrn_job *job,
+                       threads_task task) {
+  int64_t columns = job->inner < LRN_COLUMNS ? job->inner : LRN_COLUMNS;
+  int64_t work = job->channels * columns * (job->options->size + 4);
+  if (array_count(x) == 0) return MOON_OK;
+  return cpu_run(engine, x->shape[0] * job->blocks, cpu_grain(work), task, job);
+}
+
+moon_status CPU(lrn_forward)(moon_engine *engine, const lrn_options *options,
+                             const device_array *x, const device_array *out,
+                             const device_array *scale) {
+  operands set = { .engine = engine };
+  const device_array *in = CPU(operand_in)(&set, x), *to = CPU(operand_out)(&set, out);
+  const device_array *s = CPU(operand_out)(&set, scale);
+  if (set.status == MOON_OK) {
+    lrn_job job = job_of(engine, options, x);
+    job.x = in->data;
+    job.out = to->data;
+    job.scale = s->data;
+    set.status = run(engine, x, &job, NETWORK_TASK_FOR(lrn_blocks, in->dtype));
+  }
+  return CPU(operands_close)(&set);
+}
+
+moon_status CPU(lrn_backward)(moon_engine *engine, const lrn_options *options,
+                              const device_array *gradient, const device_array *x,
+                              const device_array *scale, const device_array *dx) {
+  operands set = { .engine = engine };
+  const device_array *g = CPU(operand_in)(&set, gradient), *in = CPU(operand_in)(&set, x);
+  const device_array *s = CPU(operand_in)(&set, scale), *to = CPU(operand_out)(&set, dx);
+  if (set.status == MOON_OK) {
+    lrn_job job = job_of(engine, options, x);
+    job.gradient = g->data;
+    job.x = in->data;
+    job.scale = s->data;
+    job.out = to->data;
+    set.status = run(engine, x, &job, NETWORK_TASK_FOR(lrn_back_blocks, in->dtype));
+  }
+  return CPU(operands_close)(&set);
+}

@@ -1,0 +1,78 @@
+// Tasks (see threads.h) of the network kernels, one for float and one for double each: defined in
+// the *_real.h files, compiled by network_f32.c and network_f64.c, and run by the slots. All data
+// is contiguous and of the task's type; int64 where it says so.
+#ifndef MOON_CPU_NETWORK_H
+#define MOON_CPU_NETWORK_H
+
+#include "cpu/cpu.h"
+
+#define NETWORK_TASK(name)                                              \
+  moon_status CPU(name##_f32)(void *job, int64_t first, int64_t last);  \
+  moon_status CPU(name##_f64)(void *job, int64_t first, int64_t last)
+
+// The task for arrays of `dtype`'s compute type.
+#define NETWORK_TASK_FOR(name, dtype) \
+  ((dtype) == MOON_F64 ? CPU(name##_f64) : CPU(name##_f32))
+
+// -- pooling: an item is a plane
+typedef struct pool_job {
+  const pool2d_geometry *geometry;
+  int64_t height, width, out_height, out_width;
+  const void *source;      // x, or the gradient
+  void *target;            // out, or dx
+  int64_t *indices;        // max pooling only
+} pool_job;
+NETWORK_TASK(max_pool_planes);
+NETWORK_TASK(max_pool_back_planes);
+NETWORK_TASK(avg_pool_planes);
+NETWORK_TASK(avg_pool_back_planes);
+
+// -- batch normalisation: an item is a channel; its elements are `rows` runs of `inner`
+typedef struct batch_norm_job {
+  int64_t rows, inner, row_stride, channel_stride;
+  double epsilon;
+  const void *x, *gradient, *weight, *bias;   // weight, bias: NULL for one and zero
+  void *out;                                  // or dx; backward: may be NULL
+  void *mean, *rstd;
+  void *dweight, *dbias;                      // may be NULL
+} batch_norm_job;
+NETWORK_TASK(batch_norm_channels);
+NETWORK_TASK(batch_norm_apply_channels);
+NETWORK_TASK(batch_norm_back_channels);
+
+// -- local response normalisation: an item is a block of LRN_COLUMNS elements of one image's planes
+enum { LRN_COLUMNS = 64 };
+typedef struct lrn_job {
+  moon_engine *engine;
+  const lrn_options *options;
+  int64_t channels, inner, blocks;   // blocks of an image
+  const void *x, *gradient;
+  void *out, *scale;                 // backward: out is dx, scale is read
+} lrn_job;
+NETWORK_TASK(lrn_blocks);
+NETWORK_TASK(lrn_back_blocks);
+
+// -- softmax over the middle of (outer, size, inner): an item is a block of up to SOFTMAX_COLUMNS
+//    columns of one outer index (a row where inner is 1)
+enum { SOFTMAX_COLUMNS = 64 };
+typedef struct softmax_job {
+  bool log;
+  int64_t size, inner, blocks;       // blocks of an outer index
+  const void *x, *gradient;          // backward: x is the forward's result
+  void *out;
+} softmax_job;
+NETWORK_TASK(softmax_blocks);
+NETWORK_TASK(softmax_back_blocks);
+
+// -- cross entropy on log-probabilities (outer, size, inner): an item is one label
+typedef struct cross_entropy_job {
+  const cross_entropy_options *options;
+  int64_t size, inner;
+  const void *logp, *weight, *gradient;   // weight: NULL for one
+  const int64_t *labels;
+  void *out;                              // losses, or dlogits
+} cross_entropy_job;
+NETWORK_TASK(cross_entropy_losses);
+NETWORK_TASK(cross_entropy_back);
+
+#endif

@@ -1,0 +1,11 @@
+// The network kernels' tasks in float.
+#define REAL float
+#define REAL_BYTES 4
+#define REAL_SQRT sqrtf
+#define REAL_EXP expf
+#define NAME(word) word##_f32
+#include "cpu/batch_norm_real.h"
+#include "cpu/cross_entropy_real.h"
+#include "cpu/lrn_real.h"
+#include "cpu/pool_real.h"
+#include "cpu/softmax_real.h"

@@ -1,0 +1,11 @@
+// The network kernels' tasks in double.
+#define REAL double
+#define REAL_BYTES 8
+#define REAL_SQRT sqrt
+#define REAL_EXP exp
+#define NAME(word) word##_f64
+#include "cpu/batch_norm_real.h"
+#include "cpu/cross_entropy_real.h"
+#include "cpu/lrn_real.h"
+#include "cpu/pool_real.h"
+#include "cpu/softmax_real.h"
