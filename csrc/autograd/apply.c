@@ -38,7 +38,7 @@ static moon_status survey_tensor(call_survey *survey, moon_engine *engine, moon_
   if (!engine->grad_enabled) return MOON_OK;
   if (tensor->is_view && tensor->taped_version !=
       atomic_load_explicit(&tensor->storage->taped_version, memory_order_relaxed))
-    return moon_fail(MOON_BAD_STATE, "this view was taken before %s changed its base in place on the "
+    return moon_fail(MOON_BAD_STATE, "this view was taken before %s_ changed its base in place on the "
                      "tape; take the view again afterwards",
                      tensor->storage->last_writer ? tensor->storage->last_writer : "an operator");
   if (!tape_requires_grad(tensor)) return MOON_OK;

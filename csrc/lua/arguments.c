@@ -14,7 +14,7 @@ typedef struct reader {
 } reader;
 
 static void refuse(const reader *r, const op_param *param, const char *expected, int index) {
-  luaL_error(r->L, "%s: %s must be %s, got %s", r->name, param->name, expected,
+  binding_error(r->L, "%s: %s must be %s, got %s", r->name, param->name, expected,
              luaL_typename(r->L, index));
 }
 
@@ -40,7 +40,7 @@ void binding_push_int64(lua_State *L, int64_t value) {
   if (value > (INT64_C(1) << 53) || value < -(INT64_C(1) << 53)) {
     char text[32];
     snprintf(text, sizeof text, "%lld", (long long)value);
-    luaL_error(L, "%s does not fit a Lua number exactly (limit 2^53); cast to float64 first", text);
+    binding_error(L, "%s does not fit a Lua number exactly (limit 2^53); cast to float64 first", text);
   }
   lua_pushnumber(L, number);
 #endif
@@ -56,7 +56,7 @@ static int64_t read_int(const reader *r, const op_param *param, int index) {
 static int64_t read_position(const reader *r, const op_param *param, int index) {
   int64_t value = read_int(r, param, index);
   if (value == 0)
-    luaL_error(r->L, "%s: %s counts from 1, or from -1 at the end; got 0", r->name, param->name);
+    binding_error(r->L, "%s: %s counts from 1, or from -1 at the end; got 0", r->name, param->name);
   return value > 0 ? value - 1 : value;
 }
 
@@ -64,7 +64,7 @@ static void read_list(const reader *r, const op_param *param, int index, op_valu
   lua_State *L = r->L;
   size_t count = lua_rawlen(L, index);
   if (count > MOON_MAX_DIMS)
-    luaL_error(L, "%s: %s has %d numbers, at most %d are taken", r->name, param->name, (int)count,
+    binding_error(L, "%s: %s has %d numbers, at most %d are taken", r->name, param->name, (int)count,
                MOON_MAX_DIMS);
   value->ints.count = (int)count;
   for (int i = 0; i < (int)count; i++) {
@@ -81,7 +81,7 @@ static int read_ints(const reader *r, const op_param *param, int index, int last
     read_list(r, param, index, value);
     if (param->pair && value->ints.count == 1) value->ints.v[1] = value->ints.v[0], value->ints.count = 2;
     if (param->pair && value->ints.count != 2)
-      luaL_error(L, "%s: %s must be a number or a list of two, got %d", r->name, param->name,
+      binding_error(L, "%s: %s must be a number or a list of two, got %d", r->name, param->name,
                  value->ints.count);
     return 1;
   }
@@ -90,7 +90,7 @@ static int read_ints(const reader *r, const op_param *param, int index, int last
              (param->kind == OP_INTS || param == &r->op->signature->params[r->op->signature->param_count - 1]);
   do {
     if (count == MOON_MAX_DIMS)
-      luaL_error(L, "%s: %s takes at most %d numbers", r->name, param->name, MOON_MAX_DIMS);
+      binding_error(L, "%s: %s takes at most %d numbers", r->name, param->name, MOON_MAX_DIMS);
     value->ints.v[count] = param->kind == OP_DIMS ? read_position(r, param, index + count)
                                                   : read_int(r, param, index + count);
     count++;
@@ -112,7 +112,7 @@ static void read_tensors(const reader *r, const op_param *param, int index, op_v
     lua_rawgeti(L, index, i + 1);
     list[i] = tensor_at(L, -1);
     if (!list[i])
-      luaL_error(L, "%s: member %d of %s must be a tensor, got %s", r->name, i + 1, param->name,
+      binding_error(L, "%s: member %d of %s must be a tensor, got %s", r->name, i + 1, param->name,
                  luaL_typename(L, -1));
     lua_pop(L, 1);
   }
@@ -133,15 +133,15 @@ static void read_choice(const reader *r, const op_param *param, int index, op_va
     snprintf(known + strlen(known), sizeof known - strlen(known), "%s\"%s\"", i ? ", " : "",
              param->choices[i]);
   }
-  luaL_error(L, "%s: %s must be one of %s, got \"%s\"", r->name, param->name, known, text);
+  binding_error(L, "%s: %s must be one of %s, got \"%s\"", r->name, param->name, known, text);
 }
 
 moon_dtype binding_read_dtype(lua_State *L, int index, const char *name) {
   moon_dtype dtype = MOON_F32;
   if (lua_type(L, index) != LUA_TSTRING)
-    luaL_error(L, "%s: dtype must be a name such as \"float32\", got %s", name, luaL_typename(L, index));
+    binding_error(L, "%s: dtype must be a name such as \"float32\", got %s", name, luaL_typename(L, index));
   if (!dtype_by_name(lua_tostring(L, index), &dtype))
-    luaL_error(L, "%s: there is no dtype \"%s\"; the types are float32, float64, float16, bfloat16, "
+    binding_error(L, "%s: there is no dtype \"%s\"; the types are float32, float64, float16, bfloat16, "
                "int64, int32, uint8, bool", name, lua_tostring(L, index));
   return dtype;
 }
@@ -166,7 +166,7 @@ static void read_tensor(const reader *r, const op_param *param, int index, op_va
 
 static void read_device(const reader *r, int index, op_value *value) {
   if (lua_type(r->L, index) != LUA_TSTRING)
-    luaL_error(r->L, "%s: device must be a name such as \"cpu\"", r->name);
+    binding_error(r->L, "%s: device must be a name such as \"cpu\"", r->name);
   binding_check(r->L, device_by_name(lua_tostring(r->L, index), &value->device));
 }
 
@@ -233,7 +233,7 @@ static void unknown_option(const reader *r, const char *key, int first_option) {
     luaL_addstring(&known, s->params[i].name);
   }
   luaL_pushresult(&known);
-  luaL_error(r->L, "%s: there is no option \"%s\"; the options are %s", r->name, key,
+  binding_error(r->L, "%s: there is no option \"%s\"; the options are %s", r->name, key,
              first_option < s->param_count ? lua_tostring(r->L, -1) : "none");
 }
 
@@ -244,13 +244,13 @@ static void read_options(const reader *r, int index, int taken) {
   luaL_checkstack(L, 8, "no room for options");
   for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
     if (lua_type(L, -2) != LUA_TSTRING)
-      luaL_error(L, "%s: options are given by name, as in {%s = ...}", r->name,
+      binding_error(L, "%s: options are given by name, as in {%s = ...}", r->name,
                  s->params[s->param_count - 1].name);
     const char *key = lua_tostring(L, -2);
     int i = 0;
     while (i < s->param_count && strcmp(s->params[i].name, key) != 0) i++;
     if (i == s->param_count) unknown_option(r, key, taken);
-    if (i < taken) luaL_error(L, "%s: %s is given twice, by position and as an option", r->name, key);
+    if (i < taken) binding_error(L, "%s: %s is given twice, by position and as an option", r->name, key);
     int top = lua_gettop(L);
     read_param(r, &s->params[i], top, top);
     if (lua_gettop(L) > top) lua_insert(L, index + 1);   // a list of tensors: below key and value
@@ -264,10 +264,10 @@ static void require_all(const reader *r, int given) {
     if (value->given) continue;
     if (s->params[i].has_default) *value = s->params[i].default_value;
     else if (!s->params[i].optional && i == 0 && given == 0 && s->params[0].kind == OP_TENSOR)
-      luaL_error(r->L, "%s: %s must be a tensor, got nothing; a method is called with a colon, "
+      binding_error(r->L, "%s: %s must be a tensor, got nothing; a method is called with a colon, "
                  "x:%s(...)", r->name, s->params[0].name, r->name);
     else if (!s->params[i].optional)
-      luaL_error(r->L, "%s: %s is missing; the call is %s%s", r->name, s->params[i].name, r->name,
+      binding_error(r->L, "%s: %s is missing; the call is %s%s", r->name, s->params[i].name, r->name,
                  r->op->schema);
   }
 }
@@ -287,7 +287,7 @@ void arguments_read(lua_State *L, const op_descriptor *op, const char *name, int
     index++;
   }
   if (index <= last)
-    luaL_error(L, "%s: too many arguments; the call is %s%s", name, name, op->schema);
+    binding_error(L, "%s: too many arguments; the call is %s%s", name, name, op->schema);
   require_all(&r, last - first + 1);
 }
 
@@ -335,12 +335,12 @@ int binding_read_shape(lua_State *L, int index, int last, const char *name,
   bool table = lua_istable(L, index);
   int count = table ? (int)lua_rawlen(L, index) : last - index + 1;
   if (count > MOON_MAX_DIMS)
-    luaL_error(L, "%s: a shape has at most %d sizes, got %d", name, MOON_MAX_DIMS, count);
+    binding_error(L, "%s: a shape has at most %d sizes, got %d", name, MOON_MAX_DIMS, count);
   for (int i = 0; i < count; i++) {
     if (table) lua_rawgeti(L, index, i + 1);
     else lua_pushvalue(L, index + i);
     if (!binding_to_int64(L, -1, &shape[i]))
-      luaL_error(L, "%s: size %d must be a whole number, got %s", name, i + 1, luaL_typename(L, -1));
+      binding_error(L, "%s: size %d must be a whole number, got %s", name, i + 1, luaL_typename(L, -1));
     lua_pop(L, 1);
   }
   return count;

@@ -16,13 +16,13 @@ static int tensor_backward(lua_State *L) {
       lua_pushvalue(L, -2);
       lua_pushliteral(L, "retain_graph");
       if (!lua_rawequal(L, -1, -2))
-        luaL_error(L, "backward: there is no option \"%s\"; the options are retain_graph",
+        binding_error(L, "backward: there is no option \"%s\"; the options are retain_graph",
                    lua_tostring(L, -2));
       lua_pop(L, 2);
       retain = lua_toboolean(L, -1);
     }
   } else if (!lua_isnoneornil(L, options)) {
-    luaL_error(L, "backward: expected a gradient or {retain_graph = true}, got %s",
+    binding_error(L, "backward: expected a gradient or {retain_graph = true}, got %s",
                luaL_typename(L, options));
   }
   binding_check(L, tape_backward(state->engine, root, gradient, retain));
@@ -89,7 +89,7 @@ static int materialize(lua_State *L) {
   int64_t shape[MOON_MAX_DIMS];
   moon_tensor *tensor;
   if (!handle || !handle->lazy)
-    luaL_error(L, "materialize_: expected a tensor made by lazy_tensor, got %s",
+    binding_error(L, "materialize_: expected a tensor made by lazy_tensor, got %s",
                handle ? "one that has its shape" : luaL_typename(L, 1));
   luaL_checktype(L, 2, LUA_TTABLE);
   int ndim = binding_read_shape(L, 2, 2, "materialize_", shape);

@@ -41,6 +41,7 @@ typedef struct binding_state {
   double collect_ended, collect_took;      // seconds, for the collection rule
   int tensor_metatable;                    // reference in the registry
   char released_at[64];                    // the last scope that released something
+  char library[256];                       // how sources of the library begin; "" = unknown
 } binding_state;
 
 extern const char binding_magic;
@@ -50,7 +51,10 @@ binding_state *binding_here(lua_State *L);             // from the running funct
 binding_state *binding_of(lua_State *L);               // from the registry
 // Adds functions to the table on top, each with the state as upvalue.
 void binding_functions(lua_State *L, binding_state *state, const luaL_Reg *functions);
-// Raises the core's last error with the caller's position. Does not return.
+// Raises a sentence with the position of the innermost Lua code outside the library. Formats as
+// lua_pushfstring. Does not return.
+int binding_error(lua_State *L, const char *format, ...);
+// Raises the core's last error so.
 int binding_raise(lua_State *L);
 // Raises if status is not OK.
 void binding_check(lua_State *L, moon_status status);

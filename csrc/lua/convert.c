@@ -16,7 +16,7 @@ static int table_shape(lua_State *L, int index, int64_t shape[MOON_MAX_DIMS]) {
   lua_pushvalue(L, index);
   while (lua_istable(L, -1)) {
     if (ndim == MOON_MAX_DIMS)
-      luaL_error(L, "tensor: tables nest deeper than %d dimensions", MOON_MAX_DIMS);
+      binding_error(L, "tensor: tables nest deeper than %d dimensions", MOON_MAX_DIMS);
     shape[ndim++] = (int64_t)lua_rawlen(L, -1);
     luaL_checkstack(L, 2, "tables nest too deep");
     lua_rawgeti(L, -1, 1);
@@ -40,10 +40,10 @@ static void read_member(table_reader *r, int64_t position) {
   int64_t whole;
   if (lua_isboolean(L, -1)) dtype_store_int(dtype, r->next, lua_toboolean(L, -1));
   else if (lua_type(L, -1) != LUA_TNUMBER)
-    luaL_error(L, "tensor: element %d must be a number, got %s", (int)position, luaL_typename(L, -1));
+    binding_error(L, "tensor: element %d must be a number, got %s", (int)position, luaL_typename(L, -1));
   else if (dtype_is_float(dtype)) dtype_store(dtype, r->next, lua_tonumber(L, -1));
   else if (binding_to_int64(L, -1, &whole)) dtype_store_int(dtype, r->next, whole);
-  else luaL_error(L, "tensor: the fraction %f does not fit type %s", lua_tonumber(L, -1),
+  else binding_error(L, "tensor: the fraction %f does not fit type %s", lua_tonumber(L, -1),
                   dtype_name(dtype));
   r->next += r->size;
 }
@@ -53,7 +53,7 @@ static void read_rows(table_reader *r, int dim) {
   lua_State *L = r->L;
   int64_t count = r->tensor->shape[dim];
   if (!lua_istable(L, -1) || (int64_t)lua_rawlen(L, -1) != count)
-    luaL_error(L, "tensor: all tables of dimension %d must have %d members like the first, one %s%d",
+    binding_error(L, "tensor: all tables of dimension %d must have %d members like the first, one %s%d",
                dim + 1, (int)count, lua_istable(L, -1) ? "has " : "is no table, found ",
                lua_istable(L, -1) ? (int)lua_rawlen(L, -1) : 1);
   luaL_checkstack(L, 2, "tables nest too deep");
@@ -78,14 +78,14 @@ static int make_tensor(lua_State *L) {
       const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
       if (strcmp(key, "dtype") == 0) dtype = binding_read_dtype(L, -1, "tensor");
       else if (strcmp(key, "requires_grad") == 0) requires_grad = lua_toboolean(L, -1);
-      else luaL_error(L, "tensor: there is no option \"%s\"; the options are dtype, requires_grad", key);
+      else binding_error(L, "tensor: there is no option \"%s\"; the options are dtype, requires_grad", key);
     }
   } else if (!lua_isnil(L, 2)) {
     dtype = binding_read_dtype(L, 2, "tensor");
   }
   if (lua_isboolean(L, 1) && lua_isnil(L, 2)) dtype = MOON_BOOL;
   if (!lua_istable(L, 1) && lua_type(L, 1) != LUA_TNUMBER && !lua_isboolean(L, 1))
-    luaL_error(L, "tensor: expected a number or a table of numbers, got %s", luaL_typename(L, 1));
+    binding_error(L, "tensor: expected a number or a table of numbers, got %s", luaL_typename(L, 1));
   int ndim = table_shape(L, 1, shape);
   tensor_handle *handle = handle_push(L, state);
   binding_check(L, tensor_new(state->engine, device_cpu(), dtype, ndim, shape, &tensor));
@@ -113,7 +113,7 @@ static int from_bytes(lua_State *L) {
   char text_shape[TENSOR_SHAPE_TEXT];
   binding_check(L, shape_count(ndim, shape, &count));
   if ((uint64_t)count > bytes || (size_t)count * dtype_size(dtype) != bytes)
-    luaL_error(L, "from_bytes: %d bytes are not %s elements of shape %s", (int)bytes,
+    binding_error(L, "from_bytes: %d bytes are not %s elements of shape %s", (int)bytes,
                dtype_name(dtype), shape_text(ndim, shape, text_shape));
   binding_check(L, tensor_new(state->engine, device_cpu(), dtype, ndim, shape, &tensor));
   handle_fill(handle, tensor);
@@ -133,7 +133,7 @@ static int tensor_item(lua_State *L) {
   moon_tensor *t = tensor_check(L, 1, "item", "x");
   char shape[TENSOR_SHAPE_TEXT];
   if (tensor_count(t) != 1)
-    luaL_error(L, "item: only a tensor with one element is a number, this one is %s",
+    binding_error(L, "item: only a tensor with one element is a number, this one is %s",
                tensor_shape_text(t, shape));
   push_value(L, t->dtype, tensor_data(t));
   return 1;
@@ -206,7 +206,7 @@ static int sizes_or_one(lua_State *L, const char *name, bool strides) {
     return 1;
   }
   if (!binding_to_int64(L, 2, &dim) || dim == 0)
-    luaL_error(L, "%s: dim must be a whole number from 1, or from -1 at the end", name);
+    binding_error(L, "%s: dim must be a whole number from 1, or from -1 at the end", name);
   moon_status status = shape_dim(t->ndim, dim > 0 ? dim - 1 : dim, &normal);
   if (status == MOON_OK && t->ndim == 0)
     status = moon_fail(MOON_BAD_INDEX, "a 0-d tensor has no dimensions");
@@ -266,7 +266,7 @@ static int tensor_to(lua_State *L) {
   const moon_device *device = NULL;
   if (other) dtype = other->dtype;
   else if (lua_type(L, 2) != LUA_TSTRING)
-    luaL_error(L, "to: expected a dtype such as \"float64\", a device such as \"cpu\" or a tensor, got %s",
+    binding_error(L, "to: expected a dtype such as \"float64\", a device such as \"cpu\" or a tensor, got %s",
                luaL_typename(L, 2));
   else if (!dtype_by_name(lua_tostring(L, 2), &dtype))
     binding_check(L, device_by_name(lua_tostring(L, 2), &device));

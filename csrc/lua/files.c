@@ -11,19 +11,19 @@
 // A string without zeros in it; `what` names it in the message.
 static const char *check_text(lua_State *L, int index, const char *function, const char *what) {
   if (lua_type(L, index) != LUA_TSTRING) {
-    luaL_error(L, "%s: %s must be a string, got %s", function, what, luaL_typename(L, index));
+    binding_error(L, "%s: %s must be a string, got %s", function, what, luaL_typename(L, index));
   }
   size_t length;
   const char *text = lua_tolstring(L, index, &length);
   if (strlen(text) != length) {
-    luaL_error(L, "%s: %s must not contain a zero byte", function, what);
+    binding_error(L, "%s: %s must not contain a zero byte", function, what);
   }
   return text;
 }
 
 static void check_table(lua_State *L, int index, const char *what) {
   if (lua_type(L, index) != LUA_TTABLE) {
-    luaL_error(L, "save: %s must be a table, got %s", what, luaL_typename(L, index));
+    binding_error(L, "save: %s must be a table, got %s", what, luaL_typename(L, index));
   }
 }
 
@@ -42,7 +42,7 @@ static safetensors_entry *collect_entries(lua_State *L, int table, size_t *count
     const char *name = check_text(L, -2, "save", "a tensor's name");
     moon_tensor *tensor = tensor_at(L, -1);
     if (!tensor) {
-      luaL_error(L, "save: \"%s\" must be a tensor, got %s", name, luaL_typename(L, -1));
+      binding_error(L, "save: \"%s\" must be a tensor, got %s", name, luaL_typename(L, -1));
     }
     entries[i++] = (safetensors_entry){ name, tensor };
   }

@@ -5,18 +5,18 @@
 #include "lua/binding.h"
 
 static void fail_source(lua_State *L) {
-  luaL_error(L, "image_load: expected a path or {bytes = \"...\"}, got %s", luaL_typename(L, 1));
+  binding_error(L, "image_load: expected a path or {bytes = \"...\"}, got %s", luaL_typename(L, 1));
 }
 
 // The channels wanted, from the options at `index`: 1, 3, 4, or 0 for the file's own.
 static int read_channels(lua_State *L, int index) {
   if (lua_isnoneornil(L, index)) return 0;
   if (lua_type(L, index) != LUA_TTABLE) {
-    luaL_error(L, "image_load: options must be a table, got %s", luaL_typename(L, index));
+    binding_error(L, "image_load: options must be a table, got %s", luaL_typename(L, index));
   }
   for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
     if (lua_type(L, -2) != LUA_TSTRING || strcmp(lua_tostring(L, -2), "channels") != 0) {
-      luaL_error(L, "image_load: unknown option \"%s\"; it knows channels",
+      binding_error(L, "image_load: unknown option \"%s\"; it knows channels",
                  lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : luaL_typename(L, -2));
     }
   }
@@ -25,7 +25,7 @@ static int read_channels(lua_State *L, int index) {
   bool given = !lua_isnil(L, -1);
   if (given && (!binding_to_int64(L, -1, &channels) ||
                 (channels != 1 && channels != 3 && channels != 4))) {
-    luaL_error(L, "image_load: channels must be 1, 3 or 4");
+    binding_error(L, "image_load: channels must be 1, 3 or 4");
   }
   lua_pop(L, 1);
   return (int)channels;
@@ -45,7 +45,7 @@ static int load(lua_State *L) {
   } else {
     if (lua_type(L, 1) != LUA_TSTRING) fail_source(L);
     path = lua_tolstring(L, 1, &count);
-    if (strlen(path) != count) luaL_error(L, "image_load: path must not contain a zero byte");
+    if (strlen(path) != count) binding_error(L, "image_load: path must not contain a zero byte");
   }
   tensor_handle *handle = handle_push(L, state);
   moon_tensor *image;
@@ -64,10 +64,10 @@ static int save(lua_State *L) {
   binding_state *state = binding_here(L);
   size_t length;
   if (lua_type(L, 1) != LUA_TSTRING) {
-    luaL_error(L, "image_save: path must be a string, got %s", luaL_typename(L, 1));
+    binding_error(L, "image_save: path must be a string, got %s", luaL_typename(L, 1));
   }
   const char *path = lua_tolstring(L, 1, &length);
-  if (strlen(path) != length) luaL_error(L, "image_save: path must not contain a zero byte");
+  if (strlen(path) != length) binding_error(L, "image_save: path must not contain a zero byte");
   moon_tensor *image = tensor_check(L, 2, "image_save", "image");
   binding_check(L, image_encode_png_file(state->engine, path, image));
   return 0;

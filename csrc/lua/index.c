@@ -48,7 +48,7 @@ static void whole_block(const moon_tensor *t, block *b) {
 static int64_t whole_number(lua_State *L, int index) {
   int64_t value = 0;
   if (!binding_to_int64(L, index, &value))
-    luaL_error(L, "index: expected a whole number, got %s", luaL_typename(L, index));
+    binding_error(L, "index: expected a whole number, got %s", luaL_typename(L, index));
   return value;
 }
 
@@ -57,7 +57,7 @@ static void read_range(lua_State *L, const moon_tensor *t, int dim, block *b) {
   int count = (int)lua_rawlen(L, -1);
   int64_t first, last;
   if (count == 0) return;
-  if (count > 2) luaL_error(L, "index: a range is {}, {first} or {first, last}, got %d numbers", count);
+  if (count > 2) binding_error(L, "index: a range is {}, {first} or {first, last}, got %d numbers", count);
   lua_rawgeti(L, -1, 1);
   lua_rawgeti(L, -2, count);
   int64_t from = whole_number(L, -2), to = whole_number(L, -1);
@@ -71,7 +71,7 @@ static void read_range(lua_State *L, const moon_tensor *t, int dim, block *b) {
   }
   binding_check(L, normal_index(t, dim, to, &last));
   if (last < first)
-    luaL_error(L, "index: the range %d..%d of dimension %d runs backwards", (int)first + 1,
+    binding_error(L, "index: the range %d..%d of dimension %d runs backwards", (int)first + 1,
                (int)last + 1, dim + 1);
   b->start[dim] = first;
   b->length[dim] = last - first + 1;
@@ -91,7 +91,7 @@ static void read_one(lua_State *L, const moon_tensor *t, int dim, block *b) {
 static void read_block(lua_State *L, int index, const moon_tensor *t, block *b) {
   whole_block(t, b);
   if (!lua_istable(L, index)) {
-    if (t->ndim == 0) luaL_error(L, "index: a 0-d tensor has no elements to index; use item()");
+    if (t->ndim == 0) binding_error(L, "index: a 0-d tensor has no elements to index; use item()");
     lua_pushvalue(L, index);
     read_one(L, t, 0, b);
     lua_pop(L, 1);
@@ -99,7 +99,7 @@ static void read_block(lua_State *L, int index, const moon_tensor *t, block *b) 
   }
   int count = (int)lua_rawlen(L, index);
   if (count > t->ndim)
-    luaL_error(L, "index: %d indices for a tensor of %d dimensions", count, t->ndim);
+    binding_error(L, "index: %d indices for a tensor of %d dimensions", count, t->ndim);
   for (int dim = 0; dim < count; dim++) {
     lua_rawgeti(L, index, dim + 1);
     read_one(L, t, dim, b);
@@ -248,7 +248,7 @@ int tensor_index(lua_State *L) {
   moon_tensor *t = tensor_check(L, 1, "index", "t");
   if (kind == LUA_TNUMBER || kind == LUA_TTABLE) return index_number(L, state, t);
   if (handle_at(L, 2)) return index_tensor(L, state, t);
-  return luaL_error(L, "index: a tensor is indexed by a number, a table, a mask or positions, got %s",
+  return binding_error(L, "index: a tensor is indexed by a number, a table, a mask or positions, got %s",
                     luaL_typename(L, 2));
 }
 
@@ -330,10 +330,10 @@ static int assign_name(lua_State *L, moon_tensor *t) {
     luaL_checktype(L, 3, LUA_TBOOLEAN);
     binding_check(L, tape_set_requires_grad(state->engine, t, lua_toboolean(L, 3)));
   } else if (strcmp(name, "grad") == 0) {
-    if (!lua_isnil(L, 3) && !handle_at(L, 3)) luaL_error(L, "grad must be a tensor or nil");
+    if (!lua_isnil(L, 3) && !handle_at(L, 3)) binding_error(L, "grad must be a tensor or nil");
     binding_check(L, tape_set_grad(t, lua_isnil(L, 3) ? NULL : tensor_at(L, 3)));
   } else {
-    luaL_error(L, "a tensor has no field \"%s\" to assign; requires_grad and grad can be", name);
+    binding_error(L, "a tensor has no field \"%s\" to assign; requires_grad and grad can be", name);
   }
   return 0;
 }
@@ -346,7 +346,7 @@ int tensor_newindex(lua_State *L) {
   if (kind == LUA_TSTRING) return assign_name(L, t);
   if (handle_at(L, 2)) index = tensor_at(L, 2);
   else if (kind == LUA_TNUMBER || kind == LUA_TTABLE) read_block(L, 2, t, &b);
-  else luaL_error(L, "index: a tensor is indexed by a number, a table, a mask or positions, got %s",
+  else binding_error(L, "index: a tensor is indexed by a number, a table, a mask or positions, got %s",
                   luaL_typename(L, 2));
   tensor_at(L, 3);   // a released value raises here, before anything is held
   binding_check(L, value_tensor(L, state, t, &value));

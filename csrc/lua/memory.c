@@ -25,7 +25,7 @@ static int set_budget(lua_State *L) {
   binding_state *state = binding_here(L);
   int64_t bytes;
   if (!binding_to_int64(L, 1, &bytes) || bytes < 0)
-    luaL_error(L, "set_memory_budget: bytes must be a whole number from 0, got %s",
+    binding_error(L, "set_memory_budget: bytes must be a whole number from 0, got %s",
                lua_type(L, 1) == LUA_TNUMBER ? lua_tostring(L, 1) : luaL_typename(L, 1));
   state->engine->memory.budget = bytes;
   return 0;
@@ -42,7 +42,7 @@ static int collect(lua_State *L) {
 // moon.keep(t) -> t: scopes pass it on from now on
 static int keep(lua_State *L) {
   tensor_handle *handle = handle_at(L, 1);
-  if (!handle) luaL_error(L, "keep: expected a tensor, got %s", luaL_typename(L, 1));
+  if (!handle) binding_error(L, "keep: expected a tensor, got %s", luaL_typename(L, 1));
   tensor_at(L, 1);
   handle->keep = true;
   lua_settop(L, 1);

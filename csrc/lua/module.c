@@ -1,5 +1,6 @@
 // The module moonlet.core: the state behind a lua_State, how errors are raised and when garbage is
 // collected.
+#include <stdarg.h>
 #include <string.h>
 
 #include "base/os.h"
@@ -10,7 +11,7 @@ static const char state_key = 0;   // its address is the key in the registry
 
 binding_state *binding_here(lua_State *L) {
   binding_state *state = lua_touserdata(L, lua_upvalueindex(1));
-  if (!state->engine) luaL_error(L, "moonlet was closed with its Lua state");
+  if (!state->engine) binding_error(L, "moonlet was closed with its Lua state");
   state->running = L;
   return state;
 }
@@ -31,11 +32,40 @@ void binding_functions(lua_State *L, binding_state *state, const luaL_Reg *funct
   }
 }
 
-int binding_raise(lua_State *L) {
+// Pushes "file:line: " of the innermost Lua function that is not part of the library: the line its
+// user can change.
+static void push_where(lua_State *L) {
+  binding_state *state = binding_of(L);
+  size_t length = state ? strlen(state->library) : 0;
+  lua_Debug frame;
+  for (int level = 1; length > 0 && lua_getstack(L, level, &frame); level++) {
+    lua_getinfo(L, "Sl", &frame);
+    if (frame.currentline <= 0 || strncmp(frame.source, state->library, length) == 0) continue;
+    lua_pushfstring(L, "%s:%d: ", frame.short_src, frame.currentline);
+    return;
+  }
   luaL_where(L, 1);
-  lua_pushstring(L, moon_error_text());
+}
+
+int binding_error(lua_State *L, const char *format, ...) {
+  va_list arguments;
+  luaL_checkstack(L, 4, "no room for an error");
+  push_where(L);
+  va_start(arguments, format);
+  lua_pushvfstring(L, format, arguments);
+  va_end(arguments);
   lua_concat(L, 2);
   return lua_error(L);
+}
+
+int binding_raise(lua_State *L) { return binding_error(L, "%s", moon_error_text()); }
+
+// core.set_library(prefix): sources that begin so are the library's own; errors name other lines
+static int set_library(lua_State *L) {
+  binding_state *state = binding_here(L);
+  const char *prefix = luaL_checkstring(L, 1);
+  strncpy(state->library, prefix, sizeof state->library - 1);
+  return 0;
 }
 
 void binding_check(lua_State *L, moon_status status) {
@@ -128,6 +158,9 @@ int luaopen_moonlet_core(lua_State *L) {
     handle_open(L, state);
   }
   lua_newtable(L);
+  lua_pushlightuserdata(L, state);
+  lua_pushcclosure(L, set_library, 1);
+  lua_setfield(L, -2, "set_library");
   convert_open(L, state);
   autograd_open(L, state);
   memory_open(L, state);

@@ -12,7 +12,7 @@ static int manual_seed(lua_State *L) {
   binding_state *state = binding_here(L);
   int64_t seed;
   if (!binding_to_int64(L, 1, &seed))
-    luaL_error(L, "manual_seed: the seed must be a whole number, got %s", luaL_typename(L, 1));
+    binding_error(L, "manual_seed: the seed must be a whole number, got %s", luaL_typename(L, 1));
   state->engine->seed = (uint64_t)seed;
   state->engine->draws = 0;
   return 0;
@@ -45,7 +45,7 @@ static int set_rng_state(lua_State *L) {
   binding_state *state = binding_here(L);
   moon_tensor *t = tensor_check(L, 1, "set_rng_state", "state");
   if (t->dtype != MOON_I64 || t->ndim != 1 || t->shape[0] != 2 || !tensor_is_contiguous(t))
-    luaL_error(L, "set_rng_state: expected the int64 tensor of 2 elements that get_rng_state gave");
+    binding_error(L, "set_rng_state: expected the int64 tensor of 2 elements that get_rng_state gave");
   const int64_t *words = tensor_data(t);
   state->engine->seed = (uint64_t)words[0];
   state->engine->draws = (uint64_t)words[1];
@@ -57,7 +57,7 @@ static int set_num_threads(lua_State *L) {
   binding_state *state = binding_here(L);
   int64_t count;
   if (!binding_to_int64(L, 1, &count) || count < 0 || count > 4096)
-    luaL_error(L, "set_num_threads: expected a whole number from 0 to 4096");
+    binding_error(L, "set_num_threads: expected a whole number from 0 to 4096");
   state->engine->max_threads = (int)count;
   return 0;
 }

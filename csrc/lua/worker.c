@@ -125,7 +125,7 @@ static void run_worker(void *context) {
 static worker *worker_check(lua_State *L) {
   worker *w = lua_touserdata(L, 1);
   if (lua_type(L, 1) != LUA_TUSERDATA || lua_rawlen(L, 1) != sizeof *w || w->magic != &worker_magic)
-    luaL_error(L, "worker: expected a worker, got %s; its methods are called with a colon",
+    binding_error(L, "worker: expected a worker, got %s; its methods are called with a colon",
                luaL_typename(L, 1));
   return w;
 }
@@ -152,7 +152,7 @@ static int worker_send(lua_State *L) {
   worker *w = worker_check(L);
   message *m;
   luaL_checkany(L, 2);
-  if (!w->to) luaL_error(L, "worker: send after close");
+  if (!w->to) binding_error(L, "worker: send after close");
   binding_check(L, message_read(L, 2, &m));
   channel_send(w->to, m);
   return 0;
@@ -165,13 +165,13 @@ static int worker_receive(lua_State *L) {
   binding_state *state = binding_here(L);
   worker *w = worker_check(L);
   double limit = luaL_optnumber(L, 2, -1), started = os_clock();
-  if (!w->from) luaL_error(L, "worker: receive after close");
+  if (!w->from) binding_error(L, "worker: receive after close");
   for (;;) {
     double left = limit < 0 ? 1 : limit - (os_clock() - started);
     message *m = channel_receive(w->from, left < SLICE_MS / 1e3 ? left : SLICE_MS / 1e3);
     if (m) return deliver(L, state, m);
     if (channel_is_closed(w->from))
-      return luaL_error(L, "worker ended: %s", w->error[0] ? w->error : "its function returned");
+      return binding_error(L, "worker ended: %s", w->error[0] ? w->error : "its function returned");
     binding_check(L, engine_check_interrupt());
     if (left <= 0) return 0;
   }

@@ -6,6 +6,8 @@
 --   moon.metrics accuracy, confusion matrix        moon.image   pictures to tensors and back
 
 local core = require "moonlet.core"
+core.set_library((debug.getinfo(1, "S").source:gsub("init%.lua$", "")))
+require "moonlet.tensor"(core)
 
 local moon = {}
 for name, value in pairs(core) do moon[name] = value end

@@ -1,5 +1,5 @@
--- What tensors and the module have beyond operators: names of the element types, short casts, the raw
--- pointer for LuaJIT's FFI, and help.
+-- What tensors and the module have beyond operators: names of the element types, short casts, the
+-- raw pointer for LuaJIT's FFI, and help.
 --
 -- Called once by init.lua with the core module, whose method table it completes.
 
@@ -16,16 +16,16 @@ local pointers = {
   int64 = "int64_t *", int32 = "int32_t *", uint8 = "uint8_t *", bool = "uint8_t *",
 }
 
---- x:data(): a typed FFI pointer to the first element, for raw loops under LuaJIT. It keeps the tensor
--- alive, and asking for it counts as a write. The tensor must be contiguous to be walked in order.
+--- x:data(): a typed FFI pointer to the first element, for raw loops under LuaJIT. It keeps the
+-- tensor alive, and asking for it counts as a write. Only a contiguous tensor is walked in order.
 -- @usage local p = moon.zeros(3):data(); p[0] = 1
 local function data(x)
   local has_ffi, ffi = pcall(require, "ffi")
   if not has_ffi then
-    error("data: raw pointers need LuaJIT's ffi, which this Lua does not have; use totable or tobytes", 2)
+    error("data: raw pointers need LuaJIT's ffi, which this Lua has not; use totable or tobytes", 2)
   end
   local pointer = ffi.cast(pointers[x.dtype], x:address())
-  return ffi.gc(pointer, function() return x end)   -- the closure holds x as long as the pointer lives
+  return ffi.gc(pointer, function() return x end)   -- the closure holds x
 end
 
 local function describe(op)
