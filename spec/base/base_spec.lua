@@ -1,12 +1,13 @@
 -- Runs the C programs that test csrc/base and repeats each of their lines as a test of its own:
--- "ok name" or "not ok name: why". `make test` builds them into build/tests.
+-- "ok name" or "not ok name: why". `make test` builds them into build/tests, sanitizer builds into
+-- the tests folder of MOONLET_BUILD.
 
 local root = (debug.getinfo(1, "S").source:match("^@(.*)spec/base/[^/]*$") or "")
-if root == "" then root = "./" end
+local tests = (os.getenv("MOONLET_BUILD") or root .. "build") .. "/tests/"
 
 -- The program's lines, and how it ended: "0", "1", or what the shell says of a crash.
 local function run(path)
-  local pipe = assert(io.popen("'" .. path .. "' 2>&1; echo \"status $?\""))
+  local pipe = assert(io.popen("env -u LD_PRELOAD '" .. path .. "' 2>&1; echo \"status $?\""))
   local lines, status = {}, "unknown"
   for line in pipe:lines() do
     status = line:match("^status (%d+)$") or status
@@ -24,7 +25,7 @@ end
 
 for _, name in ipairs { "base_test", "alloc_test", "threads_test" } do
   describe("csrc/base, " .. name, function()
-    local path = root .. "build/tests/" .. name
+    local path = tests .. name
     if not exists(path) then
       it("has been built", function() error(path .. " is missing: build with MOONLET_TESTS=ON") end)
       return
