@@ -23,20 +23,6 @@ static moon_status transform(moon_engine *engine, int row, moon_tensor *x) {
   return tensor_kernels(x)->unary(engine, row, (double[2]){ 0, 0 }, &a, &a);
 }
 
-// A new contiguous tensor with the elements of `x` in type `dtype`.
-static moon_status converted(moon_engine *engine, const moon_tensor *x, moon_dtype dtype,
-                             moon_tensor **result) {
-  moon_tensor *made;
-  MOON_TRY(ops_new(engine, x, dtype, x->ndim, x->shape, &made));
-  moon_status status = ops_copy(engine, x, made);
-  if (status != MOON_OK) {
-    tensor_release(made);
-    return status;
-  }
-  *result = made;
-  return MOON_OK;
-}
-
 // -- batch_norm
 
 enum { INPUT, WEIGHT, BIAS, MEAN, VAR, TRAINING, MOMENTUM, EPS };   // running_mean, running_var
@@ -113,8 +99,8 @@ static moon_status update_running(op_call *call, int64_t count) {
   moon_tensor *mean = args[MEAN].tensor, *var = args[VAR].tensor, *new_mean, *new_var;
   double momentum = args[MOMENTUM].number;
   if (!mean || count == 0) return MOON_OK;
-  MOON_TRY(converted(call->engine, call->results[OUT_MEAN], mean->dtype, &new_mean));
-  moon_status status = converted(call->engine, call->results[OUT_RSTD],
+  MOON_TRY(ops_converted(call->engine, call->results[OUT_MEAN], mean->dtype, &new_mean));
+  moon_status status = ops_converted(call->engine, call->results[OUT_RSTD],
                                  call->results[OUT_RSTD]->dtype, &new_var);
   if (status != MOON_OK) {
     tensor_release(new_mean);
@@ -123,7 +109,7 @@ static moon_status update_running(op_call *call, int64_t count) {
   status = unbiased_variance(call->engine, new_var, args[EPS].number, count);
   if (status == MOON_OK && new_var->dtype != var->dtype) {
     moon_tensor *exact = new_var;
-    status = converted(call->engine, exact, var->dtype, &new_var);
+    status = ops_converted(call->engine, exact, var->dtype, &new_var);
     if (status == MOON_OK) tensor_release(exact);
   }
   if (status == MOON_OK) status = move_running(call->engine, mean, new_mean, momentum);
@@ -172,8 +158,8 @@ static moon_status normalize_by_running(op_call *call, const device_array *x) {
   moon_tensor *input = call->args[INPUT].tensor;
   moon_dtype dtype = statistics_dtype(input->dtype);
   vector_pair vectors;
-  MOON_TRY(converted(call->engine, call->args[MEAN].tensor, dtype, &call->results[OUT_MEAN]));
-  MOON_TRY(converted(call->engine, call->args[VAR].tensor, dtype, &call->results[OUT_RSTD]));
+  MOON_TRY(ops_converted(call->engine, call->args[MEAN].tensor, dtype, &call->results[OUT_MEAN]));
+  MOON_TRY(ops_converted(call->engine, call->args[VAR].tensor, dtype, &call->results[OUT_RSTD]));
   MOON_TRY(change(call->engine, BINARY_add, call->results[OUT_RSTD], call->args[EPS].number));
   MOON_TRY(transform(call->engine, UNARY_rsqrt, call->results[OUT_RSTD]));
   device_array out = channels_of(call->results[OUT]);

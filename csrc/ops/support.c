@@ -70,6 +70,19 @@ moon_status ops_contiguous(moon_engine *engine, moon_tensor *tensor, moon_tensor
   return MOON_OK;
 }
 
+moon_status ops_converted(moon_engine *engine, const moon_tensor *tensor, moon_dtype dtype,
+                          moon_tensor **converted) {
+  moon_tensor *made;
+  MOON_TRY(ops_new(engine, tensor, dtype, tensor->ndim, tensor->shape, &made));
+  moon_status status = ops_copy(engine, tensor, made);
+  if (status != MOON_OK) {
+    tensor_release(made);
+    return status;
+  }
+  *converted = made;
+  return MOON_OK;
+}
+
 moon_status ops_scale(moon_engine *engine, moon_tensor *tensor, double factor,
                       moon_tensor **scaled) {
   moon_tensor *number;

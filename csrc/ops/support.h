@@ -20,7 +20,7 @@ typedef struct op_family {
   X(eq) X(lt) X(gt) X(logical_not) X(sum) X(mean) X(prod) X(cast) X(reshape) X(transpose)    \
   X(unsqueeze) X(expand) X(narrow) X(select) X(cat) X(clone) X(matmul) X(where) X(gather)     \
   X(scatter) X(index_add) X(index_select) X(log_softmax) X(clamp) X(relu) X(softplus) X(sign)   \
-  X(amax) X(amin) X(max_along) X(min_along)
+  X(log1p) X(amax) X(amin) X(max_along) X(min_along)
 enum {
 #define X(name) OP_##name,
   OPS_USED(X)
@@ -48,6 +48,9 @@ MOON_MUST_CHECK moon_status ops_new_filled(moon_engine *engine, const moon_tenso
 // A contiguous tensor with the same elements: `tensor` itself, retained, or a copy.
 MOON_MUST_CHECK moon_status ops_contiguous(moon_engine *engine, moon_tensor *tensor,
                                            moon_tensor **contiguous);
+// A new contiguous tensor with the same elements in type `dtype`; a copy in any case.
+MOON_MUST_CHECK moon_status ops_converted(moon_engine *engine, const moon_tensor *tensor,
+                                          moon_dtype dtype, moon_tensor **converted);
 // Copies (and casts, broadcasts) the elements of `from` into `to`.
 MOON_MUST_CHECK moon_status ops_copy(moon_engine *engine, const moon_tensor *from,
                                      const moon_tensor *to);
