@@ -81,7 +81,7 @@ end
 function naive.close(actual, expected, tolerance, dtype)
   if not moon.is_tensor(actual) then error("expected a tensor, got " .. type(actual), 2) end
   if dtype and actual.dtype ~= dtype then
-    error("expected a " .. dtype .. " tensor, got " .. actual.dtype, 2)
+    error("expected type " .. dtype .. ", got " .. actual.dtype, 2)
   end
   if not moon.is_tensor(expected) then expected = moon.tensor(expected, { dtype = "float64" }) end
   local shape = actual:size()
