@@ -152,7 +152,7 @@ moon_status CPU(extreme)(moon_engine *engine, bool smallest, int dim, const devi
   open_groups(&job.groups, 3, job.arrays, dim);
   if (job.groups.lines.count == 0) return MOON_OK;
   if (job.groups.length == 0)
-    return moon_fail(MOON_BAD_SHAPE, "%s of no elements", smallest ? "min" : "max");
+    return moon_fail(MOON_BAD_SHAPE, "there are no elements to choose from");
   return cpu_run(engine, job.groups.count, line_grain(&job.groups), extreme_block, &job);
 }
 

@@ -142,16 +142,13 @@ static moon_status run(moon_engine *engine, cpu_loop loop, const double *attribu
 
 // Refuses a zero among the integer divisors of `row`.
 static moon_status check_divisor(moon_engine *engine, int row, const device_array *y) {
-  static const char *const dividing[BINARY_ROWS] = {
-    [BINARY_div_floor] = "div_floor", [BINARY_remainder] = "remainder", [BINARY_fmod] = "fmod",
-  };
-  if (!dividing[row] || dtype_is_float(y->dtype)) return MOON_OK;
+  bool divides = row == BINARY_div_floor || row == BINARY_remainder || row == BINARY_fmod;
+  if (!divides || dtype_is_float(y->dtype)) return MOON_OK;
   uint8_t no_zero = 0;
   device_array answer = { .data = &no_zero, .dtype = MOON_BOOL, .ndim = y->ndim };
   for (int i = 0; i < y->ndim; i++) answer.shape[i] = answer.strides[i] = 1;
   MOON_TRY(CPU(reduce)(engine, REDUCE_ALL, y, &answer));
-  return no_zero ? MOON_OK
-                 : moon_fail(MOON_BAD_ARGUMENT, "%s: division by zero", dividing[row]);
+  return no_zero ? MOON_OK : moon_fail(MOON_BAD_ARGUMENT, "division by zero");
 }
 
 moon_status CPU(unary)(moon_engine *engine, int row, const double *attributes,

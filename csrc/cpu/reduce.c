@@ -243,7 +243,7 @@ static moon_status reduce_groups(moon_engine *engine, reduce_job *job) {
 // Every output is the kind's start: 0, 1, NaN for a mean, an error for a maximum.
 static moon_status reduce_nothing(moon_engine *engine, int kind, const reduce_job *job) {
   if (kind == REDUCE_MAX || kind == REDUCE_MIN)
-    return moon_fail(MOON_BAD_SHAPE, "%s of no elements", kind == REDUCE_MAX ? "max" : "min");
+    return moon_fail(MOON_BAD_SHAPE, "there are no elements to choose from");
   if (!dtype_is_float(job->out->dtype)) return CPU(fill_int)(engine, job->ops->start.i, job->out);
   return CPU(fill)(engine, kind == REDUCE_MEAN ? NAN : job->ops->start.f, job->out);
 }
