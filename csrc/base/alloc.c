@@ -202,7 +202,7 @@ void alloc_release(moon_engine *engine, void *block, size_t bytes) {
 
 // -- small structs: the C heap, whose own per-thread cache is hard to beat
 
-// glibc's calloc goes past its per-thread cache, malloc does not: 17 ns against 34 with the release.
+// glibc's calloc goes past its per-thread cache, malloc does not: with the release 17 ns, not 34.
 static void *take_zeroed(size_t bytes) {
   enum { CLEARED_BY_HAND = 1024 };
   if (bytes > CLEARED_BY_HAND) return calloc(1, bytes);

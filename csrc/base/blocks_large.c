@@ -96,10 +96,10 @@ static void count_live(size_t live) {
   cache.window_end = now + WINDOW_SECONDS;
 }
 
-static size_t cache_limit(void) {
+static size_t cache_limit(size_t live) {
   size_t peak = cache.peak > cache.peak_before ? cache.peak : cache.peak_before;
   size_t whole = peak + peak / 4;
-  size_t limit = whole > cache.live ? whole - cache.live : 0;
+  size_t limit = whole > live ? whole - live : 0;
   return limit > CACHE_FLOOR ? limit : CACHE_FLOOR;
 }
 
@@ -113,7 +113,8 @@ static void *take_cached(int class, size_t cache_room, spare **old) {
     take_out(found);
     count_live(cache.live + blocks_size(class));
   } else {
-    *old = shrink(cache_room);
+    size_t limit = cache_limit(cache.live + blocks_size(class));
+    *old = shrink(limit < cache_room ? limit : cache_room);
   }
   spin_release(&cache.lock);
   return found;
@@ -136,7 +137,7 @@ void blocks_large_give(void *block, int class) {
   spin_acquire(&cache.lock);
   count_live(cache.live - blocks_size(class));
   keep(block, class);
-  spare *old = shrink(cache_limit());
+  spare *old = shrink(cache_limit(cache.live));
   spin_release(&cache.lock);
   discard_list(old);
 }

@@ -4,6 +4,8 @@
 // to the C heap. Taking and giving is a lock, a list operation and a count: about 20 ns.
 #include "base/blocks.h"
 
+#include <assert.h>
+
 #include "base/os.h"
 #include "base/spin.h"
 
@@ -20,7 +22,7 @@ typedef struct slab {
   struct slab *next, *previous;   // in its class's list of slabs with room, or the spares
   cell *free;                     // given back and not taken again
   int carved;                     // cells handed out at least once; the rest was never touched
-  int used, capacity;
+  int used, capacity, class;
 } slab;
 
 typedef struct slab_class {
@@ -63,7 +65,7 @@ static slab *slab_new(int class) {
   }
   spin_release(&spares.lock);
   if (s == NULL) s = os_aligned_new(SLAB_BYTES, SLAB_BYTES - SLAB_TAIL);
-  if (s != NULL) *s = (slab){ .capacity = capacity_of(class) };
+  if (s != NULL) *s = (slab){ .capacity = capacity_of(class), .class = class };
   return s;
 }
 
@@ -114,6 +116,7 @@ void blocks_small_give(void *block, int class) {
   slab_class *owner = &classes[class];
   slab *s = slab_of(block), *empty = NULL;
   cell *given = block;
+  assert(s->class == class);   // or it is released with another size than it was taken with
   spin_acquire(&owner->lock);
   given->next = s->free;
   s->free = given;

@@ -22,7 +22,8 @@ void os_mutex_unlock(os_mutex *mutex);
 MOON_MUST_CHECK moon_status os_condition_new(os_condition **condition);
 void os_condition_delete(os_condition *condition);
 void os_condition_wait(os_condition *condition, os_mutex *mutex);
-bool os_condition_wait_for(os_condition *condition, os_mutex *mutex, double seconds);  // false: time
+// False when the time was over first.
+bool os_condition_wait_for(os_condition *condition, os_mutex *mutex, double seconds);
 void os_condition_signal(os_condition *condition);
 void os_condition_broadcast(os_condition *condition);
 void os_once(int *once, void (*run)(void));   // *once starts as 0; others wait until run is over
@@ -55,7 +56,7 @@ MOON_MUST_CHECK moon_status os_writer_write(os_writer *writer, const void *data,
 MOON_MUST_CHECK moon_status os_writer_commit(os_writer *writer);   // frees the writer in any case
 void os_writer_abandon(os_writer *writer);
 bool os_file_exists(const char *path);
-MOON_MUST_CHECK moon_status os_make_directory(const char *path);   // with its parents; fine if there
+MOON_MUST_CHECK moon_status os_make_directory(const char *path);   // with parents; may exist
 bool os_is_terminal(int descriptor);   // 0, 1, 2
 int os_terminal_columns(void);         // width of the terminal on stderr, 80 if unknown
 

@@ -150,8 +150,8 @@ static void what_can_never_fit_is_refused_at_once(void) {
   collected = 0;
   double before = os_clock();
   EXPECT_FAIL(alloc_bytes(engine, (size_t)1000 << 30, &block), MOON_OUT_OF_MEMORY,
-              "out of memory: asked for 1000.0 GiB (1073741824000 bytes) while 0 bytes are live and "
-              "the budget is 20.7 GiB");
+              "out of memory: asked for 1000.0 GiB (1073741824000 bytes) while 0 bytes are live "
+              "and the budget is 20.7 GiB");
   EXPECT_FAIL(alloc_bytes(engine, SIZE_MAX, &block), MOON_OUT_OF_MEMORY, "asked for 16.0 EiB");
   EXPECT(block == NULL && collected == 0 && live() == 0 && os_clock() - before < 0.5);
   engine->collect = NULL;
@@ -164,7 +164,8 @@ static void system_may_refuse(void) {
   void *block = NULL;
   engine->memory.budget = INT64_MAX;
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)   // they abort on such sizes
-  EXPECT_FAIL(alloc_bytes(engine, (size_t)1 << 60, &block), MOON_OUT_OF_MEMORY, "the system refused");
+  EXPECT_FAIL(alloc_bytes(engine, (size_t)1 << 60, &block), MOON_OUT_OF_MEMORY,
+              "the system refused");
   EXPECT_FAIL(alloc_bytes(engine, (size_t)200 << 40, &block), MOON_OUT_OF_MEMORY, "200.0 TiB");
 #endif
   EXPECT(block == NULL && live() == 0);
@@ -309,6 +310,22 @@ static void cache_follows_what_was_live(void) {
   EXPECT(alloc_cached_bytes() == 0);
 }
 
+// Blocks of another class are fetched: the old ones make room, within 5/4 of the most live.
+static void cache_gives_way_to_other_sizes(void) {
+  void *blocks[40];
+  size_t most = 0;
+  alloc_flush_cache();
+  take_and_give(24 << 20, 40);
+  for (int i = 0; i < 40; i++) {
+    blocks[i] = take(20 << 20);
+    size_t both = (size_t)live() + alloc_cached_bytes();
+    if (both > most) most = both;
+  }
+  for (int i = 0; i < 40; i++) alloc_release(engine, blocks[i], 20 << 20);
+  EXPECT(most <= (size_t)40 * 24 * 5 / 4 << 20);
+  alloc_flush_cache();
+}
+
 // What is live and what is cached fit into the budget together.
 static void cache_makes_room_within_the_budget(void) {
   int64_t budget = engine->memory.budget;
@@ -431,6 +448,7 @@ int main(void) {
   check("a million small blocks in turn stay small", a_million_small_blocks_stay_small);
   check("small blocks are given back to the system", small_blocks_are_given_back);
   check("the cache follows what was live", cache_follows_what_was_live);
+  check("the cache gives way to other sizes", cache_gives_way_to_other_sizes);
   check("the cache makes room within the budget", cache_makes_room_within_the_budget);
   check("threads share the allocator", threads_share_the_allocator);
   check("a block may be released by another thread", a_block_may_be_released_by_another_thread);

@@ -508,7 +508,8 @@ static void full_disk_leaves_the_old_file(void) {
 
 static void writer_says_what_is_wrong(void) {
   os_writer *writer;
-  EXPECT_FAIL(os_writer_open(&writer, in_folder("none/file")), MOON_BAD_FILE, "none/file': No such");
+  EXPECT_FAIL(os_writer_open(&writer, in_folder("none/file")), MOON_BAD_FILE,
+              "none/file': No such");
   EXPECT_FAIL(os_writer_open(&writer, folder), MOON_BAD_FILE, "Is a directory");
 }
 

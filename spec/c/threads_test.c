@@ -276,7 +276,8 @@ static atomic_bool stop_calling;
 static void call_on(void *context) {
   static sums s;
   while (!stop_calling)
-    if (threads_run(engine, ITEMS, GRAIN, add_up, &s) != MOON_OK) atomic_fetch_add((atomic_int *)context, 1);
+    if (threads_run(engine, ITEMS, GRAIN, add_up, &s) != MOON_OK)
+      atomic_fetch_add((atomic_int *)context, 1);
 }
 
 // Another thread is in the middle of its calls when this one forks.
