@@ -132,7 +132,6 @@ static moon_status forward_masked_fill(op_call *call) {
   MOON_TRY(ops_need_dtype("mask", mask, MOON_BOOL));
   MOON_TRY(ops_need_same_dtype("input", x, "value", value));
   if (call->inplace) {
-    MOON_TRY(target_check(x));
     MOON_TRY(target_fits("mask", mask, "input", x->ndim, x->shape));
     MOON_TRY(target_fits("value", value, "input", x->ndim, x->shape));
     return fill_in_place(call);
@@ -260,7 +259,6 @@ static moon_status open_block(const op_value *args, const moon_tensor *self, moo
 static moon_status forward_assign(op_call *call) {
   moon_tensor *self = call->args[SELF].tensor, *value = call->args[VALUE].tensor, *block, *apart;
   MOON_TRY(ops_need_same_dtype("the tensor", self, "the value", value));
-  MOON_TRY(target_check(self));
   MOON_TRY(open_block(call->args, call->results[0], &block));
   moon_status status = target_fits("the value", value, "the part", block->ndim, block->shape);
   if (status == MOON_OK) status = target_apart(call->engine, value, self, &apart);

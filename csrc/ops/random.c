@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "ops/random.h"
-#include "ops/target.h"
 
 moon_status random_fill_uniform(moon_engine *engine, double low, double high,
                                 const moon_tensor *target) {
@@ -69,7 +68,6 @@ static moon_status check_finite(const char *name, double value) {
 static moon_status forward_uniform(op_call *call) {
   double low = call->args[A].number, high = call->args[B].number;
   MOON_TRY(ops_need_float("self", call->args[SELF].tensor));
-  MOON_TRY(target_check(call->args[SELF].tensor));
   MOON_TRY(check_finite("low", low));
   MOON_TRY(check_finite("high", high));
   if (low > high)
@@ -80,7 +78,6 @@ static moon_status forward_uniform(op_call *call) {
 static moon_status forward_normal(op_call *call) {
   double mean = call->args[A].number, deviation = call->args[B].number;
   MOON_TRY(ops_need_float("self", call->args[SELF].tensor));
-  MOON_TRY(target_check(call->args[SELF].tensor));
   MOON_TRY(check_finite("mean", mean));
   MOON_TRY(check_finite("std", deviation));
   if (deviation < 0)
@@ -107,7 +104,6 @@ static moon_status forward_bernoulli(op_call *call) {
   moon_engine *e = call->engine;
   moon_tensor *self = call->args[SELF].tensor, *draws = NULL, *p = NULL, *hits = NULL;
   MOON_TRY(check_probability(call->args[A].number));
-  MOON_TRY(target_check(self));
   moon_status status = ops_new(e, self, MOON_F32, self->ndim, self->shape, &draws);
   if (status == MOON_OK)
     status = ops_new_filled(e, self, MOON_F32, 0, NULL, call->args[A].number, &p);
@@ -120,7 +116,6 @@ static moon_status forward_bernoulli(op_call *call) {
 }
 
 static moon_status forward_random(op_call *call) {
-  MOON_TRY(target_check(call->args[SELF].tensor));
   return random_fill_integers(call->engine, call->args[A].integer, call->args[B].integer,
                               call->results[0]);
 }

@@ -6,9 +6,10 @@
 #include "ops/support.h"
 
 // Makes results[0] a tensor that holds args[0]'s elements and may be written: a copy, or in place
-// the alias that is there already. Fails in place where several elements share memory.
+// the alias that is there already.
 MOON_MUST_CHECK moon_status target_open(op_call *call);
-// Fails where writing one element would change another (expanded tensors).
+// Fails where writing one element would change another (expanded tensors). For tensors that an
+// operator writes besides its first, which is checked on the way to every in-place call.
 MOON_MUST_CHECK moon_status target_check(const moon_tensor *target);
 
 // `source` for reading while `target` is written: itself, retained, or a copy if they share memory.
