@@ -9,7 +9,8 @@ local nn, optim, data = moon.nn, moon.optim, moon.data
 
 local net = nn.Sequential(
   nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.ReLU(), nn.MaxPool2d(2),
-  nn.Dropout(0.25), nn.Flatten(), nn.LazyLinear(128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, 10))
+  nn.Dropout(0.25), nn.Flatten(), nn.LazyLinear(128), nn.ReLU(), nn.Dropout(0.5),
+  nn.Linear(128, 10))
 
 local train = data.FashionMNIST { split = "train" }
 local loader = data.Loader(train, { batch = 128, shuffle = true, workers = 2 })

@@ -5,6 +5,7 @@
 -- Plain array tables are datasets too: { { x, y }, { x, y }, ... }. `wrap` makes one face of all.
 
 local Class = require "moonlet.class"
+local unpack = require "moonlet.unpack"
 
 local Dataset = Class:extend "Dataset"
 
@@ -36,7 +37,6 @@ function Dataset:__tostring()
 end
 
 local List = Dataset:extend "List"
-local unpack = table.unpack or unpack
 
 function List:init(items) self.items = items end
 function List:size() return #self.items end

@@ -28,9 +28,13 @@ function M.md5(path)
 end
 
 local function try_mirror(url, partial, md5)
-  local ok = runs(("curl --fail --location --silent --show-error --connect-timeout 20 "
-    .. "--output %s %s"):format(quote(partial), quote(url)))
-  if not ok then return nil, url .. ": curl could not fetch it" end
+  local pipe = io.popen(("curl --fail --location --silent --show-error --connect-timeout 20 "
+    .. "--output %s %s 2>&1"):format(quote(partial), quote(url)))
+  local complaint = pipe and pipe:read("*l") or nil
+  if pipe then pipe:close() end
+  if complaint or not core.file_exists(partial) then
+    return nil, ("%s: curl could not fetch it (%s)"):format(url, complaint or "no reason given")
+  end
   local found = M.md5(partial)
   if found ~= md5 then
     return nil, ("%s: MD5 %s, expected %s"):format(url, found or "unknown (md5sum missing?)", md5)

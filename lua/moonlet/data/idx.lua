@@ -44,7 +44,7 @@ end
 
 local function read_sizes(path, bytes, dims)
   local length = bytes:numel()
-  local sizes, total = {}, 1
+  local sizes, total = {}, 1.0   -- a float: hostile sizes must not wrap round in 5.4's integers
   for i = 1, dims do
     local offset = 4 * i
     if length < offset + 4 then
@@ -74,5 +74,5 @@ return function(path, expected_dims)
     fail(path, start + math.min(found, total), ("expected %s elements (%s) after the header, "
       .. "found %d"):format(("%.0f"):format(total), table.concat(sizes, "x"), found))
   end
-  return bytes:narrow(1, start + 1, total):reshape(sizes)
+  return bytes:narrow(1, start + 1, found):reshape(sizes)
 end

@@ -156,6 +156,7 @@ function Pictures:batch(indices)
 end
 
 function Pictures:origin()
+  if not rawget(getmetatable(self), "rebuild") then return rawget(self, "named_origin") end
   return {
     module = self.module_name,
     arguments = {

@@ -11,9 +11,9 @@ local Class = require "moonlet.class"
 local Dataset = require "moonlet.data.dataset"
 local origin = require "moonlet.data.origin"
 local source = require "moonlet.data.source"
+local unpack = require "moonlet.unpack"
 
 local Loader = Class:extend "Loader"
-local unpack = table.unpack or unpack
 
 local AHEAD = 2   -- jobs waiting at each worker
 local HIGHEST_SEED = 2147483646

@@ -6,6 +6,7 @@
 -- says which field held it and where it was written.
 
 local core = require "moonlet.core"
+local unpack = require "moonlet.unpack"
 
 local M = {}
 
@@ -78,8 +79,8 @@ local function decode(value)
   local name = value[KEY]
   if not name then return result end
   local make = require(name)
-  if type(make) == "table" and make.rebuild then return make.rebuild(result.arguments) end
-  local unpack = table.unpack or unpack
+  local rebuild = type(make) == "table" and rawget(make, "rebuild")
+  if rebuild then return rebuild(result.arguments) end
   return make(unpack(result.arguments, 1, result.count))
 end
 

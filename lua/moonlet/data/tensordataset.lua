@@ -4,9 +4,9 @@
 local core = require "moonlet.core"
 local options = require "moonlet.options"
 local Dataset = require "moonlet.data.dataset"
+local unpack = require "moonlet.unpack"
 
 local TensorDataset = Dataset:extend "TensorDataset"
-local unpack = table.unpack or unpack
 
 --- Makes a dataset of tensors of equal first size.
 -- @param ... tensors

@@ -45,9 +45,9 @@ function M.gain(nonlinearity, slope)
 end
 
 -- Runs one in-place method off the tape.
-local function fill(tensor, method, a, b)
+local function fill(tensor, method, ...)
   options.argument("nn.init", "tensor", tensor, "tensor", 4)
-  core.no_grad(tensor[method], tensor, a, b)
+  core.no_grad(tensor[method], tensor, ...)
   return tensor
 end
 

@@ -158,25 +158,30 @@ end
 
 local integer_dtypes = { int64 = true, int32 = true, uint8 = true, bool = true }
 
-local function move(item, target)
-  local tensor = item.value
+-- The tensor in its new type, nil where nothing changes.
+local function move(tensor, target)
   if integer_dtypes[tensor.dtype] then return end
   local moved = tensor:detach():to(target)
-  if moved.dtype == tensor.dtype and moved.device == tensor.device then return end
-  core.replace_(tensor, moved)
+  if moved.dtype == tensor.dtype and moved.device == tensor.device then return nil end
+  moved:requires_grad_(tensor.requires_grad)
+  return core.keep(moved)
 end
 
---- Changes the type or device of all parameters and float buffers, in place: an optimiser made
--- before goes on holding them. Drop gradients and make the optimiser's state afresh afterwards.
+--- Changes the type or device of all parameters and float buffers. They become new tensors (shared
+-- ones stay shared), so make optimisers afterwards.
 -- @param target a dtype, a device or a tensor to be like
+-- @usage local nn = require "moonlet".nn
+-- assert(nn.Linear(2, 2):to("float64").weight.dtype == "float64")
 function Module:to(target)
   check(self, "to")
   state_of.require_shapes(self, "to")
-  core.no_grad(function()
-    for _, kind in ipairs { "parameter", "buffer" } do
-      for _, item in ipairs(walk.collect(self, kind)) do move(item, target) end
+  local moved = {}
+  for _, kind in ipairs { "parameter", "buffer" } do
+    for _, item in ipairs(walk.collect(self, kind, true)) do
+      moved[item.value] = moved[item.value] or core.no_grad(move, item.value, target)
+      if moved[item.value] then item.holder[item.key] = moved[item.value] end
     end
-  end)
+  end
   return self
 end
 
