@@ -69,26 +69,26 @@ static int64_t line_grain(const line_groups *groups) {
 // -- extreme: operand 0 x, 1 values, 2 indices. Per type two steps: a row against the best so far
 // of each line, and a chunk of one line against its best. The first of equals stays; NaN wins.
 #define EXTREME(name, type, member, IS_BETTER)                                             \
-  static void rows_##name(int64_t n, const line_values *row, int64_t place, line_values *best,       \
-                          int64_t *where) {                                                \
-    for (int64_t j = 0; j < n; j++) {                                                      \
-      const type x = row->member[j], old = best->member[j];                                \
-      const bool better = IS_BETTER;                                                       \
-      best->member[j] = better ? x : old;                                                  \
-      where[j] = better ? place : where[j];                                                \
-    }                                                                                      \
-  }                                                                                        \
-  static void line_##name(int64_t n, const line_values *chunk, int64_t place, line_values *best,     \
-                          int64_t *where) {                                                \
-    type old = best->member[0];                                                            \
-    for (int64_t j = 0; j < n; j++) {                                                      \
-      const type x = chunk->member[j];                                                     \
-      if (IS_BETTER) {                                                                     \
-        old = x;                                                                           \
-        *where = place + j;                                                                \
-      }                                                                                    \
-    }                                                                                      \
-    best->member[0] = old;                                                                 \
+  static void rows_##name(int64_t n, const line_values *row, int64_t place, line_values *best, \
+                          int64_t *where) { \
+    for (int64_t j = 0; j < n; j++) { \
+      const type x = row->member[j], old = best->member[j]; \
+      const bool better = IS_BETTER; \
+      best->member[j] = better ? x : old; \
+      where[j] = better ? place : where[j]; \
+    } \
+  } \
+  static void line_##name(int64_t n, const line_values *chunk, int64_t place, line_values *best, \
+                          int64_t *where) { \
+    type old = best->member[0]; \
+    for (int64_t j = 0; j < n; j++) { \
+      const type x = chunk->member[j]; \
+      if (IS_BETTER) { \
+        old = x; \
+        *where = place + j; \
+      } \
+    } \
+    best->member[0] = old; \
   }
 EXTREME(largest_f32, float, f, (x > old) | ((x != x) & (old == old)))
 EXTREME(largest_f64, double, d, (x > old) | ((x != x) & (old == old)))
