@@ -1,0 +1,92 @@
+// The contract of a device: memory functions and one typed slot a kernel (kernels.def), plus the
+// plain structs those slots take. Looked up by name; "cpu" is always there.
+#ifndef MOON_DEVICE_DEVICE_H
+#define MOON_DEVICE_DEVICE_H
+
+#include "base/engine.h"
+#include "device/array.h"
+
+enum { MOON_MAX_POINTWISE_ATTRIBUTES = 2 };
+
+// Row numbers of pointwise.def, in file order, a family each.
+enum pointwise_unary_row {
+#define UNARY(name, ...) UNARY_##name,
+#include "device/pointwise.def"
+  UNARY_ROWS
+};
+enum pointwise_binary_row {
+#define BINARY(name, ...) BINARY_##name,
+#include "device/pointwise.def"
+  BINARY_ROWS
+};
+enum pointwise_compare_row {
+#define COMPARE(name, ...) COMPARE_##name,
+#include "device/pointwise.def"
+  COMPARE_ROWS
+};
+enum pointwise_predicate_row {
+#define PREDICATE(name, ...) PREDICATE_##name,
+#include "device/pointwise.def"
+  PREDICATE_ROWS
+};
+
+typedef enum reduce_kind {
+  REDUCE_SUM,    // float to the same float; integers and bool to int64
+  REDUCE_PROD,
+  REDUCE_MEAN,   // floats only
+  REDUCE_MAX,    // x's dtype
+  REDUCE_MIN,
+  REDUCE_ALL,    // bool
+  REDUCE_ANY,
+  REDUCE_SUM_SQUARES,   // floats only
+} reduce_kind;
+
+typedef struct conv2d_geometry {
+  int64_t stride[2], padding_before[2], padding_after[2], dilation[2];   // height, width
+  int64_t groups;
+} conv2d_geometry;
+
+typedef struct pool2d_geometry {
+  int64_t kernel[2], stride[2], padding[2], dilation[2];
+  bool count_include_pad;
+} pool2d_geometry;
+
+typedef struct lrn_options { int64_t size; double alpha, beta, k; } lrn_options;
+
+typedef struct cross_entropy_options { int64_t ignore; double smoothing; } cross_entropy_options;
+
+typedef struct sgd_options {
+  double lr, momentum, dampening, weight_decay;
+  bool nesterov, first;   // first: momentum is filled with the gradient instead of updated
+} sgd_options;
+
+typedef struct adam_options {
+  double lr, beta1, beta2, epsilon, weight_decay;
+  double correction1, correction2;   // 1 - beta^t
+  bool decoupled;                    // AdamW: decay applied to the parameter, not the gradient
+} adam_options;
+
+typedef struct device_kernels {
+#define KERNEL(name, arguments) moon_status(*name) arguments;
+#include "device/kernels.def"
+#undef KERNEL
+} device_kernels;
+
+// A device. Memory functions may be NULL where they are those of the CPU.
+typedef struct moon_device {
+  const char *name;   // "cpu", "cuda:0"
+  bool on_host;       // its addresses can be read by the host
+  moon_status (*allocate)(moon_engine *engine, size_t bytes, void **block);
+  void (*release)(moon_engine *engine, void *block, size_t bytes);
+  moon_status (*to_host)(moon_engine *engine, const void *source, void *target, size_t bytes);
+  moon_status (*from_host)(moon_engine *engine, const void *source, void *target, size_t bytes);
+  const device_kernels *kernels;
+} moon_device;
+
+// The CPU, with the kernels of the best instruction set this machine has.
+const moon_device *device_cpu(void);
+
+// Finds "cpu", "cuda", "cuda:1"; fails with a sentence that says what is missing.
+MOON_MUST_CHECK moon_status device_by_name(const char *name, const moon_device **device);
+
+#endif
