@@ -123,6 +123,7 @@ typedef struct op_param {
 } op_param;
 
 typedef struct op_signature {
+  char inplace_name[32];    // "add_"
   int param_count, result_count, visible_results;
   bool returns_list;
   int list_param;           // index of the Tensor[] parameter, -1 if none

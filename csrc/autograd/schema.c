@@ -1,6 +1,7 @@
 // Reads the schema string of a descriptor into its op_signature (grammar in op.h). A wrong schema is
 // our mistake, not a user's; it still gives a status, so that a spec can show it.
 #include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -206,6 +207,7 @@ moon_status op_register(op_descriptor *op) {
   moon_status status = read_params(&reader, signature);
   if (status == MOON_OK) status = read_results(&reader, signature);
   if (status == MOON_OK) status = read_saves(&reader, signature);
+  snprintf(signature->inplace_name, sizeof signature->inplace_name, "%s_", op->name);
   if (status != MOON_OK) {
     alloc_delete(signature);
     return status;

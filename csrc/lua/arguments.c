@@ -277,7 +277,12 @@ void arguments_read(lua_State *L, const op_descriptor *op, const char *name, int
   const op_signature *s = op->signature;
   reader r = { L, op, name, call };
   int last = lua_gettop(L), index = first, param = 0;
-  memset(call, 0, sizeof *call);
+  call->count = s->param_count;
+  for (int i = 0; i < call->count; i++) {
+    call->values[i] = op_none();
+    call->is_number[i] = false;
+    call->made[i] = NULL;
+  }
   while (index <= last && param < s->param_count) {
     if (index == last && is_options(&r, &s->params[param], index)) break;
     index += read_param(&r, &s->params[param++], index, last);
@@ -327,7 +332,7 @@ moon_status arguments_make_scalars(binding_state *state, const op_descriptor *op
 }
 
 void arguments_close(binding_call *call) {
-  for (int i = 0; i < OP_MAX_PARAMS; i++) tensor_release(call->made[i]);
+  for (int i = 0; i < call->count; i++) tensor_release(call->made[i]);
 }
 
 int binding_read_shape(lua_State *L, int index, int last, const char *name,

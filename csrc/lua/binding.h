@@ -76,6 +76,7 @@ void handle_open(lua_State *L, binding_state *state);  // makes the metatable
 
 // -- arguments.c
 typedef struct binding_call {
+  int count;                               // parameters of the operator
   op_value values[OP_MAX_PARAMS];
   bool is_number[OP_MAX_PARAMS];           // a number where a tensor may stand
   double numbers[OP_MAX_PARAMS];

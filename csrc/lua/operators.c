@@ -1,6 +1,5 @@
 // Exposes every operator from its descriptor: moon.name(...), x:name(...) and, where it exists,
 // the in-place form name_. The one generic call is operator_call.
-#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -87,9 +86,8 @@ static int call_list(lua_State *L, binding_state *state, op_descriptor *op, bind
 
 int operator_call(lua_State *L, binding_state *state, op_descriptor *op, bool inplace, int first) {
   binding_call call;
-  char name[40];
-  snprintf(name, sizeof name, "%s%s", op->name, inplace ? "_" : "");
-  arguments_read(L, op, inplace ? name : op->name, first, &call);
+  const char *name = inplace ? op->signature->inplace_name : op->name;
+  arguments_read(L, op, name, first, &call);
   if (inplace) return call_inplace(L, state, op, first, &call, name);
   if (op->signature->returns_list) return call_list(L, state, op, &call, op->name);
   return call_function(L, state, op, &call, op->name);
@@ -150,7 +148,7 @@ static void push_params(lua_State *L, const op_signature *s, bool inputs) {
   }
 }
 
-static void push_row(lua_State *L, const pointwise_text *row) {
+static void push_row(lua_State *L, const op_descriptor *op, const pointwise_text *row) {
   set_string(L, "formula", row->formula);
   if (row->derivatives[0]) set_string(L, "derivative", row->derivatives[0]);
   if (row->derivatives[1]) set_string(L, "derivative_y", row->derivatives[1]);
@@ -158,6 +156,13 @@ static void push_row(lua_State *L, const pointwise_text *row) {
   lua_setfield(L, -2, "low");
   lua_pushnumber(L, row->high);
   lua_setfield(L, -2, "high");
+  lua_newtable(L);
+  for (int dtype = 0, n = 0; dtype < MOON_DTYPE_COUNT; dtype++) {
+    if (!pointwise_takes(op, (moon_dtype)dtype)) continue;
+    lua_pushstring(L, dtype_name((moon_dtype)dtype));
+    lua_rawseti(L, -2, ++n);
+  }
+  lua_setfield(L, -2, "dtypes");
 }
 
 static void push_descriptor(lua_State *L, const op_descriptor *op) {
@@ -184,7 +189,7 @@ static void push_descriptor(lua_State *L, const op_descriptor *op) {
   set_boolean(L, "hidden", (op->flags & OP_HIDDEN) != 0);
   set_boolean(L, "method", !(op->flags & (OP_FUNCTION_ONLY | OP_HIDDEN)));
   const pointwise_text *row = pointwise_row(op);
-  if (row) push_row(L, row);
+  if (row) push_row(L, op, row);
 }
 
 // moon.operators() -> list of descriptors: name, schema, doc, inputs, attributes, results, gradient...
@@ -209,8 +214,7 @@ static void add_closure(lua_State *L, binding_state *state, op_descriptor *op, l
 
 static void add_operator(lua_State *L, binding_state *state, op_descriptor *op, int module,
                          int methods) {
-  char name[40];
-  snprintf(name, sizeof name, "%s_", op->name);
+  const char *name = op->signature->inplace_name;
   if (op->flags & OP_HIDDEN) return;
   if (!(op->flags & OP_MUTATES)) {
     if (!(op->flags & OP_METHOD_ONLY)) add_closure(L, state, op, operator_function, op->name, module);
