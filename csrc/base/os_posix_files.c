@@ -1,4 +1,4 @@
-// Files: read-only mappings, and writers that replace a file whole or leave it as it was. A crash
+// Files: private mappings, and writers that replace a file whole or leave it as it was. A crash
 // or a power cut leaves the old file or the new one, never half of one: the bytes are on the disk
 // before the name is moved, and the folder is flushed after.
 #define _GNU_SOURCE
@@ -45,7 +45,9 @@ static moon_status map_descriptor(int descriptor, const char *path, os_mapping *
   }
   if ((uintmax_t)about.st_size > SIZE_MAX) return fail_file("read", path, EFBIG);
   size_t bytes = (size_t)about.st_size;
-  void *data = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, descriptor, 0);
+  // Writable, because a tensor in a mapped file may be written to in place: such pages become this
+  // process's own, the file stays.
+  void *data = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE, descriptor, 0);
   if (data == MAP_FAILED) return fail_file("map", path, errno);
   *mapping = (os_mapping){ .data = data, .bytes = bytes };
   return MOON_OK;
