@@ -166,7 +166,7 @@ bool stb_read_header(stb_source *source, stb_picture *picture, const char **reas
 }
 
 bool stb_read(stb_source *source, int channels, stb_picture *picture, const char **reason) {
-  int in_file;
+  int in_file = 0;
   picture->pixels = stbi_load_from_callbacks(&callbacks, source, &picture->width, &picture->height,
                                              &in_file, channels);
   picture->channels = channels ? channels : in_file;

@@ -84,7 +84,7 @@ static void damaged_pngs_are_refused(void) {
   moon_tensor *picture = new_picture(MOON_U8, 3, 9, 11), *image;
   CHECK(image_encode_png_file(engine, path, picture) == MOON_OK);
   tensor_release(picture);
-  size_t count;
+  size_t count = 0;
   unsigned char *bytes = check_read(path, &count);
   for (size_t length = 0; length < count; length++) {
     unsigned char *part = malloc(length ? length : 1);   // so that a sanitizer sees the end
@@ -187,7 +187,7 @@ static void torture(const char *folder, const char *file, const char *expect, in
                     int64_t height, bool verbose) {
   char path[1024];
   snprintf(path, sizeof path, "%s/%s", folder, file);
-  size_t count;
+  size_t count = 0;
   unsigned char *bytes = check_read(path, &count);
   CHECK(bytes != NULL);
   if (!bytes) return;
