@@ -43,7 +43,8 @@ void os_pages_delete(void *pages, size_t bytes);
 void *os_aligned_new(size_t alignment, size_t bytes);
 void os_aligned_delete(void *block);
 
-// Files. A mapping is read only and private; an empty file gives bytes = 0 and data not NULL.
+// Files. A mapping is private: what is written to its memory never reaches the file. An empty file
+// gives bytes = 0 and data not NULL.
 // Shrinking a mapped file under a reader kills the reader, as everywhere on this system.
 typedef struct os_mapping { const void *data; size_t bytes; } os_mapping;
 MOON_MUST_CHECK moon_status os_map_file(const char *path, os_mapping *mapping);

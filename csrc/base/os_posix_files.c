@@ -47,7 +47,8 @@ static moon_status map_descriptor(int descriptor, const char *path, os_mapping *
   size_t bytes = (size_t)about.st_size;
   // Writable, because a tensor in a mapped file may be written to in place: such pages become this
   // process's own, the file stays.
-  void *data = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE, descriptor, 0);
+  void *data = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE,
+                    descriptor, 0);
   if (data == MAP_FAILED) return fail_file("map", path, errno);
   *mapping = (os_mapping){ .data = data, .bytes = bytes };
   return MOON_OK;
