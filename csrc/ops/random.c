@@ -34,6 +34,13 @@ static void exact_range(moon_dtype dtype, int64_t *low, int64_t *high) {
   if (dtype == MOON_BOOL) *low = 0, *high = 1;
 }
 
+static moon_status draw_integers(moon_engine *engine, int64_t low, int64_t high,
+                                 const moon_tensor *target) {
+  device_array out = tensor_array(target);
+  uint64_t first = engine_take_draws(engine, (uint64_t)array_count(&out));
+  return tensor_kernels(target)->random_integers(engine, engine->seed, first, low, high + 1, &out);
+}
+
 moon_status random_fill_integers(moon_engine *engine, int64_t low, int64_t high,
                                  const moon_tensor *target) {
   int64_t lowest, highest;
@@ -46,11 +53,10 @@ moon_status random_fill_integers(moon_engine *engine, int64_t low, int64_t high,
     return moon_fail(MOON_BAD_ARGUMENT, "%s holds whole numbers from %" PRId64 " to %" PRId64
                      ", got low %" PRId64 " and high %" PRId64, dtype_name(target->dtype), lowest,
                      highest, low, high);
+  if (dtype_class_of(target->dtype) == DTYPE_INTEGER)
+    return draw_integers(engine, low, high, target);
   MOON_TRY(ops_new(engine, target, MOON_I64, target->ndim, target->shape, &whole));
-  device_array out = tensor_array(whole);
-  uint64_t first = engine_take_draws(engine, (uint64_t)array_count(&out));
-  moon_status status = tensor_kernels(target)->random_integers(engine, engine->seed, first, low,
-                                                               high + 1, &out);
+  moon_status status = draw_integers(engine, low, high, whole);
   if (status == MOON_OK) status = ops_copy(engine, whole, target);
   tensor_release(whole);
   return status;
