@@ -4,6 +4,7 @@
 #include "ops/pointwise.h"
 
 #include <ctype.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -105,12 +106,16 @@ moon_status pointwise_prepare(void) {
 
 // -- checks and results
 
-static moon_status check_class(const op_descriptor *op, const moon_tensor *x) {
+bool pointwise_takes(const op_descriptor *op, moon_dtype dtype) {
   row_class class = info_of(op)->class;
-  if (class == CLASS_ANY || dtype_is_float(x->dtype)) return MOON_OK;
-  if (class == CLASS_NUMBER && dtype_class_of(x->dtype) == DTYPE_INTEGER) return MOON_OK;
+  if (class == CLASS_ANY || dtype_is_float(dtype)) return true;
+  return class == CLASS_NUMBER && dtype_class_of(dtype) == DTYPE_INTEGER;
+}
+
+static moon_status check_class(const op_descriptor *op, const moon_tensor *x) {
+  if (pointwise_takes(op, x->dtype)) return MOON_OK;
   return moon_fail(MOON_BAD_DTYPE, "%s tensors are not taken; cast with :to \"%s\"%s",
-                   dtype_name(x->dtype), class == CLASS_FLOAT ? "float32" : "int64",
+                   dtype_name(x->dtype), info_of(op)->class == CLASS_FLOAT ? "float32" : "int64",
                    strcmp(op->name, "div") == 0 ? ", or use div_floor" : "");
 }
 
@@ -125,6 +130,19 @@ static moon_status make_result(op_call *call, moon_dtype dtype, int ndim, const 
                    shape_text(ndim, shape, a), tensor_shape_text(target, b));
 }
 
+// An integer is compared with and replaced by whole numbers only.
+static moon_status check_attributes(const op_call *call, const moon_tensor *x) {
+  const op_signature *s = call->op->signature;
+  if (dtype_is_float(x->dtype)) return MOON_OK;
+  for (int i = 1; i < s->param_count; i++) {
+    double number = call->args[i].number;
+    if (number != floor(number))
+      return moon_fail(MOON_BAD_DTYPE, "%s is %.14g, no whole number, beside a tensor of %s; cast "
+                       "that with :to \"float32\"", s->params[i].name, number, dtype_name(x->dtype));
+  }
+  return MOON_OK;
+}
+
 static void read_attributes(const op_value *args, int count, double attributes[2]) {
   for (int i = 0; i < count && i < MOON_MAX_POINTWISE_ATTRIBUTES; i++) attributes[i] = args[i].number;
 }
@@ -135,6 +153,7 @@ static moon_status forward_unary(op_call *call) {
   moon_tensor *x = call->args[0].tensor;
   double attributes[MOON_MAX_POINTWISE_ATTRIBUTES] = { 0, 0 };
   MOON_TRY(check_class(call->op, x));
+  MOON_TRY(check_attributes(call, x));
   MOON_TRY(make_result(call, x->dtype, x->ndim, x->shape));
   read_attributes(call->args + 1, call->op->signature->param_count - 1, attributes);
   device_array from = tensor_array(x), to = tensor_array(call->results[0]);
