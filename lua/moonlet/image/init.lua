@@ -11,8 +11,10 @@ local M = {}
 -- @tparam ?table given channels = 1, 3 or 4 to convert; as in the file otherwise
 -- @treturn tensor uint8, channels x height x width
 -- @usage local moon = require "moonlet"
--- moon.image.save("/tmp/dot.png", moon.ones(3, 2, 2))
--- assert(moon.image.load("/tmp/dot.png").shape[1] == 3)
+-- local path = os.tmpname()
+-- moon.image.save(path, moon.ones(3, 2, 2))
+-- assert(moon.image.load(path):size(1) == 3)
+-- os.remove(path)
 function M.load(path, given)
   local o = options.read("image.load", given, { channels = { "integer" } }, 3)
   return core.image_load(path, o)

@@ -210,8 +210,10 @@ end
 -- @tparam ?table metadata strings to keep beside them
 -- @usage local nn = require "moonlet".nn
 -- local net = nn.Linear(3, 2)
--- net:save "/tmp/moonlet-usage.safetensors"
--- net:load "/tmp/moonlet-usage.safetensors"
+-- local path = os.tmpname()
+-- net:save(path)
+-- net:load(path)
+-- os.remove(path)
 function Module:save(path, metadata)
   check(self, "save")
   state_of.require_shapes(self, "save")

@@ -56,10 +56,10 @@ end
 -- @tparam ?table values plain values to keep beside them
 -- @tparam ?tensor stream the random stream to keep; the present one unless given
 -- @usage local moon = require "moonlet"
--- local net = moon.nn.Linear(2, 1)
--- moon.train.checkpoint.save("/tmp/moonlet-usage.safetensors", { model = net }, { epoch = 3 })
--- local values = moon.train.checkpoint.load("/tmp/moonlet-usage.safetensors", { model = net })
--- assert(values.epoch == 3)
+-- local net, path = moon.nn.Linear(2, 1), os.tmpname()
+-- moon.train.checkpoint.save(path, { model = net }, { epoch = 3 })
+-- assert(moon.train.checkpoint.load(path, { model = net }).epoch == 3)
+-- os.remove(path)
 function M.save(path, parts, values, stream)
   local tensors, metadata = {}, { format = FORMAT }
   for name, part in pairs(parts) do add(name, part:state_dict(), tensors, metadata) end

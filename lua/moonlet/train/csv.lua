@@ -70,9 +70,11 @@ end
 -- @tparam table columns names in order
 -- @tparam ?function keep keep(row) says which rows of an existing file stay; all are dropped
 -- without it
--- @usage local csv = require "moonlet".train.Csv("/tmp/moonlet-usage.csv", { "epoch", "loss" })
+-- @usage local path = os.tmpname()
+-- local csv = require "moonlet".train.Csv(path, { "epoch", "loss" })
 -- csv:add { epoch = 1, loss = 0.5 }
--- assert(csv.read("/tmp/moonlet-usage.csv")[1].loss == 0.5)
+-- assert(csv.read(path)[1].loss == 0.5)
+-- os.remove(path)
 function Csv:init(path, columns, keep)
   self.path = options.argument("Csv", "path", path, "string")
   self.columns = options.argument("Csv", "columns", columns, "table")

@@ -67,7 +67,9 @@ end
 -- @usage local moon = require "moonlet"
 -- local matrix = moon.metrics.ConfusionMatrix(2)
 -- matrix:add({ 1, 2 }, { 1, 2 })
--- moon.viz.confusion(matrix, "/tmp/moonlet-usage.png")
+-- local path = os.tmpname()
+-- moon.viz.confusion(matrix, path)
+-- os.remove(path)
 return function(matrix, path, names)
   local ok, why = with_gnuplot(matrix, path, names or matrix.names)
   if ok then return true end

@@ -36,7 +36,7 @@ end
 -- @string png_path what to write
 -- @return true, or nil and a sentence
 -- @usage local moon = require "moonlet"
--- local done, why = moon.viz.curves("/no/such/metrics.csv", "/tmp/curves.png")
+-- local done, why = moon.viz.curves("/no/such/metrics.csv", "curves.png")
 -- assert(not done and why)
 return function(csv_path, png_path)
   local rows, problem = Csv.read(csv_path)

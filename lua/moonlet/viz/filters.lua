@@ -61,7 +61,9 @@ end
 -- @string path the PNG to write
 -- @tparam ?table given scale (pixels a weight), columns, gap = 1
 -- @usage local moon = require "moonlet"
--- moon.viz.filters(moon.nn.Conv2d(1, 4, 3), "/tmp/moonlet-usage.png")
+-- local path = os.tmpname()
+-- moon.viz.filters(moon.nn.Conv2d(1, 4, 3), path)
+-- os.remove(path)
 return function(source, path, given)
   local o = options.read("viz.filters", given, schema, 3)
   local picture = core.no_grad(draw, weight_of(source):to("float32"), o)

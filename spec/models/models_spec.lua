@@ -1,0 +1,72 @@
+local moon = require "moonlet"
+local nn, models = moon.nn, moon.models
+
+local function count(net)
+  local total = 0
+  for _, parameter in ipairs(net:parameters()) do total = total + parameter:numel() end
+  return total
+end
+
+-- Weights of the convolutions and of three dense layers, from the paper's table alone.
+local function expected(o)
+  local total, channels = 0, 3
+  for _, row in ipairs(models.vgg.configurations[o.config]) do
+    if type(row) == "table" then
+      total = total + channels * row.channels * row.kernel ^ 2 + row.channels
+      channels = row.channels
+    end
+  end
+  return total + (channels * 49 + 1) * 4096 + 4097 * 4096 + 4097 * 1000
+end
+
+describe("VGG", function()
+  it("has as many weights as the paper says, in millions", function()
+    local published = { A = 133, ["A-LRN"] = 133, B = 133, C = 134, D = 138, E = 144 }
+    for config, millions in pairs(published) do
+      assert.equal(millions, math.floor(expected({ config = config }) / 1e6 + 0.5))
+    end
+    assert.equal(132863336, expected { config = "A" })
+    assert.equal(138357544, expected { config = "D" })
+    assert.equal(143667240, expected { config = "E" })
+  end)
+
+  it("has as many weight layers as the paper says", function()
+    local layers = { A = 11, ["A-LRN"] = 11, B = 13, C = 16, D = 16, E = 19 }
+    for config, number in pairs(layers) do
+      local net = models.vgg { config = config, width = 1 / 16, classes = 10, image = 32 }
+      local found = 0
+      net:apply(function(m)
+        if m:is(nn.Conv2d) or m:is(nn.Linear) then found = found + 1 end
+      end)
+      assert.equal(number, found)
+      assert.same({ 2, 10 }, net(moon.zeros(2, 3, 32, 32)):size())
+    end
+  end)
+
+  it("has its five poolings stand at every size that is a multiple of 32", function()
+    local net = models.vgg { width = 1 / 32, classes = 5, image = 64, in_channels = 1 }
+    assert.same({ 1, 5 }, net(moon.zeros(1, 1, 64, 64)):size())
+    local _, message = pcall(models.vgg, { image = 28 })
+    assert.matches("image = 28 must be a multiple of 32", message)
+  end)
+
+  it("normalises batches on request", function()
+    local net = models.vgg { width = 1 / 32, classes = 5, image = 32, batch_norm = true }
+    assert.matches("BatchNorm2d", tostring(net))
+    assert.is_nil(net.features[1].bias)
+  end)
+
+  it("names the configurations there are", function()
+    local _, message = pcall(models.vgg, { config = "F" })
+    assert.matches('config must be one of "A", "A%-LRN", "B", "C", "D", "E", not "F"', message)
+  end)
+end)
+
+describe("small networks", function()
+  it("have the sizes that are published", function()
+    assert.equal(61706, count(models.lenet()))
+    assert.same({ 2, 10 }, models.lenet()(moon.zeros(2, 1, 32, 32)):size())
+    assert.equal(320 + 9248 + 4608 * 128 + 128 + 1290, count(models.mnist_cnn()))
+    assert.same({ 2, 10 }, models.mnist_cnn()(moon.zeros(2, 1, 28, 28)):size())
+  end)
+end)
