@@ -49,7 +49,8 @@ static void *arena_allocate(size_t bytes) {
   *made = (block){ .next = current.blocks, .link = &current.blocks, .bytes = bytes };
   if (made->next) made->next->link = &made->next;
   current.blocks = made;
-  return (char *)memory + BLOCK_HEADER;
+  // A progressive JPEG without its first scan leaves coefficients that stb reads unset.
+  return memset((char *)memory + BLOCK_HEADER, 0, bytes);
 }
 
 static block *block_of(void *memory) { return (block *)(void *)((char *)memory - BLOCK_HEADER); }

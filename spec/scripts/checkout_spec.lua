@@ -88,7 +88,8 @@ describe("the runner of specs", function()
   end)
 
   it("counts failures and errors, and fails", function()
-    local last, status = run_specs("it('a', function() assert(false) end) it('b', function() end) " ..
+    local last, status = run_specs(
+      "it('a', function() assert(false) end) it('b', function() end) " ..
       "describe('c', function() error('no') end)")
     assert.same({ "1 passed, 2 failed", 1 }, { last, status })
   end)
