@@ -98,7 +98,7 @@ static moon_status update_running(op_call *call, int64_t count) {
   const op_value *args = call->args;
   moon_tensor *mean = args[MEAN].tensor, *var = args[VAR].tensor, *new_mean, *new_var;
   double momentum = args[MOMENTUM].number;
-  if (!mean || count == 0) return MOON_OK;
+  if (!mean) return MOON_OK;
   MOON_TRY(ops_converted(call->engine, call->results[OUT_MEAN], mean->dtype, &new_mean));
   moon_status status = ops_converted(call->engine, call->results[OUT_RSTD],
                                  call->results[OUT_RSTD]->dtype, &new_var);
@@ -141,8 +141,10 @@ static moon_status normalize_batch(op_call *call, const device_array *x) {
   moon_tensor *input = call->args[INPUT].tensor;
   moon_dtype dtype = statistics_dtype(input->dtype);
   vector_pair vectors;
-  MOON_TRY(ops_new(call->engine, input, dtype, 1, &x->shape[1], &call->results[OUT_MEAN]));
-  MOON_TRY(ops_new(call->engine, input, dtype, 1, &x->shape[1], &call->results[OUT_RSTD]));
+  const int64_t *channels = &x->shape[1];
+  MOON_TRY(ops_new_filled(call->engine, input, dtype, 1, channels, 0, &call->results[OUT_MEAN]));
+  MOON_TRY(ops_new_filled(call->engine, input, dtype, 1, channels, 0, &call->results[OUT_RSTD]));
+  if (tensor_count(input) == 0) return MOON_OK;   // nothing has no mean; gradients are 0
   device_array out = channels_of(call->results[OUT]);
   device_array mean = tensor_array(call->results[OUT_MEAN]);
   device_array rstd = tensor_array(call->results[OUT_RSTD]);
@@ -150,7 +152,7 @@ static moon_status normalize_batch(op_call *call, const device_array *x) {
   MOON_TRY(tensor_kernels(input)->batch_norm_forward(call->engine, call->args[EPS].number, x,
                                                      vectors.weight, vectors.bias, &out, &mean,
                                                      &rstd));
-  return update_running(call, tensor_count(input) == 0 ? 0 : x->shape[0] * x->shape[2]);
+  return update_running(call, x->shape[0] * x->shape[2]);
 }
 
 // The running statistics are copied, so that training may move them before the backward pass.
