@@ -6,6 +6,7 @@
 
 #include "ops/channels.h"
 #include "ops/support.h"
+#include "ops/target.h"
 
 // -- arithmetic on statistics: small vectors, in place
 
@@ -62,6 +63,10 @@ static moon_status check_batch_norm(const op_value *args) {
   if (!running && !args[TRAINING].boolean)
     return moon_fail(MOON_BAD_ARGUMENT, "running_mean and running_var are needed unless training "
                      "is true");
+  if (running && args[TRAINING].boolean) {
+    MOON_TRY(target_check(args[MEAN].tensor));
+    MOON_TRY(target_check(args[VAR].tensor));
+  }
   if (!(args[EPS].number >= 0))
     return moon_fail(MOON_BAD_ARGUMENT, "eps must not be negative, got %g", args[EPS].number);
   int64_t seen[3];

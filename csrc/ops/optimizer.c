@@ -34,7 +34,6 @@ static moon_status check_state(const moon_tensor *parameter, const char *name,
 
 static moon_status check_parameter(const op_value *args) {
   MOON_TRY(ops_need_float("parameter", args[PARAMETER].tensor));
-  MOON_TRY(target_check(args[PARAMETER].tensor));
   return check_tensor(args[PARAMETER].tensor, "gradient", args[GRADIENT].tensor);
 }
 

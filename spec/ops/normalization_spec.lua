@@ -183,6 +183,11 @@ describe("batch_norm says", function()
       moon.zeros(3))
   end)
 
+  it("that expanded statistics cannot be moved", function()
+    fails("the tensor to write into, 3, is expanded", x, nil, nil, moon.zeros(1):expand(3),
+      moon.ones(3), { training = true })
+  end)
+
   it("what does not work", function()
     fails("training needs more than one value a channel, got input 1x3; use a larger batch, or " ..
       "evaluation", moon.zeros(1, 3), nil, nil, nil, nil, { training = true })
