@@ -129,7 +129,8 @@ static moon_status apply(op_call *call) {
   alloc_delete(survey.list_needs);
   if (status == MOON_OK) return MOON_OK;
   release_results(call);
-  return moon_fail_in(status, "%s: ", call->op->name);
+  return moon_fail_in(status, "%s: ",
+                      call->inplace ? call->op->signature->inplace_name : call->op->name);
 }
 
 moon_status op_apply(moon_engine *engine, op_descriptor *op, op_value *args,
@@ -175,7 +176,7 @@ moon_status op_apply_inplace(moon_engine *engine, op_descriptor *op, op_value *a
   moon_tensor *target = args[0].tensor;
   op_call call = { .engine = engine, .op = op, .args = args, .inplace = true };
   moon_status status = check_target(engine, op->signature, args);
-  if (status != MOON_OK) return moon_fail_in(status, "%s_: ", op->name);
+  if (status != MOON_OK) return moon_fail_in(status, "%s: ", op->signature->inplace_name);
   MOON_TRY(tensor_alias(target, &call.results[0]));
   const tape_node *before = target->meta ? record_of(target)->node : NULL;
   status = apply(&call);

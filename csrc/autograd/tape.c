@@ -186,8 +186,18 @@ moon_status node_new(const op_call *call, const bool *needs, const bool *list_ne
   return MOON_OK;
 }
 
+// A leaf's record that edges hold stays theirs: were it given a node that comes after them, the
+// tape would hold itself. The tensor gets a new one, without the gradient.
+static void record_leave(moon_tensor *tensor) {
+  tape_record *record = record_of(tensor);
+  if (!record || record->node || atomic_load(&record->references) == 1) return;
+  tensor->meta = NULL;
+  record_release(record);
+}
+
 moon_status node_attach(tape_node *node, int result, moon_tensor *tensor) {
   tape_record *record;
+  record_leave(tensor);
   MOON_TRY(record_ensure(tensor, &record));
   tape_node *before = record->node;
   record->node = node;

@@ -13,9 +13,17 @@ typedef struct reader {
   binding_call *call;
 } reader;
 
+// Whether a call that fails at this parameter may be a method called with "." for ":".
+static const char *colon_hint(const reader *r, const op_param *param) {
+  const op_signature *s = r->op->signature;
+  if (param != s->params || param->kind != OP_TENSOR) return "";
+  return lua_pushfstring(r->L, "; a method is called with a colon, x:%s(...)", r->name);
+}
+
 static void refuse(const reader *r, const op_param *param, const char *expected, int index) {
-  binding_error(r->L, "%s: %s must be %s, got %s", r->name, param->name, expected,
-             luaL_typename(r->L, index));
+  const char *type = luaL_typename(r->L, index);
+  binding_error(r->L, "%s: %s must be %s, got %s%s", r->name, param->name, expected, type,
+             colon_hint(r, param));
 }
 
 bool binding_to_int64(lua_State *L, int index, int64_t *value) {
@@ -60,6 +68,13 @@ static int64_t read_position(const reader *r, const op_param *param, int index) 
   return value > 0 ? value - 1 : value;
 }
 
+static bool has_string_keys(lua_State *L, int index) {
+  bool found = false;
+  for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))
+    if (lua_type(L, -2) == LUA_TSTRING) found = true;
+  return found;
+}
+
 static void read_list(const reader *r, const op_param *param, int index, op_value *value) {
   lua_State *L = r->L;
   size_t count = lua_rawlen(L, index);
@@ -67,6 +82,9 @@ static void read_list(const reader *r, const op_param *param, int index, op_valu
     binding_error(L, "%s: %s has %d numbers, at most %d are taken", r->name, param->name, (int)count,
                MOON_MAX_DIMS);
   value->ints.count = (int)count;
+  if (count == 0 && has_string_keys(L, index))
+    binding_error(L, "%s: %s must be a list of numbers, got a table of options; options come last",
+               r->name, param->name);
   for (int i = 0; i < (int)count; i++) {
     lua_rawgeti(L, index, i + 1);
     value->ints.v[i] = param->kind == OP_DIMS ? read_position(r, param, -1) : read_int(r, param, -1);
@@ -155,7 +173,7 @@ static void read_tensor(const reader *r, const op_param *param, int index, op_va
   int position = (int)(param - r->op->signature->params);
   if (param->kind == OP_SCALAR_OR_TENSOR && lua_type(r->L, index) == LUA_TNUMBER) {
     r->call->is_number[position] = true;
-    r->call->numbers[position] = lua_tonumber(r->L, index);
+    r->call->numbers[position] = binding_to_number(r->L, index);
     value->tensor = NULL;
     return;
   }
@@ -210,13 +228,6 @@ static bool is_list_kind(op_kind kind) {
   return kind == OP_INTS || kind == OP_DIMS || kind == OP_TENSORS;
 }
 
-static bool has_string_keys(lua_State *L, int index) {
-  bool found = false;
-  for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))
-    if (lua_type(L, -2) == LUA_TSTRING) found = true;
-  return found;
-}
-
 static bool is_options(const reader *r, const op_param *next, int index) {
   lua_State *L = r->L;
   if (!lua_istable(L, index)) return false;
@@ -267,8 +278,8 @@ static void require_all(const reader *r, int given) {
       binding_error(r->L, "%s: %s must be a tensor, got nothing; a method is called with a colon, "
                  "x:%s(...)", r->name, s->params[0].name, r->name);
     else if (!s->params[i].optional)
-      binding_error(r->L, "%s: %s is missing; the call is %s%s", r->name, s->params[i].name, r->name,
-                 r->op->schema);
+      binding_error(r->L, "%s: %s is missing; the call is %s%s, or as a method, with a colon, x:%s(...)",
+                 r->name, s->params[i].name, r->name, r->op->schema, r->name);
   }
 }
 
@@ -309,12 +320,35 @@ static const moon_tensor *first_tensor(const op_descriptor *op, const binding_ca
   return NULL;
 }
 
-static moon_status make_scalar(binding_state *state, const char *name, const char *argument,
-                               moon_dtype dtype, double number, moon_tensor **scalar) {
-  if (dtype_class_of(dtype) != DTYPE_FLOAT && number != floor(number))
-    return moon_fail(MOON_BAD_DTYPE, "%s: %s is the fraction %.14g beside a tensor of %s; cast the "
-                     "tensor with :to \"float32\"", name, argument, number, dtype_name(dtype));
-  return tensor_new_scalar(state->engine, dtype, number, scalar);
+binding_number binding_to_number(lua_State *L, int index) {
+  binding_number number = { .value = lua_tonumber(L, index) };
+  number.is_whole = binding_to_int64(L, index, &number.whole);
+  return number;
+}
+
+bool binding_holds(moon_dtype dtype, int64_t whole) {
+  switch (dtype) {
+    case MOON_I32: return whole >= INT32_MIN && whole <= INT32_MAX;
+    case MOON_U8: return whole >= 0 && whole <= UINT8_MAX;
+    case MOON_BOOL: return whole == 0 || whole == 1;
+    default: return true;
+  }
+}
+
+moon_status binding_scalar(binding_state *state, binding_number number, moon_dtype dtype,
+                           moon_tensor **scalar) {
+  moon_tensor *made;
+  if (dtype_is_float(dtype)) return tensor_new_scalar(state->engine, dtype, number.value, scalar);
+  if (!number.is_whole && isfinite(number.value) && number.value != floor(number.value))
+    return moon_fail(MOON_BAD_DTYPE, "is the fraction %.14g beside a tensor of %s; cast the tensor "
+                     "with :to \"float32\"", number.value, dtype_name(dtype));
+  if (!number.is_whole || !binding_holds(dtype, number.whole))
+    return moon_fail(MOON_BAD_DTYPE, "is %.14g, which a tensor of %s cannot hold", number.value,
+                     dtype_name(dtype));
+  MOON_TRY(tensor_new_scalar(state->engine, dtype, 0, &made));
+  dtype_store_int(dtype, tensor_data(made), number.whole);
+  *scalar = made;
+  return MOON_OK;
 }
 
 moon_status arguments_make_scalars(binding_state *state, const op_descriptor *op, const char *name,
@@ -324,8 +358,9 @@ moon_status arguments_make_scalars(binding_state *state, const op_descriptor *op
   for (int i = 0; i < s->param_count; i++) {
     if (!call->is_number[i]) continue;
     if (!beside) beside = first_tensor(op, call);
-    MOON_TRY(make_scalar(state, name, s->params[i].name, beside ? beside->dtype : MOON_F32,
-                         call->numbers[i], &call->made[i]));
+    moon_status status = binding_scalar(state, call->numbers[i], beside ? beside->dtype : MOON_F32,
+                                        &call->made[i]);
+    if (status != MOON_OK) return moon_fail_in(status, "%s: %s ", name, s->params[i].name);
     call->values[i].tensor = call->made[i];
   }
   return MOON_OK;

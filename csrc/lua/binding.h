@@ -24,14 +24,16 @@ typedef struct tensor_handle {
   struct binding_state *state;
   struct tensor_handle *previous, *next;   // in the scope's list; NULL outside of scopes
   bool keep;                               // scopes pass it on
-  bool mark;                               // a scope found it among the results
   bool lazy;                               // its shape is decided by the first use
+  unsigned mark;                           // serial of the scope that found it among its results
+  const char *released_at;                 // where the scope stands that released it
 } tensor_handle;
 
 typedef struct binding_scope {
   tensor_handle list;                      // head of a ring
   struct binding_scope *outer;
-  char where[64];                          // source position, for the error text
+  unsigned serial;
+  const char *where;                       // source position, for the error text
 } binding_scope;
 
 typedef struct binding_state {
@@ -39,8 +41,9 @@ typedef struct binding_state {
   lua_State *running;                      // whose stack a collection may use
   binding_scope *scope;                    // innermost, NULL outside
   double collect_ended, collect_took;      // seconds, for the collection rule
+  unsigned scopes;                         // opened so far
   int tensor_metatable;                    // reference in the registry
-  char released_at[64];                    // the last scope that released something
+  int scope_positions;                     // reference: a set of strings, "file:line" of scopes
   char library[256];                       // how sources of the library begin; "" = unknown
 } binding_state;
 
@@ -75,11 +78,23 @@ int scope_run(lua_State *L);                            // moon.scope(fn, ...)
 void handle_open(lua_State *L, binding_state *state);  // makes the metatable
 
 // -- arguments.c
+// A Lua number: as a double, and exactly where it is a whole number in int64's range.
+typedef struct binding_number {
+  double value;
+  int64_t whole;
+  bool is_whole;
+} binding_number;
+binding_number binding_to_number(lua_State *L, int index);
+// Whether a whole number fits an integer type or bool.
+bool binding_holds(moon_dtype dtype, int64_t whole);
+// A 0-d tensor of it. The sentence of a failure begins with "is ...": put before it what was given.
+MOON_MUST_CHECK moon_status binding_scalar(binding_state *state, binding_number number,
+                                           moon_dtype dtype, moon_tensor **scalar);
 typedef struct binding_call {
   int count;                               // parameters of the operator
   op_value values[OP_MAX_PARAMS];
   bool is_number[OP_MAX_PARAMS];           // a number where a tensor may stand
-  double numbers[OP_MAX_PARAMS];
+  binding_number numbers[OP_MAX_PARAMS];
   moon_tensor *made[OP_MAX_PARAMS];        // scalars made from them
 } binding_call;
 // Reads the arguments from stack index `first` on; raises on a bad one.

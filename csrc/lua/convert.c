@@ -42,9 +42,10 @@ static void read_member(table_reader *r, int64_t position) {
   else if (lua_type(L, -1) != LUA_TNUMBER)
     binding_error(L, "tensor: element %d must be a number, got %s", (int)position, luaL_typename(L, -1));
   else if (dtype_is_float(dtype)) dtype_store(dtype, r->next, lua_tonumber(L, -1));
-  else if (binding_to_int64(L, -1, &whole)) dtype_store_int(dtype, r->next, whole);
-  else binding_error(L, "tensor: the fraction %f does not fit type %s", lua_tonumber(L, -1),
-                  dtype_name(dtype));
+  else if (binding_to_int64(L, -1, &whole) && (dtype == MOON_BOOL || binding_holds(dtype, whole)))
+    dtype_store_int(dtype, r->next, whole);
+  else binding_error(L, "tensor: element %d is %f, which type %s cannot hold", (int)position,
+                  lua_tonumber(L, -1), dtype_name(dtype));
   r->next += r->size;
 }
 
@@ -96,6 +97,7 @@ static int make_tensor(lua_State *L) {
   else read_member(&reader, 1);
   lua_pop(L, 1);
   if (requires_grad) binding_check(L, tape_set_requires_grad(state->engine, tensor, true));
+  binding_collect_if_due(L, state);
   return 1;
 }
 
@@ -118,6 +120,9 @@ static int from_bytes(lua_State *L) {
   binding_check(L, tensor_new(state->engine, device_cpu(), dtype, ndim, shape, &tensor));
   handle_fill(handle, tensor);
   memcpy(tensor_data(tensor), text, bytes);
+  uint8_t *flags = tensor_data(tensor);
+  for (size_t i = 0; dtype == MOON_BOOL && i < bytes; i++) flags[i] = flags[i] != 0;
+  binding_collect_if_due(L, state);
   return 1;
 }
 

@@ -52,7 +52,7 @@ moon_tensor *tensor_at(lua_State *L, int index) {
   if (handle->lazy)
     binding_error(L, "this parameter has no shape yet: its layer decides it in its first forward");
   binding_error(L, "this tensor was released by moon.scope at %s; return it from the scope's function "
-             "or mark it with moon.keep", handle->state->released_at);
+             "or mark it with moon.keep", handle->released_at ? handle->released_at : "?");
   return NULL;
 }
 
@@ -84,6 +84,8 @@ void handle_open(lua_State *L, binding_state *state) {
   lua_pushboolean(L, 0);   // getmetatable gives false: scripts cannot take it apart
   lua_setfield(L, -2, "__metatable");
   state->tensor_metatable = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_newtable(L);
+  state->scope_positions = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
 // -- scopes
@@ -104,7 +106,7 @@ static void enqueue(lua_State *L, int value, int queue) {
 
 static void mark_value(lua_State *L, int value, int queue) {
   tensor_handle *handle = handle_at(L, value);
-  if (handle) handle->mark = true;
+  if (handle) handle->mark = handle->state->scope->serial;
   else if (lua_type(L, value) == LUA_TTABLE) enqueue(L, value, queue);
 }
 
@@ -125,10 +127,10 @@ static void mark_results(lua_State *L, int count) {
   lua_pop(L, 1);
 }
 
-static bool survives(const tensor_handle *handle) {
+static bool survives(const tensor_handle *handle, const binding_scope *scope) {
   const moon_tensor *t = handle->tensor;
   bool parameter = t && tape_requires_grad(t) && tape_is_leaf(t);
-  return handle->mark || handle->keep || handle->lazy || parameter;
+  return handle->mark == scope->serial || handle->keep || handle->lazy || parameter;
 }
 
 // Gives survivors to the outer scope and releases the rest. Allocates nothing, cannot fail.
@@ -137,28 +139,28 @@ static void scope_close(binding_state *state, binding_scope *scope) {
   while (scope->list.next != &scope->list) {
     tensor_handle *handle = scope->list.next;
     ring_remove(handle);
-    if (survives(handle)) {
-      handle->mark = false;
+    if (survives(handle, scope)) {
       if (state->scope) ring_add(&state->scope->list, handle);
       continue;
     }
-    if (handle->tensor) memcpy(state->released_at, scope->where, sizeof scope->where);
+    handle->released_at = scope->where;
     tensor_release(handle->tensor);
     handle->tensor = NULL;
   }
 }
 
-static void scope_name(lua_State *L, binding_scope *scope) {
+// "file:line" of the scope's caller, in a string that lives as long as the Lua state.
+static const char *scope_position(lua_State *L, const binding_state *state) {
+  size_t length;
   luaL_where(L, 1);
-  const char *where = lua_tostring(L, -1);
-  size_t length = strcspn(where, " "), room = sizeof scope->where - 1;
-  if (length > 0 && where[length - 1] == ':') length--;
-  if (length > room) {
-    where += length - room;
-    length = room;
-  }
-  memcpy(scope->where, where, length);
-  lua_pop(L, 1);
+  const char *where = lua_tolstring(L, -1, &length);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, state->scope_positions);
+  lua_pushlstring(L, where, length >= 2 ? length - 2 : 0);   // without ": "
+  where = lua_tostring(L, -1);
+  lua_pushvalue(L, -1);
+  lua_rawset(L, -3);
+  lua_pop(L, 2);
+  return where;
 }
 
 // The scope's function, its results marked: all that may raise, in one protected call.
@@ -171,9 +173,9 @@ static int scope_body(lua_State *L) {
 int scope_run(lua_State *L) {
   binding_state *state = binding_here(L);
   luaL_checktype(L, 1, LUA_TFUNCTION);
-  binding_scope scope = { .outer = state->scope };
+  binding_scope scope = { .outer = state->scope, .serial = ++state->scopes };
   scope.list.next = scope.list.previous = &scope.list;
-  scope_name(L, &scope);
+  scope.where = scope_position(L, state);
   lua_pushcfunction(L, scope_body);
   lua_insert(L, 1);
   state->scope = &scope;

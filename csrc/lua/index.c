@@ -268,11 +268,8 @@ static moon_status value_tensor(lua_State *L, binding_state *state, const moon_t
   if (lua_type(L, 3) != LUA_TNUMBER)
     return moon_fail(MOON_BAD_ARGUMENT, "index: a number or a tensor can be assigned, got %s",
                      luaL_typename(L, 3));
-  double number = lua_tonumber(L, 3);
-  if (!dtype_is_float(t->dtype) && number != (double)(int64_t)number)
-    return moon_fail(MOON_BAD_DTYPE, "index: %.14g is a fraction and cannot be assigned into a tensor of "
-                     "%s", number, dtype_name(t->dtype));
-  return tensor_new_scalar(state->engine, t->dtype, number, value);
+  moon_status status = binding_scalar(state, binding_to_number(L, 3), t->dtype, value);
+  return status == MOON_OK ? status : moon_fail_in(status, "index: the value ");
 }
 
 static moon_status assign_block(binding_state *state, moon_tensor *t, const block *b,
@@ -327,10 +324,12 @@ static int assign_name(lua_State *L, moon_tensor *t) {
   binding_state *state = binding_here(L);
   const char *name = lua_tostring(L, 2);
   if (strcmp(name, "requires_grad") == 0) {
-    luaL_checktype(L, 3, LUA_TBOOLEAN);
+    if (!lua_isboolean(L, 3))
+      binding_error(L, "requires_grad must be true or false, got %s", luaL_typename(L, 3));
     binding_check(L, tape_set_requires_grad(state->engine, t, lua_toboolean(L, 3)));
   } else if (strcmp(name, "grad") == 0) {
-    if (!lua_isnil(L, 3) && !handle_at(L, 3)) binding_error(L, "grad must be a tensor or nil");
+    if (!lua_isnil(L, 3) && !handle_at(L, 3))
+      binding_error(L, "grad must be a tensor or nil, got %s", luaL_typename(L, 3));
     binding_check(L, tape_set_grad(t, lua_isnil(L, 3) ? NULL : tensor_at(L, 3)));
   } else {
     binding_error(L, "a tensor has no field \"%s\" to assign; requires_grad and grad can be", name);

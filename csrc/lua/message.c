@@ -144,6 +144,9 @@ void message_push(lua_State *L, binding_state *state, const message *m) {
     case MESSAGE_TENSOR: {
       tensor_handle *handle = handle_push(L, state);
       handle_fill(handle, tensor_retain(m->tensor));
+      // Charged to the state that made it, but it is this one's collector that can free it.
+      atomic_fetch_add(&state->engine->memory.since_collect,
+                       (int64_t)m->tensor->storage->bytes + ALLOC_BLOCK_COST);
       break;
     }
     case MESSAGE_TABLE: push_members(L, state, m); break;
@@ -195,12 +198,19 @@ void channel_send(channel *c, message *m) {
   os_mutex_unlock(c->mutex);
 }
 
-void channel_close(channel *c) {
+static message *close_and_take(channel *c, bool take) {
   os_mutex_lock(c->mutex);
+  message *waiting = take ? c->first : NULL;
+  if (take) c->first = c->last = NULL;
   c->closed = true;
   os_condition_broadcast(c->changed);
   os_mutex_unlock(c->mutex);
+  return waiting;
 }
+
+void channel_close(channel *c) { (void)close_and_take(c, false); }
+
+void channel_shut(channel *c) { message_delete(close_and_take(c, true)); }
 
 bool channel_is_closed(channel *c) {
   os_mutex_lock(c->mutex);

@@ -19,7 +19,8 @@ typedef struct channel channel;
 MOON_MUST_CHECK moon_status channel_new(channel **made);
 void channel_delete(channel *c);                 // nobody may wait in it
 void channel_send(channel *c, message *m);       // takes it over; dropped after channel_close
-void channel_close(channel *c);                  // wakes all waiters
+void channel_close(channel *c);                  // wakes all waiters; what was sent can be received
+void channel_shut(channel *c);                   // the same, and drops what was not received
 // Takes the first message; NULL when closed and empty, or after `seconds` (< 0: no limit).
 message *channel_receive(channel *c, double seconds);
 bool channel_is_closed(channel *c);

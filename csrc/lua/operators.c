@@ -15,10 +15,10 @@ static int finish(lua_State *L, binding_state *state, moon_status status, int re
 
 static int call_inplace(lua_State *L, binding_state *state, op_descriptor *op, int first,
                         binding_call *call, const char *name) {
+  if (call->is_number[0])
+    return binding_error(L, "%s: %s is written into and must be a tensor, got number", name,
+                      op->signature->params[0].name);
   moon_status status = arguments_make_scalars(state, op, name, call);
-  if (status == MOON_OK && !call->values[0].tensor)
-    status = moon_fail(MOON_BAD_ARGUMENT, "%s: %s must be a tensor", name,
-                       op->signature->params[0].name);
   if (status == MOON_OK) status = op_apply_inplace(state->engine, op, call->values);
   arguments_close(call);
   if (status == MOON_OK) lua_pushvalue(L, first);
@@ -81,7 +81,9 @@ static int call_list(lua_State *L, binding_state *state, op_descriptor *op, bind
   int failed = lua_pcall(L, 1, 1, 0);
   for (int i = 0; i < results.count; i++) tensor_release(results.list[i]);
   alloc_delete(results.list);
-  return failed ? lua_error(L) : 1;
+  if (failed) return lua_error(L);
+  binding_collect_if_due(L, state);
+  return 1;
 }
 
 int operator_call(lua_State *L, binding_state *state, op_descriptor *op, bool inplace, int first) {

@@ -51,7 +51,9 @@ static int deliver(lua_State *L, binding_state *state, message *m) {
   lua_pushlightuserdata(L, &call);
   int failed = lua_pcall(L, 1, 1, 0);
   message_delete(m);
-  return failed ? lua_error(L) : 1;
+  if (failed) return lua_error(L);
+  binding_collect_if_due(L, state);
+  return 1;
 }
 
 static int inside_receive(lua_State *L) {
@@ -65,6 +67,21 @@ static int inside_send(lua_State *L) {
   binding_check(L, message_read(L, 1, &m));
   channel_send(own_worker(L)->from, m);
   return 0;
+}
+
+// The start table is at index `table`, the module that it names on top; pushes its function.
+static void push_function(lua_State *L, int table) {
+  int module = lua_gettop(L);
+  bool found = lua_istable(L, module);
+  lua_getfield(L, table, "module");
+  lua_getfield(L, table, "name");
+  if (found) {
+    lua_pushvalue(L, module + 2);
+    lua_gettable(L, module);
+    found = lua_isfunction(L, -1);
+  }
+  if (!found)
+    luaL_error(L, "module %s has no function %s", lua_tostring(L, module + 1), lua_tostring(L, module + 2));
 }
 
 // Stack: the start table. Opens what the worker needs and calls its function.
@@ -94,8 +111,7 @@ static int inside_main(lua_State *L) {
   lua_getglobal(L, "require");
   lua_getfield(L, table, "module");
   lua_call(L, 1, 1);
-  lua_getfield(L, table, "name");
-  lua_gettable(L, -2);
+  push_function(L, table);
   lua_pushcfunction(L, inside_receive);
   lua_pushcfunction(L, inside_send);
   lua_getfield(L, table, "arguments");
@@ -131,8 +147,8 @@ static worker *worker_check(lua_State *L) {
 }
 
 static void worker_end(worker *w) {
-  if (w->to) channel_close(w->to);
-  if (w->from) channel_close(w->from);
+  if (w->to) channel_shut(w->to);
+  if (w->from) channel_shut(w->from);
   if (w->thread) os_thread_join(w->thread);
   w->thread = NULL;
   channel_delete(w->to);
@@ -140,6 +156,10 @@ static void worker_end(worker *w) {
   w->to = w->from = NULL;
   message_delete(w->start);
   w->start = NULL;
+}
+
+static int raise_ended(lua_State *L, const worker *w) {
+  return binding_error(L, "worker ended: %s", w->error[0] ? w->error : "its function returned");
 }
 
 // worker:close(): ends it and waits; what was not received is lost
@@ -153,6 +173,7 @@ static int worker_send(lua_State *L) {
   message *m;
   luaL_checkany(L, 2);
   if (!w->to) binding_error(L, "worker: send after close");
+  if (channel_is_closed(w->from)) raise_ended(L, w);
   binding_check(L, message_read(L, 2, &m));
   channel_send(w->to, m);
   return 0;
@@ -167,13 +188,14 @@ static int worker_receive(lua_State *L) {
   double limit = luaL_optnumber(L, 2, -1), started = os_clock();
   if (!w->from) binding_error(L, "worker: receive after close");
   for (;;) {
+    bool closed = channel_is_closed(w->from);   // asked first: nothing is sent afterwards
     double left = limit < 0 ? 1 : limit - (os_clock() - started);
+    if (!(left > 0)) left = 0;
     message *m = channel_receive(w->from, left < SLICE_MS / 1e3 ? left : SLICE_MS / 1e3);
     if (m) return deliver(L, state, m);
-    if (channel_is_closed(w->from))
-      return binding_error(L, "worker ended: %s", w->error[0] ? w->error : "its function returned");
+    if (closed) return raise_ended(L, w);
     binding_check(L, engine_check_interrupt());
-    if (left <= 0) return 0;
+    if (left == 0) return 0;
   }
 }
 

@@ -86,6 +86,12 @@ static moon_status forward_flatten(op_call *call) {
 
 // -- parts
 
+// For error texts: any two numbers of a user.
+static int64_t sum_or_end(int64_t a, int64_t b) {
+  int64_t sum;
+  return __builtin_add_overflow(a, b, &sum) ? (b > 0 ? INT64_MAX : INT64_MIN) : sum;
+}
+
 static moon_status forward_narrow(op_call *call) {
   enum { INPUT, DIM, START, LENGTH };
   moon_tensor *x = call->args[INPUT].tensor;
@@ -96,7 +102,8 @@ static moon_status forward_narrow(op_call *call) {
   if (start < 0) start += x->shape[dim];
   if (start < 0 || length < 0 || start > x->shape[dim] - length)
     return moon_fail(MOON_BAD_INDEX, "positions %" PRId64 "..%" PRId64 " do not lie in dimension %d of "
-                     "size %" PRId64, start + 1, start + length, dim + 1, x->shape[dim]);
+                     "size %" PRId64, sum_or_end(start, 1), sum_or_end(start, length), dim + 1,
+                     x->shape[dim]);
   memcpy(shape, x->shape, sizeof shape);
   shape[dim] = length;
   return tensor_new_view(x, x->ndim, shape, x->strides, x->offset + start * x->strides[dim],
@@ -129,7 +136,7 @@ static moon_status forward_unfold(op_call *call) {
   moon_tensor *x = call->args[INPUT].tensor;
   int dim;
   int64_t shape[MOON_MAX_DIMS], strides[MOON_MAX_DIMS];
-  int64_t size = call->args[SIZE].integer, step = call->args[STEP].integer;
+  int64_t size = call->args[SIZE].integer, step = call->args[STEP].integer, count;
   MOON_TRY(shape_dim(x->ndim, call->args[DIM].integer, &dim));
   if (x->ndim == 0 || x->ndim == MOON_MAX_DIMS)
     return moon_fail(MOON_BAD_SHAPE, "input must have 1 to %d dimensions, got %d", MOON_MAX_DIMS - 1,
@@ -143,6 +150,7 @@ static moon_status forward_unfold(op_call *call) {
   strides[dim] = x->strides[dim] * step;
   shape[x->ndim] = size;
   strides[x->ndim] = x->strides[dim];
+  MOON_TRY(shape_count(x->ndim + 1, shape, &count));
   return tensor_new_view(x, x->ndim + 1, shape, strides, x->offset, &call->results[0]);
 }
 
@@ -250,7 +258,7 @@ static moon_status forward_expand(op_call *call) {
   const op_value *wanted = &call->args[1];
   char from[TENSOR_SHAPE_TEXT], to[TENSOR_SHAPE_TEXT];
   int ndim = wanted->ints.count, missing = ndim - x->ndim;
-  int64_t shape[MOON_MAX_DIMS];
+  int64_t shape[MOON_MAX_DIMS], count;
   bool fits = missing >= 0;
   for (int i = 0; i < ndim && fits; i++) {
     int64_t size = i < missing ? 1 : x->shape[i - missing];
@@ -260,6 +268,7 @@ static moon_status forward_expand(op_call *call) {
   if (!fits)
     return moon_fail(MOON_BAD_SHAPE, "input %s cannot be expanded to %s: only dimensions of size 1 "
                      "stretch", tensor_shape_text(x, from), shape_text(ndim, wanted->ints.v, to));
+  MOON_TRY(shape_count(ndim, shape, &count));   // or sizes of the result might overflow later
   device_array stretched = array_broadcast(x, ndim, shape);
   return tensor_new_view(x, ndim, shape, stretched.strides, x->offset, &call->results[0]);
 }
