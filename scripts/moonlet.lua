@@ -30,8 +30,9 @@ if not file then
 end
 file:close()
 
-package.path = put_in_front(package.path, root .. "lua/?.lua;" .. root .. "lua/?/init.lua")
+-- The path last: it hides this file, which must be found again should memory run out in between.
 package.cpath = put_in_front(package.cpath, build .. "/" .. lua .. "/?.so")
+package.path = put_in_front(package.path, root .. "lua/?.lua;" .. root .. "lua/?/init.lua")
 
 -- Not by require: this very file is being loaded under the name "moonlet".
 local path = root .. "lua/moonlet/init.lua"
