@@ -140,16 +140,17 @@ describe("an optimiser", function()
     end
   end)
 
-  it("does a whole step before it raises an interrupt", function()
+  it("does a whole step when an interrupt arrives, which the next operator hears", function()
+    if not moon.uninterrupted then return pending("the core cannot hold interrupts yet") end
     local p = parameter { 1 }
     p.grad = moon.ones(1, { dtype = "float64" })
-    local opt = optim.SGD({ p }, { lr = 0.5 })
+    local opt = optim.SGD({ p }, { lr = 0.5, momentum = 0.5 })
     moon.interrupt()
-    local ok, message = pcall(opt.step, opt)
+    opt:step()
+    local ok, message = pcall(moon.add, p, 1)
     moon.clear_interrupt()
     assert.is_false(ok)
     assert.matches("interrupted", message)
-    assert.is_true(opt.interrupted)
     assert.equal(0.5, p[1])
   end)
 end)

@@ -175,9 +175,11 @@ function Loader:give_back()
   self:hold()
 end
 
---- Ends the present iteration; the next one goes on where it was.
+--- Ends the present iteration; the next one goes on where it was. Workers are ended too: what
+-- they have ready may be the error of an interrupt, or belong to another seed.
 function Loader:hold()
   check(self, "hold")
+  self:close()
   self.running = nil
   self.resuming = self.epoch > 0 and self.position < self:size() or nil
 end
@@ -209,7 +211,6 @@ function Loader:load_state_dict(dict)
     end
   end
   self.seed, self.epoch, self.position = dict.seed, dict.epoch, dict.position
-  self:close()   -- what workers have ready belongs to another seed
   self:hold()
 end
 

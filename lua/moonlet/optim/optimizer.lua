@@ -2,9 +2,9 @@
 -- table a parameter, made at the first step that has a gradient, and a flat state dictionary.
 --
 -- A subclass names its options (`schema`), its state tensors (`slots`) and writes
--- update(parameter, gradient, group, state), which must change nothing when it fails. A step is
--- all or nothing towards Ctrl-C: an interrupt that arrives in the middle is raised at its end.
--- The fused updates make no temporary tensors, so a step opens no scope.
+-- update(parameter, gradient, group, state). A step is whole towards Ctrl-C: an interrupt that
+-- arrives in the middle is heard by the first operator after it. The fused updates make no
+-- temporary tensors, so a step opens no scope.
 
 local core = require "moonlet.core"
 local options = require "moonlet.options"
@@ -106,11 +106,8 @@ local function fresh_state(self, parameter)
   return state
 end
 
--- Updates from the parameter the last attempt stopped at.
-local function update_rest(self)
-  for i = self.cursor, #self.entries do
-    self.cursor = i
-    local entry = self.entries[i]
+local function update_all(self)
+  for _, entry in ipairs(self.entries) do
     local gradient = entry.parameter.grad
     if gradient then
       entry.state = entry.state or fresh_state(self, entry.parameter)
@@ -120,20 +117,14 @@ local function update_rest(self)
   end
 end
 
---- Moves every parameter that has a gradient. After an interrupt the whole step is done, then the
--- interrupt is raised and `interrupted` is true.
+--- Moves every parameter that has a gradient.
 function Optimizer:step()
   check(self, "step")
-  self.cursor, self.interrupted = 1, false
-  local reason
-  while true do
-    local ok, message = pcall(core.no_grad, update_rest, self)
-    if ok then break end
-    if self.interrupted or not core.interrupted() then error(message, 0) end
-    self.interrupted, reason = true, message
-    core.clear_interrupt()
+  if core.uninterrupted then
+    core.uninterrupted(core.no_grad, update_all, self)
+  else
+    core.no_grad(update_all, self)
   end
-  if self.interrupted then error(reason, 0) end
 end
 
 --- The learning rate of the first group.

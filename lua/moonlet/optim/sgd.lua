@@ -32,13 +32,13 @@ SGD.optional_slots = { "momentum" }
 
 function SGD:update(parameter, gradient, group, state)
   local first = state.momentum == nil
-  local buffer = state.momentum
-  if group.momentum ~= 0 and first then buffer = core.keep(core.zeros_like(parameter)) end
-  core.sgd_step_(parameter, gradient, buffer, {
+  if group.momentum ~= 0 and first then
+    state.momentum = core.keep(core.zeros_like(parameter))
+  end
+  core.sgd_step_(parameter, gradient, state.momentum, {
     lr = group.lr, momentum = group.momentum, dampening = group.dampening,
     weight_decay = group.weight_decay, nesterov = group.nesterov, first = first,
   })
-  state.momentum = buffer
 end
 
 return SGD

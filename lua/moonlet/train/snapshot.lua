@@ -1,6 +1,6 @@
 -- Snapshot: what a training step changes before its update, kept so that a step cut off by Ctrl-C
 -- can be taken back: the random stream and the net's buffers (running statistics). Parameters
--- change only in the optimiser's step, which is all or nothing.
+-- change only in the optimiser's step, which no interrupt can cut.
 
 local core = require "moonlet.core"
 local Class = require "moonlet.class"

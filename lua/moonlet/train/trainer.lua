@@ -152,13 +152,6 @@ local function forward_backward(self, x, y)
   return value, correct, x:size(1)
 end
 
--- The update is all or nothing; an interrupt inside comes out after it was done.
-local function update(self)
-  local ok, message = pcall(self.optimizer.step, self.optimizer)
-  if not ok and not self.optimizer.interrupted then error(message, 0) end
-  return not ok
-end
-
 local function account(self, loss, correct, count)
   local sums = self.sums
   sums.loss = sums.loss + loss * count
@@ -173,10 +166,9 @@ local function train_step(self, x, y)
   self.in_step = true
   self.snapshot:take()
   local loss, correct, count = forward_backward(self, x, y)
-  local interrupted = update(self)
+  self.optimizer:step()   -- whole, whenever Ctrl-C is pressed
   account(self, loss, correct, count)
   self.in_step = false
-  if interrupted then self.interrupted = true end
   return count
 end
 
@@ -199,10 +191,6 @@ local function new_progress(self)
   }
 end
 
-local function stop_asked(self)
-  return self.interrupted or core.interrupted()
-end
-
 -- The steps of one epoch; true when all of them are done.
 local function train_epoch(self)
   self.net:train()
@@ -213,7 +201,7 @@ local function train_epoch(self)
     self.sums.seconds = before + core.clock() - began
     if progress then progress:update(self.train.position, count, show_values(self.sums)) end
     notify(self, "on_step")
-    if stop_asked(self) or self.step == self.limit then break end
+    if core.interrupted() or self.step == self.limit then break end
   end
   if progress then progress:finish() end
   return self.train.position == self.train:size()
@@ -289,7 +277,7 @@ local function run(self)
   self.snapshot = Snapshot(self.net)
   while self.epoch < self.epochs and not self.stopped do
     if not self.trained and not train_epoch(self) then return end
-    if stop_asked(self) then
+    if core.interrupted() then
       self.trained = true
       return
     end
@@ -327,10 +315,10 @@ end
 -- @treturn string "finished", "limit" or "interrupted"; NaN and other failures are errors
 function Trainer:fit()
   Class.check_self(self, Trainer, "fit", "trainer")
-  self.interrupted, self.in_step, self.stopped = false, false, false
+  self.in_step, self.stopped = false, false
   core.catch_interrupt()
   local ok, message = pcall(run, self)
-  local interrupted = stop_asked(self)
+  local interrupted = core.interrupted()
   local outcome = "finished"
   local saved, problem = true, nil
   if interrupted then

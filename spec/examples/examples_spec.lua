@@ -1,0 +1,108 @@
+-- The examples as programs of their own, on a small made-up set, from another working directory.
+local pictures = require "spec.support.pictures"
+local sources = require "spec.support.sources"
+
+local function first_line(command)
+  local pipe = io.popen(command)
+  local line = pipe:read("*l")
+  pipe:close()
+  return line
+end
+
+local root = first_line("cd '" .. sources.root .. "' && pwd")
+local build = os.getenv("MOONLET_BUILD")
+if build and build:sub(1, 1) ~= "/" then build = root .. "/" .. build end
+local seconds = os.getenv("MOONLET_SANITIZER") and 20 or 2
+local lua = rawget(_G, "jit") and "luajit" or "lua" .. _VERSION:match("%d+%.%d+")
+
+-- Runs a command in `folder`; its output and exit status.
+local function run(folder, command)
+  local pipe = io.popen(("cd '%s' && { %s; } 2>&1; echo \"status $?\""):format(folder, command))
+  local text = pipe:read("*a")
+  pipe:close()
+  local output, status = text:match("^(.*)status (%d+)\n$")
+  return output, tonumber(status)
+end
+
+local function example(name, arguments)
+  local set = build and ("env MOONLET_BUILD='%s' "):format(build) or ""
+  return ("%s%s '%s/examples/%s.lua' %s"):format(set, lua, root, name, arguments)
+end
+
+describe("examples/train_vgg.lua", function()
+  local folder, clean, base
+  setup(function()
+    folder, clean = pictures.folder()
+    pictures.make_set(folder, 64)
+    base = ("--root '%s' --width 0.03 --batch 16 --threads 1 "):format(folder)
+  end)
+  teardown(function() clean() end)
+
+  it("trains and leaves its files in runs/", function()
+    local output, status = run(folder, example("train_vgg", base .. "--name first --epochs 2"))
+    assert.equal(0, status, output)
+    assert.matches("Conv2d %(features.1%) +2 x 32 x 32", output)
+    assert.matches("epoch 1/2 +25 %%  loss", output)
+    assert.matches("epoch 2/2: train loss", output)
+    for _, name in ipairs { "checkpoint.safetensors", "metrics.csv", "filters.png",
+      "confusion.png" } do
+      local file = io.open(folder .. "/runs/first/" .. name, "rb")
+      assert(file, name .. " is missing")
+      file:close()
+    end
+  end)
+
+  it("stops after a few steps when asked to", function()
+    local output, status = run(folder, example("train_vgg", base .. "--name few --limit 2"))
+    assert.equal(0, status, output)
+    assert.matches("test accuracy", output)
+  end)
+
+  it("stops at Ctrl-C, says where the checkpoint is and goes on from it", function()
+    local output, status = run(folder, ("timeout --preserve-status -s INT %d "):format(seconds)
+      .. example("train_vgg", base .. "--name long --epochs 100000"))
+    assert.equal(130, status, output)
+    assert.matches("stopped after step %d+; the checkpoint is runs/long/checkpoint.safetensors",
+      output)
+    local step = tonumber(output:match("stopped after step (%d+)"))
+    output, status = run(folder, example("train_vgg", ("--root '%s' --threads 1 --name long "
+      .. "--resume --limit %d"):format(folder, step + 3)))
+    assert.equal(0, status, output)
+    assert.matches("going on after step " .. step, output)
+  end)
+
+  it("answers mistakes with a sentence", function()
+    local cases = {
+      { "--widht 3", 2, "there is no flag %-%-widht, did you mean %-%-width" },
+      { "--config F", 2, "%-%-config must be one of A, A%-LRN, B, C, D, E, not F" },
+      { "--root /no/such/folder", 1, "FashionMNIST: .* are not in /no/such/folder" },
+      { "--resume --name never", 1, "there is no runs/never/checkpoint.safetensors" },
+      { base .. "--resume --name few --config B", 1, "was made with %-%-config A, not B" },
+    }
+    run(folder, example("train_vgg", base .. "--name few --limit 1"))
+    for _, case in ipairs(cases) do
+      local output, status = run(folder, example("train_vgg", case[1]))
+      assert.equal(case[2], status, output)
+      assert.matches(case[3], output)
+      assert.not_matches("stack traceback", output)
+    end
+  end)
+
+  it("lists its flags", function()
+    local output, status = run(folder, example("train_vgg", "--help"))
+    assert.equal(0, status)
+    assert.matches("%-%-width NUMBER", output)
+  end)
+end)
+
+describe("examples/mnist_cnn.lua", function()
+  it("trains until a goal is reached", function()
+    local folder, clean = pictures.folder()
+    pictures.make_set(folder, 60)
+    local output, status = run(folder,
+      example("mnist_cnn", "--until 10 --batch 10 --threads 1 --root '" .. folder .. "'"))
+    clean()
+    assert.equal(0, status, output)
+    assert.matches("10.0 %% of the test set after %d+.%d seconds", output)
+  end)
+end)
