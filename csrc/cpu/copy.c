@@ -116,7 +116,7 @@ static moon_status copy_block(void *context, int64_t first, int64_t last) {
   return MOON_OK;
 }
 
-// One tile of a transposition, rows along `to_row` of out: constant bounds let the compiler unroll.
+// One tile of a transposition: rows run along x, columns along out.
 #define TRANSPOSE(word)                                                                         \
   static void transpose_##word(int64_t rows, int64_t columns, const word *x, int64_t x_row,     \
                                int64_t x_column, word *out, int64_t to_row, int64_t to_column) { \
@@ -182,6 +182,10 @@ static int find_across(const cpu_walk *walk) {
 
 moon_status CPU(copy)(moon_engine *engine, const device_array *x, const device_array *out) {
   if (x->dtype != out->dtype) return cast(engine, x, out);
+  if (array_is_contiguous(x) && array_is_contiguous(out) && array_count(x) <= CPU_GRAIN) {
+    CPU(gather_run)(dtype_size(x->dtype), array_count(x), x->data, 1, out->data);
+    return MOON_OK;
+  }
   copy_job job = { .size = dtype_size(x->dtype), .target = out->data, .source = x->data };
   const device_array *arrays[] = { out, x };
   CPU(walk_open)(&job.walk, 2, arrays, true);
@@ -226,6 +230,10 @@ static moon_status fill_block(void *context, int64_t first, int64_t last) {
 static moon_status fill_with(moon_engine *engine, fill_job *job, const device_array *out) {
   job->out = out;
   job->size = dtype_size(out->dtype);
+  if (array_is_contiguous(out) && array_count(out) <= CPU_GRAIN) {
+    CPU(gather_run)(job->size, array_count(out), &job->element, 0, out->data);
+    return MOON_OK;
+  }
   CPU(walk_open)(&job->walk, 1, &out, true);
   return cpu_run(engine, job->walk.count, CPU_GRAIN, fill_block, job);
 }

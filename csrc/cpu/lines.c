@@ -7,7 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { WIDTH = 256 };
+enum { WIDTH = 256, SHORT_LINE = 32 };   // shorter lines advance together in any case
 
 typedef union line_values { float f[WIDTH]; double d[WIDTH]; int64_t i[WIDTH]; } line_values;
 
@@ -33,7 +33,7 @@ static void open_groups(line_groups *groups, int operands, const device_array *c
   groups->across = lines->shape[lines->ndim - 1];
   groups->single = groups->across == 1 ||
                    (magnitude(groups->stride[0]) < magnitude(lines->strides[0][lines->ndim - 1]) &&
-                    groups->length >= 8);
+                    groups->length >= SHORT_LINE);
   if (groups->single) groups->across = 1;
   groups->width = groups->across < WIDTH ? groups->across : WIDTH;
   groups->tiles = groups->width > 0 ? (groups->across + groups->width - 1) / groups->width : 0;
@@ -67,28 +67,36 @@ static int64_t line_grain(const line_groups *groups) {
 }
 
 // -- extreme: operand 0 x, 1 values, 2 indices. Per type two steps: a row against the best so far
-// of each line, and a chunk of one line against its best. The first of equals stays; NaN wins.
-#define EXTREME(name, type, member, IS_BETTER)                                             \
-  static void rows_##name(int64_t n, const line_values *row, int64_t place, line_values *best, \
-                          int64_t *where) { \
-    for (int64_t j = 0; j < n; j++) { \
-      const type x = row->member[j], old = best->member[j]; \
-      const bool better = IS_BETTER; \
-      best->member[j] = better ? x : old; \
-      where[j] = better ? place : where[j]; \
-    } \
-  } \
-  static void line_##name(int64_t n, const line_values *chunk, int64_t place, line_values *best, \
-                          int64_t *where) { \
-    type old = best->member[0]; \
-    for (int64_t j = 0; j < n; j++) { \
-      const type x = chunk->member[j]; \
-      if (IS_BETTER) { \
-        old = x; \
-        *where = place + j; \
-      } \
-    } \
-    best->member[0] = old; \
+// of each line, and a chunk of one line against its best. The first of equals stays; NaN wins. A
+// chunk is first asked whether it holds anything better, which goes by vectors.
+#define EXTREME(name, type, member, IS_BETTER)                                         \
+  static void rows_##name(int64_t n, const void *row, int64_t place, line_values *best, \
+                          int64_t *where) {                                            \
+    const type *xs = row;                                                              \
+    for (int64_t j = 0; j < n; j++) {                                                  \
+      const type x = xs[j], old = best->member[j];                                     \
+      const bool better = IS_BETTER;                                                   \
+      best->member[j] = better ? x : old;                                              \
+      where[j] = better ? place : where[j];                                            \
+    }                                                                                  \
+  }                                                                                    \
+  static void line_##name(int64_t n, const void *chunk, int64_t place, line_values *best, \
+                          int64_t *where) {                                            \
+    const type *xs = chunk;                                                            \
+    type old = best->member[0];                                                        \
+    int any = 0;                                                                       \
+    for (int64_t j = 0; j < n; j++) {                                                  \
+      const type x = xs[j];                                                            \
+      any |= IS_BETTER;                                                                \
+    }                                                                                  \
+    for (int64_t j = 0; any && j < n; j++) {                                           \
+      const type x = xs[j];                                                            \
+      if (IS_BETTER) {                                                                 \
+        old = x;                                                                       \
+        *where = place + j;                                                            \
+      }                                                                                \
+    }                                                                                  \
+    best->member[0] = old;                                                             \
   }
 EXTREME(largest_f32, float, f, (x > old) | ((x != x) & (old == old)))
 EXTREME(largest_f64, double, d, (x > old) | ((x != x) & (old == old)))
@@ -97,7 +105,7 @@ EXTREME(smallest_f32, float, f, (x < old) | ((x != x) & (old == old)))
 EXTREME(smallest_f64, double, d, (x < old) | ((x != x) & (old == old)))
 EXTREME(smallest_i64, int64_t, i, x < old)
 
-typedef void (*extreme_step)(int64_t n, const line_values *row, int64_t place, line_values *best,
+typedef void (*extreme_step)(int64_t n, const void *row, int64_t place, line_values *best,
                              int64_t *where);
 typedef struct extreme_job {
   line_groups groups;
@@ -105,23 +113,32 @@ typedef struct extreme_job {
   extreme_step rows, line;
 } extreme_job;
 
+// n elements in their compute type: where they lie, if that will do, else through the buffer.
+static const void *elements(moon_dtype dtype, int64_t n, const void *source, int64_t stride,
+                            line_values *buffer) {
+  if (dtype == cpu_compute_dtype(dtype) && stride == 1) return source;
+  CPU(load_run)(dtype, n, source, stride, buffer);
+  return buffer;
+}
+
 static void extreme_group(const extreme_job *job, int64_t index) {
   const line_groups *groups = &job->groups;
   line_group group = group_at(groups, job->arrays, index);
   moon_dtype dtype = job->arrays[0]->dtype;
-  int64_t step = groups->stride[0] * (int64_t)dtype_size(dtype), where[WIDTH] = { 0 };
-  line_values row, best;
+  int64_t step = groups->stride[0] * (int64_t)dtype_size(dtype), where[WIDTH];
+  line_values buffer, best;
   // The first element is the best to begin with.
+  memset(where, 0, (size_t)group.width * sizeof *where);
   CPU(load_run)(dtype, group.width, group.data[0], group.between[0], &best);
   for (int64_t i = 1; i < groups->length;) {
+    const char *source = group.data[0] + i * step;
     int64_t n = groups->length - i < WIDTH ? groups->length - i : WIDTH;
     if (groups->single) {
-      CPU(load_run)(dtype, n, group.data[0] + i * step, groups->stride[0], &row);
-      job->line(n, &row, i, &best, where);
+      job->line(n, elements(dtype, n, source, groups->stride[0], &buffer), i, &best, where);
       i += n;
     } else {
-      CPU(load_run)(dtype, group.width, group.data[0] + i * step, group.between[0], &row);
-      job->rows(group.width, &row, i, &best, where);
+      job->rows(group.width, elements(dtype, group.width, source, group.between[0], &buffer), i,
+                &best, where);
       i++;
     }
   }
@@ -157,30 +174,30 @@ moon_status CPU(extreme)(moon_engine *engine, bool smallest, int dim, const devi
 }
 
 // -- cumsum: operand 0 x, 1 out. Floats run on in double, integers wrap.
+typedef union running { double f[WIDTH]; uint64_t i[WIDTH]; } running;
+
+typedef void (*cumsum_step)(int64_t n, line_values *row, running *sums);
 typedef struct cumsum_job {
   line_groups groups;
   const device_array *arrays[2];
+  cumsum_step row, chunk;
 } cumsum_job;
 
-typedef union running { double f[WIDTH]; uint64_t i[WIDTH]; } running;
-
-// Adds a row to the running sum of each line and leaves those sums in the row.
-static void add_row(moon_dtype compute, int64_t n, line_values *row, running *sums) {
-  for (int64_t j = 0; j < n; j++) {
-    if (compute == MOON_I64) row->i[j] = (int64_t)(sums->i[j] += (uint64_t)row->i[j]);
-    else if (compute == MOON_F32) row->f[j] = (float)(sums->f[j] += (double)row->f[j]);
-    else row->d[j] = sums->f[j] += row->d[j];
+// Adds a row to the running sum of each line, or a chunk to that of one, and leaves the sums there.
+#define CUMSUM(name, type, sum, row_member, sum_member)                              \
+  static void row_##name(int64_t n, line_values *row, running *sums) {               \
+    for (int64_t j = 0; j < n; j++)                                                  \
+      row->row_member[j] = (type)(sums->sum_member[j] += (sum)row->row_member[j]);   \
+  }                                                                                  \
+  static void chunk_##name(int64_t n, line_values *chunk, running *sums) {           \
+    sum total = sums->sum_member[0];                                                 \
+    for (int64_t j = 0; j < n; j++)                                                  \
+      chunk->row_member[j] = (type)(total += (sum)chunk->row_member[j]);             \
+    sums->sum_member[0] = total;                                                     \
   }
-}
-
-// The same along one line.
-static void add_chunk(moon_dtype compute, int64_t n, line_values *chunk, running *sum) {
-  for (int64_t j = 0; j < n; j++) {
-    if (compute == MOON_I64) chunk->i[j] = (int64_t)(sum->i[0] += (uint64_t)chunk->i[j]);
-    else if (compute == MOON_F32) chunk->f[j] = (float)(sum->f[0] += (double)chunk->f[j]);
-    else chunk->d[j] = sum->f[0] += chunk->d[j];
-  }
-}
+CUMSUM(f32, float, double, f, f)
+CUMSUM(f64, double, double, d, f)
+CUMSUM(i64, int64_t, uint64_t, i, i)
 
 static void cumsum_group(const cumsum_job *job, int64_t index) {
   const line_groups *groups = &job->groups;
@@ -188,21 +205,21 @@ static void cumsum_group(const cumsum_job *job, int64_t index) {
   moon_dtype dtype = job->arrays[0]->dtype, result = job->arrays[1]->dtype;
   int64_t step = groups->stride[0] * (int64_t)dtype_size(dtype);
   int64_t result_step = groups->stride[1] * (int64_t)dtype_size(result);
-  moon_dtype compute = cpu_compute_dtype(dtype);
-  running sums = { { 0 } };
+  running sums;
   line_values row;
+  memset(&sums, 0, (size_t)group.width * sizeof *sums.f);
   for (int64_t i = 0; i < groups->length;) {
     int64_t n = groups->length - i < WIDTH ? groups->length - i : WIDTH;
     const char *from = group.data[0] + i * step;
     char *to = group.data[1] + i * result_step;
     if (groups->single) {
       CPU(load_run)(dtype, n, from, groups->stride[0], &row);
-      add_chunk(compute, n, &row, &sums);
+      job->chunk(n, &row, &sums);
       CPU(store_run)(result, n, &row, to, groups->stride[1]);
       i += n;
     } else {
       CPU(load_run)(dtype, group.width, from, group.between[0], &row);
-      add_row(compute, group.width, &row, &sums);
+      job->row(group.width, &row, &sums);
       CPU(store_run)(result, group.width, &row, to, group.between[1]);
       i++;
     }
@@ -217,7 +234,12 @@ static moon_status cumsum_block(void *context, int64_t first, int64_t last) {
 
 moon_status CPU(cumsum)(moon_engine *engine, int dim, const device_array *x,
                         const device_array *out) {
-  cumsum_job job = { .arrays = { x, out } };
+  static const cumsum_step steps[3][2] = {
+    { row_f32, chunk_f32 }, { row_f64, chunk_f64 }, { row_i64, chunk_i64 },
+  };
+  moon_dtype compute = cpu_compute_dtype(x->dtype);
+  const cumsum_step *step = steps[compute == MOON_F32 ? 0 : compute == MOON_F64 ? 1 : 2];
+  cumsum_job job = { .arrays = { x, out }, .row = step[0], .chunk = step[1] };
   open_groups(&job.groups, 2, job.arrays, dim);
   if (job.groups.lines.count == 0 || job.groups.length == 0) return MOON_OK;
   return cpu_run(engine, job.groups.count, line_grain(&job.groups), cumsum_block, &job);

@@ -37,13 +37,15 @@ typedef struct reduce_ops {
 #define ALL_STEP(acc, x) ((acc) & ((x) != 0))
 #define ANY_STEP(acc, x) ((acc) | ((x) != 0))
 
-// `JOIN` folds accumulators together. accumulator: double, or uint64_t so that sums wrap.
-#define REDUCTION(name, type, accumulator, member, value, STEP, JOIN, first)              \
+// `JOIN` folds accumulators together. accumulator: double, or uint64_t so that sums wrap; value:
+// what an element becomes before it is folded in; lanes: the accumulators within a chunk.
+#define REDUCTION(name, type, lanes, accumulator, member, value, STEP, JOIN, first)       \
   static void fold_##name(int64_t n, const void *x, cell *total) {                        \
     const type *xs = x;                                                                   \
-    accumulator lane[LANES], all = (accumulator)total->member;                            \
+    lanes lane[LANES];                                                                    \
+    accumulator all = (accumulator)total->member, folded;                                 \
     int64_t i = 0;                                                                        \
-    for (int l = 0; l < LANES; l++) lane[l] = (accumulator)(first);                       \
+    for (int l = 0; l < LANES; l++) lane[l] = (lanes)(first);                             \
     for (; i + LANES <= n; i += LANES) {                                                  \
       for (int l = 0; l < LANES; l++) lane[l] = STEP(lane[l], (value)xs[i + l]);          \
     }                                                                                     \
@@ -51,7 +53,8 @@ typedef struct reduce_ops {
     for (int half = LANES / 2; half > 0; half /= 2) {                                     \
       for (int l = 0; l < half; l++) lane[l] = JOIN(lane[l], lane[l + half]);             \
     }                                                                                     \
-    all = JOIN(all, lane[0]);                                                             \
+    folded = (accumulator)lane[0];                                                        \
+    all = JOIN(all, folded);                                                              \
     memcpy(total, &all, sizeof all);                                                      \
   }                                                                                       \
   static void fold_each_##name(int64_t n, const void *x, cell *cells) {                   \
@@ -67,28 +70,31 @@ typedef struct reduce_ops {
   static const reduce_ops ops_##name = { fold_##name, fold_each_##name, join_##name,      \
                                          { .member = (first) } };
 
-#define FLOAT_REDUCTION(name, STEP, JOIN, first)                                 \
-  REDUCTION(name##_f32, float, double, f, double, STEP, JOIN, first)             \
-  REDUCTION(name##_f64, double, double, f, double, STEP, JOIN, first)
-#define INTEGER_REDUCTION(name, accumulator, STEP, JOIN, first)                  \
-  REDUCTION(name##_i64, int64_t, accumulator, i, accumulator, STEP, JOIN, first)
+#define SUM_REDUCTION(name, STEP, JOIN, first)                                   \
+  REDUCTION(name##_f32, float, double, double, f, double, STEP, JOIN, first)     \
+  REDUCTION(name##_f64, double, double, double, f, double, STEP, JOIN, first)
+#define CHOICE_REDUCTION(name, STEP, first)                                      \
+  REDUCTION(name##_f32, float, float, double, f, float, STEP, STEP, first)       \
+  REDUCTION(name##_f64, double, double, double, f, double, STEP, STEP, first)
+#define INTEGER_REDUCTION(name, type, STEP, first)                               \
+  REDUCTION(name##_i64, int64_t, type, type, i, type, STEP, STEP, first)
 // Truth of floats counts in int64 cells.
-#define TRUTH_REDUCTION(name, STEP, JOIN, first)                                 \
-  REDUCTION(name##_f32, float, int64_t, i, float, STEP, JOIN, first)             \
-  REDUCTION(name##_f64, double, int64_t, i, double, STEP, JOIN, first)           \
-  REDUCTION(name##_i64, int64_t, int64_t, i, int64_t, STEP, JOIN, first)
+#define TRUTH_REDUCTION(name, STEP, first)                                       \
+  REDUCTION(name##_f32, float, int64_t, int64_t, i, float, STEP, STEP, first)    \
+  REDUCTION(name##_f64, double, int64_t, int64_t, i, double, STEP, STEP, first)  \
+  REDUCTION(name##_i64, int64_t, int64_t, int64_t, i, int64_t, STEP, STEP, first)
 
-FLOAT_REDUCTION(sum, SUM_STEP, SUM_STEP, 0)
-FLOAT_REDUCTION(sum_squares, SQUARE_STEP, SUM_STEP, 0)
-FLOAT_REDUCTION(prod, PROD_STEP, PROD_STEP, 1)
-FLOAT_REDUCTION(max, MAX_STEP, MAX_STEP, -INFINITY)
-FLOAT_REDUCTION(min, MIN_STEP, MIN_STEP, INFINITY)
-INTEGER_REDUCTION(sum, uint64_t, SUM_STEP, SUM_STEP, 0)
-INTEGER_REDUCTION(prod, uint64_t, PROD_STEP, PROD_STEP, 1)
-INTEGER_REDUCTION(max, int64_t, MAX_STEP, MAX_STEP, INT64_MIN)
-INTEGER_REDUCTION(min, int64_t, MIN_STEP, MIN_STEP, INT64_MAX)
-TRUTH_REDUCTION(all, ALL_STEP, ALL_STEP, 1)
-TRUTH_REDUCTION(any, ANY_STEP, ANY_STEP, 0)
+SUM_REDUCTION(sum, SUM_STEP, SUM_STEP, 0)
+SUM_REDUCTION(sum_squares, SQUARE_STEP, SUM_STEP, 0)
+SUM_REDUCTION(prod, PROD_STEP, PROD_STEP, 1)
+CHOICE_REDUCTION(max, MAX_STEP, -INFINITY)
+CHOICE_REDUCTION(min, MIN_STEP, INFINITY)
+INTEGER_REDUCTION(sum, uint64_t, SUM_STEP, 0)
+INTEGER_REDUCTION(prod, uint64_t, PROD_STEP, 1)
+INTEGER_REDUCTION(max, int64_t, MAX_STEP, INT64_MIN)
+INTEGER_REDUCTION(min, int64_t, MIN_STEP, INT64_MAX)
+TRUTH_REDUCTION(all, ALL_STEP, 1)
+TRUTH_REDUCTION(any, ANY_STEP, 0)
 
 static const reduce_ops *const all_ops[][3] = {
   [REDUCE_SUM] = { &ops_sum_f32, &ops_sum_f64, &ops_sum_i64 },

@@ -87,8 +87,8 @@ bool CPU(walk_is_flat)(const cpu_walk *walk, int operand) {
 
 void CPU(walk_seek)(const cpu_walk *walk, int64_t index, int64_t *coordinates) {
   for (int i = walk->ndim - 1; i >= 0; i--) {
-    coordinates[i] = index % walk->shape[i];
-    index /= walk->shape[i];
+    coordinates[i] = index > 0 ? index % walk->shape[i] : 0;   // divisions are slow
+    index = index > 0 ? index / walk->shape[i] : 0;
   }
 }
 
@@ -165,25 +165,61 @@ static void *element_at(const elementwise_job *job, int k, int64_t index) {
   return (char *)array->data + index * (int64_t)dtype_size(array->dtype);
 }
 
+enum { LONG_RUN = 64 };   // innermost dimensions from this size are not cut across
+
+// Where the n elements at `at` lie one after the other, all in one run; NULL if they do not.
+static void *run_at(const elementwise_job *job, int k, const int64_t *at, int64_t n) {
+  const cpu_walk *walk = &job->walk;
+  const cpu_operand *operand = &job->operands[k];
+  int last = walk->ndim - 1;
+  if (!is_raw(operand) || walk->strides[k][last] != 1 || at[last] + n > walk->shape[last])
+    return NULL;
+  return element_at(job, k, cpu_walk_offset(walk, k, at));
+}
+
+// Fills the buffers of operands that are one element repeated, once for the block.
+static void fill_constants(const elementwise_job *job, int64_t n, char (*buffers)[CPU_CHUNK * 8],
+                           bool *constant) {
+  for (int k = 0; k < job->walk.operands; k++) {
+    const cpu_operand *from = &job->operands[k];
+    constant[k] = k > 0 && is_constant(&job->walk, k);
+    if (!constant[k]) continue;
+    if (is_raw(from))
+      CPU(gather_run)(dtype_size(from->in_loop), n, from->array->data, 0, buffers[k]);
+    else CPU(load_run)(from->array->dtype, n, from->array->data, 0, buffers[k]);
+  }
+}
+
+// How many elements from `at` on are done together: a chunk, but not across long runs.
+static int64_t chunk_at(const cpu_walk *walk, const int64_t *at, int64_t left) {
+  int64_t size = walk->shape[walk->ndim - 1], run = size - at[walk->ndim - 1];
+  int64_t n = left < CPU_CHUNK ? left : CPU_CHUNK;
+  return size >= LONG_RUN && run < n ? run : n;
+}
+
 // The blocks of a walk with buffered operands.
 static void run_buffered(const elementwise_job *job, int64_t first, int64_t last) {
   _Alignas(64) char buffers[CPU_MAX_OPERANDS][CPU_CHUNK * 8];
+  bool constant[CPU_MAX_OPERANDS];
   void *p[CPU_MAX_OPERANDS];
   const cpu_operand *out = &job->operands[0];
   int64_t at[MOON_MAX_DIMS] = { 0 };
   int count = job->walk.operands;
+  fill_constants(job, last - first < CPU_CHUNK ? last - first : CPU_CHUNK, buffers, constant);
   CPU(walk_seek)(&job->walk, first, at);
   for (int64_t i = first; i < last;) {
-    int64_t n = last - i < CPU_CHUNK ? last - i : CPU_CHUNK;
+    int64_t n = chunk_at(&job->walk, at, last - i);
     for (int k = 0; k < count; k++) {
-      p[k] = job->in_place[k] ? element_at(job, k, i) : buffers[k];
-      if (k == 0 || job->in_place[k] || (i > first && is_constant(&job->walk, k))) continue;
       const cpu_operand *from = &job->operands[k];
-      CPU(walk_load)(&job->walk, k, from->array->dtype, from->in_loop, from->array->data, at, n,
-                     buffers[k]);
+      p[k] = job->in_place[k] ? element_at(job, k, i) : run_at(job, k, at, n);
+      if (p[k]) continue;
+      p[k] = buffers[k];
+      if (k > 0 && !constant[k])
+        CPU(walk_load)(&job->walk, k, from->array->dtype, from->in_loop, from->array->data, at, n,
+                       buffers[k]);
     }
     job->loop(n, p, job->attributes);
-    if (!job->in_place[0])
+    if (p[0] == buffers[0])
       CPU(walk_store)(&job->walk, 0, out->array->dtype, out->in_loop, out->array->data, at, n,
                       buffers[0]);
     i += n;

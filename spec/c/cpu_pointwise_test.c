@@ -207,7 +207,8 @@ static void kinks_and_specials(void) {
     EXPECT(run_one(UNARY_log, dtype, 0, NULL) == -INFINITY);
     EXPECT(run_one(UNARY_log, dtype, INFINITY, NULL) == INFINITY);
     EXPECT(run_one(UNARY_log, dtype, 1, NULL) == 0);
-    EXPECT(isnan(run_one(UNARY_log, dtype, -1, NULL)) && isnan(run_one(UNARY_log, dtype, NAN, NULL)));
+    EXPECT(isnan(run_one(UNARY_log, dtype, -1, NULL)));
+    EXPECT(isnan(run_one(UNARY_log, dtype, NAN, NULL)));
     EXPECT(run_one(UNARY_tanh, dtype, INFINITY, NULL) == 1);
     EXPECT(run_one(UNARY_tanh, dtype, -INFINITY, NULL) == -1);
     EXPECT(isnan(run_one(UNARY_tanh, dtype, NAN, NULL)));
@@ -217,7 +218,8 @@ static void kinks_and_specials(void) {
     EXPECT(isnan(run_one(UNARY_clamp, dtype, NAN, (double[]){ -1, 1 })));
     EXPECT(run_one(UNARY_clamp, dtype, 9, (double[]){ 3, 1 }) == 1);
     EXPECT(run_one(UNARY_clamp, dtype, 9, (double[]){ -INFINITY, INFINITY }) == 9);
-    EXPECT(run_one(UNARY_round, dtype, 2.5, NULL) == 2 && run_one(UNARY_round, dtype, 3.5, NULL) == 4);
+    EXPECT(run_one(UNARY_round, dtype, 2.5, NULL) == 2);
+    EXPECT(run_one(UNARY_round, dtype, 3.5, NULL) == 4);
     EXPECT(!signbit(run_one(UNARY_abs, dtype, -0.0, NULL)));
     EXPECT(isnan(run_two(BINARY_maximum, dtype, NAN, 1)));
     EXPECT(isnan(run_two(BINARY_minimum, dtype, 1, NAN)));
