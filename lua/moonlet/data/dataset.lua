@@ -1,6 +1,8 @@
 -- Dataset: something with size() and get(i), i from 1. get gives one sample as several values,
 -- usually a tensor and a label. Optional: batch(indices) gives a whole batch at once for an int64
--- tensor of positions; origin() lets worker threads build the same dataset (see origin.lua).
+-- tensor of positions; origin() lets worker threads build the same dataset (see origin.lua);
+-- keeps_nothing says that get and batch store no tensor, so that their temporaries can be freed
+-- at once.
 --
 -- Plain array tables are datasets too: { { x, y }, { x, y }, ... }. `wrap` makes one face of all.
 

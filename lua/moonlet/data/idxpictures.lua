@@ -108,6 +108,9 @@ end
 local function use(self, images, labels, o)
   self.images, self.labels = core.keep(images), core.keep(labels)
   self.transform, self.normalize = o.transform, o.normalize
+  local transform = o.transform
+  self.keeps_nothing = transform == nil
+    or type(transform) == "table" and transform.keeps_nothing or false
 end
 
 --- Opens one split.

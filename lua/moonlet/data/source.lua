@@ -21,6 +21,14 @@ local function build(dataset, transform, indices)
   return batch
 end
 
+--- May a scope be put round the building of batches? Only where all of it is known to keep nothing.
+function M.keeps_nothing(dataset, transform)
+  if not dataset.keeps_nothing then return false end
+  return transform == nil or type(transform) == "table" and transform.keeps_nothing or false
+end
+
+local function build_scoped(...) return core.scope(build, ...) end
+
 --- Builds one batch: { n = count, values... }.
 -- @param dataset
 -- @param transform of the batch's first value, or nil
@@ -29,7 +37,8 @@ end
 function M.batch(dataset, transform, indices, seed)
   local stream = core.get_rng_state()
   core.manual_seed(seed)
-  local ok, batch = pcall(core.no_grad, build, dataset, transform, indices)
+  local maker = M.keeps_nothing(dataset, transform) and build_scoped or build
+  local ok, batch = pcall(core.no_grad, maker, dataset, transform, indices)
   core.set_rng_state(stream)
   if not ok then error(batch, 0) end
   return batch

@@ -21,6 +21,7 @@ end
 function Subset:init(dataset, given)
   self.dataset = Dataset.wrap(dataset, "Subset")
   self.positions = core.keep(positions(given))
+  self.keeps_nothing = self.dataset.keeps_nothing
   local count = self.positions:numel()
   if count > 0 then
     local low, high = self.positions:min():item(), self.positions:max():item()

@@ -8,6 +8,8 @@ local unpack = require "moonlet.unpack"
 
 local TensorDataset = Dataset:extend "TensorDataset"
 
+TensorDataset.keeps_nothing = true
+
 --- Makes a dataset of tensors of equal first size.
 -- @param ... tensors
 -- @usage local moon = require "moonlet"

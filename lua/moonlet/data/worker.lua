@@ -11,11 +11,23 @@ local source = require "moonlet.data.source"
 
 local M = {}
 
-local function answer(pipeline, job)
+local function answer(pipeline, job, send)
   local ok, result = pcall(source.batch, pipeline.dataset, pipeline.transform, job.indices,
     job.seed)
-  if ok then return { job = job.job, batch = result } end
-  return { job = job.job, problem = tostring(result) }
+  if ok then
+    send { job = job.job, batch = result }
+  else
+    send { job = job.job, problem = tostring(result) }
+  end
+end
+
+-- Takes one job and answers it; false once there are no more. In a scope where that is allowed:
+-- what was sent belongs to the loader's state, and nothing of it here waits for a collection.
+local function serve_one(receive, send, pipeline)
+  local job = receive()
+  if not job then return false end
+  answer(pipeline, job, send)
+  return true
 end
 
 --- Runs until told to end; core.worker calls it.
@@ -25,13 +37,19 @@ end
 function M.serve(receive, send, plain)
   core.set_num_threads(1)
   local ok, pipeline = pcall(origin.decode, plain.pipeline)
-  for job in receive do
-    if ok then
-      send(answer(pipeline, job))
-    else
-      send { job = job.job, problem = tostring(pipeline) }
-    end
+  if not ok then
+    for job in receive do send { job = job.job, problem = tostring(pipeline) } end
+    return
   end
+  local scoped = source.keeps_nothing(pipeline.dataset, pipeline.transform)
+  repeat
+    local more
+    if scoped then
+      more = core.scope(serve_one, receive, send, pipeline)
+    else
+      more = serve_one(receive, send, pipeline)
+    end
+  until not more
 end
 
 return M

@@ -20,6 +20,10 @@ function Compose:init(transforms)
     options.argument("transforms.compose", "transform " .. i, transform, "callable")
   end
   self.transforms = transforms
+  self.keeps_nothing = true
+  for _, transform in ipairs(transforms) do
+    if type(transform) ~= "table" or not transform.keeps_nothing then self.keeps_nothing = false end
+  end
   self:remember(NAME, transforms)
 end
 

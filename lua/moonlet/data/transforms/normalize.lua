@@ -7,6 +7,8 @@ local Transform = require "moonlet.data.transform"
 
 local Normalize = Transform:extend "normalize"
 
+Normalize.keeps_nothing = true
+
 local function as_column(value, name, dtype)
   if type(value) == "number" then return value end
   options.argument("transforms.normalize", name, value, "table", 5)

@@ -7,6 +7,8 @@ local Transform = require "moonlet.data.transform"
 
 local Pad = Transform:extend "pad"
 
+Pad.keeps_nothing = true
+
 --- Adds a border.
 -- @int amount pixels on each side
 -- @number[opt=0] value what the border holds

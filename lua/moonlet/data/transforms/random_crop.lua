@@ -9,6 +9,8 @@ local pad = require "moonlet.data.transforms.pad"
 
 local RandomCrop = Transform:extend "random_crop"
 
+RandomCrop.keeps_nothing = true
+
 --- Cuts a random window.
 -- @int size height and width of the window
 -- @int[opt=0] padding border added first

@@ -7,6 +7,8 @@ local Transform = require "moonlet.data.transform"
 
 local RandomHorizontalFlip = Transform:extend "random_horizontal_flip"
 
+RandomHorizontalFlip.keeps_nothing = true
+
 --- Mirrors at random.
 -- @number[opt=0.5] p the probability
 -- @usage local moon = require "moonlet"

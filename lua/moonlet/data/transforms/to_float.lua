@@ -5,6 +5,8 @@ local Transform = require "moonlet.data.transform"
 
 local ToFloat = Transform:extend "to_float"
 
+ToFloat.keeps_nothing = true
+
 --- Converts bytes to floats from 0 to 1.
 -- @usage local moon = require "moonlet"
 -- local x = moon.full({ 1, 2, 2 }, 255, { dtype = "uint8" })
