@@ -94,6 +94,8 @@ local function make_classifier(o, channels)
     nn.Linear(hidden, o.classes))
 end
 
+local LAST_DEVIATION = 0.01   -- the paper's; the first losses are then near log(classes)
+
 -- The paper started deep nets from shallow ones; He et al. 2015 made that unnecessary.
 local function set_weights(net)
   net:apply(function(module)
@@ -102,6 +104,8 @@ local function set_weights(net)
       if module.bias then nn.init.zeros(module.bias) end
     end
   end)
+  local classifier = net.classifier
+  nn.init.normal(classifier[classifier:size()].weight, 0, LAST_DEVIATION)
 end
 
 local function build(given)

@@ -9,7 +9,7 @@ local Progress = Class:extend "Progress"
 
 local REDRAW_SECONDS = 0.1
 local PLAIN_PARTS = 4
-local BAR_LONGEST, BAR_SHORTEST = 30, 5
+local BAR_LONGEST, BAR_SHORTEST = 30, 4
 local STANDARD_OUTPUT = 1
 
 local schema = {

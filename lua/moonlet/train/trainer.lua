@@ -174,8 +174,8 @@ end
 
 local function show_values(sums)
   return {
-    ("loss %.4f"):format(sums.loss / math.max(sums.seen, 1)),
-    ("accuracy %.2f %%"):format(100 * sums.correct / math.max(sums.seen, 1)),
+    ("loss %.3f"):format(sums.loss / math.max(sums.seen, 1)),
+    ("accuracy %.1f %%"):format(100 * sums.correct / math.max(sums.seen, 1)),
   }
 end
 
