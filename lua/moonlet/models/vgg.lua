@@ -64,7 +64,7 @@ local function scaled(channels, width) return math.max(1, math.floor(channels * 
 local function add_convolution(features, row, inputs, o)
   local outputs = scaled(row.channels, o.width)
   features:add(nn.Conv2d(inputs, outputs, row.kernel, {
-    padding = (row.kernel - 1) / 2, bias = not o.batch_norm,
+    padding = row.kernel == 3 and 1 or 0, bias = not o.batch_norm,
   }))
   if o.batch_norm then features:add(nn.BatchNorm2d(outputs)) end
   features:add(nn.ReLU())
@@ -86,7 +86,7 @@ local function make_features(o)
 end
 
 local function make_classifier(o, channels)
-  local side = o.image / 2 ^ POOLINGS
+  local side = math.floor(o.image / 2 ^ POOLINGS)
   local hidden = o.hidden or scaled(HIDDEN, o.width)
   return nn.Sequential(
     nn.Linear(channels * side * side, hidden), nn.ReLU(), nn.Dropout(o.dropout),

@@ -50,7 +50,7 @@ function Conv2d:init(inputs, outputs, kernel, given)
   self:set_options(outputs, kernel, o)
   local height, width = pair.unpack(kernel)
   self.weight = parameter(
-    core.empty(outputs, inputs / o.groups, height, width, { dtype = o.dtype }))
+    core.empty(outputs, math.floor(inputs / o.groups), height, width, { dtype = o.dtype }))
   if o.bias then self.bias = parameter(core.empty(outputs, { dtype = o.dtype })) end
   initial(self.weight, self.bias)
 end

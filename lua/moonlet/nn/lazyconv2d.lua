@@ -38,7 +38,8 @@ local function become_conv2d(self, inputs, dtype)
       self.groups, inputs), 0)
   end
   local height, width = pair.unpack(self.kernel)
-  core.materialize_(self.weight, { self.outputs, inputs / self.groups, height, width }, dtype)
+  core.materialize_(self.weight, { self.outputs, math.floor(inputs / self.groups), height, width },
+    dtype)
   if self.bias then core.materialize_(self.bias, { self.outputs }, dtype) end
   self.inputs = inputs
   rawset(self, "lazy", nil)

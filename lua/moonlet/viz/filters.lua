@@ -9,7 +9,7 @@ local Module = require "moonlet.nn.module"
 local schema = {
   scale = { "positive" }, columns = { "positive" }, gap = { "integer", 1 },
 }
-local TARGET_PIXELS = 48   -- aimed at width of one filter
+local TARGET_PIXELS = 64   -- aimed at width of one filter
 local BACKGROUND = 1
 
 -- The weight of the first convolution of a net; a tensor passes through.
