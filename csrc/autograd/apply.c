@@ -150,14 +150,32 @@ moon_status op_apply_list(moon_engine *engine, op_descriptor *op, op_value *args
   return MOON_OK;
 }
 
+// Whether elements share memory: a dimension's stride must step over all that lies inside of it.
+static bool overlaps_itself(const moon_tensor *t) {
+  int order[MOON_MAX_DIMS], count = 0;
+  int64_t inside = 0;
+  if (tensor_is_contiguous(t)) return false;
+  for (int i = 0; i < t->ndim; i++) {
+    if (t->shape[i] == 0) return false;
+    if (t->shape[i] == 1) continue;
+    int at = count++;
+    for (; at > 0 && t->strides[order[at - 1]] > t->strides[i]; at--) order[at] = order[at - 1];
+    order[at] = i;
+  }
+  for (int k = 0; k < count; k++) {
+    if (t->strides[order[k]] <= inside) return true;
+    inside += t->strides[order[k]] * (t->shape[order[k]] - 1);
+  }
+  return false;
+}
+
 // A recorded write must be one the tape can follow.
 static moon_status check_target(moon_engine *engine, const op_signature *s, const op_value *args) {
   moon_tensor *target = args[0].tensor;
   bool taped = false;
-  for (int i = 0; i < target->ndim; i++)
-    if (target->strides[i] == 0 && target->shape[i] > 1)
-      return moon_fail(MOON_BAD_STATE, "an expanded tensor shares elements and cannot be changed in "
-                       "place; use clone() first");
+  if (overlaps_itself(target))
+    return moon_fail(MOON_BAD_STATE, "an expanded tensor shares elements and cannot be changed in "
+                     "place, nor can overlapping windows; use clone() first");
   if (!engine->grad_enabled) return MOON_OK;
   for (int i = 0; i < s->param_count; i++)
     if (is_tensor_kind(s->params[i].kind) && args[i].tensor && tape_requires_grad(args[i].tensor))

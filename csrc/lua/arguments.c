@@ -314,8 +314,9 @@ static const moon_tensor *first_tensor(const op_descriptor *op, const binding_ca
     op_kind kind = op->signature->params[i].kind;
     if (kind != OP_TENSOR && kind != OP_SCALAR_OR_TENSOR) continue;
     // A condition or mask says nothing about the type of the values beside it.
-    const moon_tensor *tensor = call->values[i].tensor;
-    if (tensor && (tensor->dtype != MOON_BOOL || kind == OP_SCALAR_OR_TENSOR)) return tensor;
+    const char *name = op->signature->params[i].name;
+    if (strcmp(name, "mask") == 0 || strcmp(name, "condition") == 0) continue;
+    if (call->values[i].tensor) return call->values[i].tensor;
   }
   return NULL;
 }

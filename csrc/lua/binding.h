@@ -61,6 +61,9 @@ int binding_error(lua_State *L, const char *format, ...);
 int binding_raise(lua_State *L);
 // Raises if status is not OK.
 void binding_check(lua_State *L, moon_status status);
+// Calls call(argument as light userdata) protected; nothing outside the protection asks for memory.
+// Not 0 on an error, whose text is then on the stack, unless not even that had room.
+int binding_protect(lua_State *L, lua_CFunction call, void *argument);
 // Collects Lua garbage now; a finaliser's error is swallowed.
 void binding_collect(lua_State *L, binding_state *state);
 // Collects when the rule of docs/decisions.md says so. Call after making tensors.

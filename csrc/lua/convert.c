@@ -10,8 +10,9 @@
 
 // -- from nested tables
 
-// Follows the first members down to find the shape of the table at `index`.
-static int table_shape(lua_State *L, int index, int64_t shape[MOON_MAX_DIMS]) {
+// Follows the first members down to find the shape of the table at `index`, and whether truth values
+// lie at the bottom.
+static int table_shape(lua_State *L, int index, int64_t shape[MOON_MAX_DIMS], bool *booleans) {
   int ndim = 0;
   lua_pushvalue(L, index);
   while (lua_istable(L, -1)) {
@@ -23,6 +24,7 @@ static int table_shape(lua_State *L, int index, int64_t shape[MOON_MAX_DIMS]) {
     lua_remove(L, -2);
     if (shape[ndim - 1] == 0) break;
   }
+  *booleans = lua_isboolean(L, -1);
   lua_pop(L, 1);
   return ndim;
 }
@@ -66,28 +68,42 @@ static void read_rows(table_reader *r, int dim) {
   }
 }
 
-// moon.tensor(number | table | tensor, {dtype =, requires_grad =})
+typedef struct tensor_options {
+  moon_dtype dtype;
+  bool typed, requires_grad;   // typed: the dtype was given
+} tensor_options;
+
+// A dtype, or a table of options, at stack index 2.
+static tensor_options read_tensor_options(lua_State *L) {
+  tensor_options options = { .dtype = MOON_F32, .typed = !lua_isnil(L, 2) && !lua_istable(L, 2) };
+  if (options.typed) options.dtype = binding_read_dtype(L, 2, "tensor");
+  if (!lua_istable(L, 2)) return options;
+  for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1)) {
+    const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
+    if (strcmp(key, "dtype") == 0) {
+      options.dtype = binding_read_dtype(L, -1, "tensor");
+      options.typed = true;
+    } else if (strcmp(key, "requires_grad") == 0) {
+      options.requires_grad = lua_toboolean(L, -1);
+    } else {
+      binding_error(L, "tensor: there is no option \"%s\"; the options are dtype, requires_grad", key);
+    }
+  }
+  return options;
+}
+
+// moon.tensor(number | table, {dtype =, requires_grad =})
 static int make_tensor(lua_State *L) {
   binding_state *state = binding_here(L);
-  moon_dtype dtype = MOON_F32;
-  bool requires_grad = false;
+  bool booleans;
   int64_t shape[MOON_MAX_DIMS];
   moon_tensor *tensor;
   lua_settop(L, 2);
-  if (lua_istable(L, 2)) {
-    for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1)) {
-      const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
-      if (strcmp(key, "dtype") == 0) dtype = binding_read_dtype(L, -1, "tensor");
-      else if (strcmp(key, "requires_grad") == 0) requires_grad = lua_toboolean(L, -1);
-      else binding_error(L, "tensor: there is no option \"%s\"; the options are dtype, requires_grad", key);
-    }
-  } else if (!lua_isnil(L, 2)) {
-    dtype = binding_read_dtype(L, 2, "tensor");
-  }
-  if (lua_isboolean(L, 1) && lua_isnil(L, 2)) dtype = MOON_BOOL;
+  tensor_options options = read_tensor_options(L);
   if (!lua_istable(L, 1) && lua_type(L, 1) != LUA_TNUMBER && !lua_isboolean(L, 1))
     binding_error(L, "tensor: expected a number or a table of numbers, got %s", luaL_typename(L, 1));
-  int ndim = table_shape(L, 1, shape);
+  int ndim = table_shape(L, 1, shape, &booleans);
+  moon_dtype dtype = booleans && !options.typed ? MOON_BOOL : options.dtype;
   tensor_handle *handle = handle_push(L, state);
   binding_check(L, tensor_new(state->engine, device_cpu(), dtype, ndim, shape, &tensor));
   handle_fill(handle, tensor);
@@ -96,7 +112,7 @@ static int make_tensor(lua_State *L) {
   if (ndim > 0) read_rows(&reader, 0);
   else read_member(&reader, 1);
   lua_pop(L, 1);
-  if (requires_grad) binding_check(L, tape_set_requires_grad(state->engine, tensor, true));
+  if (options.requires_grad) binding_check(L, tape_set_requires_grad(state->engine, tensor, true));
   binding_collect_if_due(L, state);
   return 1;
 }

@@ -77,15 +77,15 @@ static int handle_collect(lua_State *L) {
 
 void handle_open(lua_State *L, binding_state *state) {
   lua_newtable(L);
+  state->scope_positions = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_newtable(L);
   lua_pushcfunction(L, handle_collect);
   lua_setfield(L, -2, "__gc");
   lua_pushliteral(L, "moonlet.Tensor");
   lua_setfield(L, -2, "__name");
   lua_pushboolean(L, 0);   // getmetatable gives false: scripts cannot take it apart
   lua_setfield(L, -2, "__metatable");
-  state->tensor_metatable = luaL_ref(L, LUA_REGISTRYINDEX);
-  lua_newtable(L);
-  state->scope_positions = luaL_ref(L, LUA_REGISTRYINDEX);
+  state->tensor_metatable = luaL_ref(L, LUA_REGISTRYINDEX);   // last: it says that all is there
 }
 
 // -- scopes

@@ -184,6 +184,15 @@ void channel_delete(channel *c) {
   alloc_delete(c);
 }
 
+// The locks may be held by a thread that is not in this process; to destroy them would be undefined.
+void channel_forget(channel *c) {
+  if (!c) return;
+  message_delete(c->first);
+  alloc_delete(c->changed);
+  alloc_delete(c->mutex);
+  alloc_delete(c);
+}
+
 void channel_send(channel *c, message *m) {
   os_mutex_lock(c->mutex);
   if (c->closed) {

@@ -18,6 +18,7 @@ void message_delete(message *m);   // NULL is fine
 typedef struct channel channel;
 MOON_MUST_CHECK moon_status channel_new(channel **made);
 void channel_delete(channel *c);                 // nobody may wait in it
+void channel_forget(channel *c);                 // the same in the child of a fork; NULL is fine
 void channel_send(channel *c, message *m);       // takes it over; dropped after channel_close
 void channel_close(channel *c);                  // wakes all waiters; what was sent can be received
 void channel_shut(channel *c);                   // the same, and drops what was not received

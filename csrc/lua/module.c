@@ -72,6 +72,17 @@ void binding_check(lua_State *L, moon_status status) {
   if (status != MOON_OK) binding_raise(L);
 }
 
+int binding_protect(lua_State *L, lua_CFunction call, void *argument) {
+#if LUA_VERSION_NUM < 502
+  return lua_cpcall(L, call, argument);   // a C function or more stack asks for memory there
+#else
+  if (!lua_checkstack(L, 2)) return LUA_ERRMEM;
+  lua_pushcfunction(L, call);
+  lua_pushlightuserdata(L, argument);
+  return lua_pcall(L, 1, 0, 0);
+#endif
+}
+
 // -- collecting
 
 static int collect_protected(lua_State *L) {
@@ -82,10 +93,9 @@ static int collect_protected(lua_State *L) {
 // A finaliser of somebody else may raise; that must not jump across the core.
 void binding_collect(lua_State *L, binding_state *state) {
   double started = os_clock();
-  if (lua_checkstack(L, 2)) {
-    lua_pushcfunction(L, collect_protected);
-    if (lua_pcall(L, 0, 0, 0) != 0) lua_pop(L, 1);
-  }
+  int top = lua_gettop(L);
+  (void)binding_protect(L, collect_protected, NULL);
+  lua_settop(L, top);
   engine_memory *memory = &state->engine->memory;
   atomic_store(&memory->since_collect, 0);
   memory->survived = atomic_load(&memory->live);
@@ -153,10 +163,8 @@ static binding_state *state_open(lua_State *L) {
 MODULE_EXPORT int luaopen_moonlet_core(lua_State *L);
 int luaopen_moonlet_core(lua_State *L) {
   binding_state *state = binding_of(L);
-  if (!state) {
-    state = state_open(L);
-    handle_open(L, state);
-  }
+  if (!state) state = state_open(L);
+  if (state->tensor_metatable == 0) handle_open(L, state);   // also when memory ran out last time
   lua_newtable(L);
   lua_pushlightuserdata(L, state);
   lua_pushcclosure(L, set_library, 1);

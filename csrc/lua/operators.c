@@ -70,13 +70,13 @@ static int push_list(lua_State *L) {
 static int call_list(lua_State *L, binding_state *state, op_descriptor *op, binding_call *call,
                      const char *name) {
   list_results results = { .state = state };
+  luaL_checkstack(L, 4, "no room for results");
+  lua_pushcfunction(L, push_list);   // before there is anything that an error could lose
   moon_status status = arguments_make_scalars(state, op, name, call);
   if (status == MOON_OK)
     status = op_apply_list(state->engine, op, call->values, &results.list, &results.count);
   arguments_close(call);
   if (status != MOON_OK) return binding_raise(L);
-  luaL_checkstack(L, 4, "no room for results");
-  lua_pushcfunction(L, push_list);
   lua_pushlightuserdata(L, &results);
   int failed = lua_pcall(L, 1, 1, 0);
   for (int i = 0; i < results.count; i++) tensor_release(results.list[i]);

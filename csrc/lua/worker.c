@@ -1,6 +1,9 @@
 // Worker threads with Lua states of their own. A worker runs a function named by module and name;
 // values go both ways through channels (message.h). The thread ends when its function returns,
 // which it does when `receive` gives nil because the worker was closed.
+//
+// A process that forks leaves its workers behind: the child has their userdata, but neither their
+// threads nor, maybe, locks that anybody will open. There a worker can only be closed.
 #include <string.h>
 
 #include <lualib.h>
@@ -13,6 +16,7 @@ typedef struct worker {
   const void *magic;
   os_thread *thread;
   channel *to, *from;         // as its maker sees it
+  unsigned forks;             // of this process when it was started
   message *start;             // {module, function, path, cpath, arguments}; until the thread takes it
   char error[512];            // why it ended; written before `from` is closed
 } worker;
@@ -43,11 +47,15 @@ static int push_protected(lua_State *L) {
   return 1;
 }
 
+// Pushes what `deliver` calls; before there is a message that an error could lose.
+static void prepare(lua_State *L) {
+  luaL_checkstack(L, 4, "no room for a message");
+  lua_pushcfunction(L, push_protected);
+}
+
 // Pushes and frees the message, also when Lua runs out of memory.
 static int deliver(lua_State *L, binding_state *state, message *m) {
   push_call call = { state, m };
-  luaL_checkstack(L, 4, "no room for a message");
-  lua_pushcfunction(L, push_protected);
   lua_pushlightuserdata(L, &call);
   int failed = lua_pcall(L, 1, 1, 0);
   message_delete(m);
@@ -57,7 +65,9 @@ static int deliver(lua_State *L, binding_state *state, message *m) {
 }
 
 static int inside_receive(lua_State *L) {
-  message *m = channel_receive(own_worker(L)->to, -1);
+  worker *w = own_worker(L);
+  prepare(L);
+  message *m = channel_receive(w->to, -1);
   return m ? deliver(L, binding_of(L), m) : 0;
 }
 
@@ -99,6 +109,7 @@ static int inside_main(lua_State *L) {
   lua_getglobal(L, "require");
   lua_pushliteral(L, "moonlet.core");
   lua_call(L, 1, 0);
+  prepare(L);
   message *start = w->start;
   w->start = NULL;
   deliver(L, binding_of(L), start);
@@ -125,10 +136,8 @@ static void run_worker(void *context) {
   if (!L) {
     strcpy(w->error, "not enough memory for a Lua state");
   } else {
-    lua_pushcfunction(L, inside_main);
-    lua_pushlightuserdata(L, w);
-    if (lua_pcall(L, 1, 0, 0) != 0) {
-      const char *text = lua_tostring(L, -1);
+    if (binding_protect(L, inside_main, w) != 0) {
+      const char *text = lua_gettop(L) > 0 ? lua_tostring(L, -1) : NULL;
       strncpy(w->error, text ? text : "error without text", sizeof w->error - 1);
     }
     lua_close(L);
@@ -146,7 +155,24 @@ static worker *worker_check(lua_State *L) {
   return w;
 }
 
+static atomic_uint forks;   // how often this process is a child
+
+static void count_fork(void) { atomic_fetch_add(&forks, 1); }
+static void watch_forks(void) { os_at_fork(NULL, NULL, count_fork); }
+
+static bool left_behind(const worker *w) { return w->forks != atomic_load(&forks); }
+
+// In the child of a fork: memory goes back, threads and locks are left alone.
+static void worker_forget(worker *w) {
+  alloc_delete(w->thread);
+  channel_forget(w->to);
+  channel_forget(w->from);
+  w->thread = NULL;
+  w->to = w->from = NULL;
+}
+
 static void worker_end(worker *w) {
+  if (left_behind(w)) worker_forget(w);
   if (w->to) channel_shut(w->to);
   if (w->from) channel_shut(w->from);
   if (w->thread) os_thread_join(w->thread);
@@ -156,6 +182,11 @@ static void worker_end(worker *w) {
   w->to = w->from = NULL;
   message_delete(w->start);
   w->start = NULL;
+}
+
+static void raise_if_left_behind(lua_State *L, const worker *w) {
+  if (w->to && left_behind(w))
+    binding_error(L, "worker: its thread runs in the process that forked this one; make a new one");
 }
 
 static int raise_ended(lua_State *L, const worker *w) {
@@ -173,6 +204,7 @@ static int worker_send(lua_State *L) {
   message *m;
   luaL_checkany(L, 2);
   if (!w->to) binding_error(L, "worker: send after close");
+  raise_if_left_behind(L, w);
   if (channel_is_closed(w->from)) raise_ended(L, w);
   binding_check(L, message_read(L, 2, &m));
   channel_send(w->to, m);
@@ -187,6 +219,8 @@ static int worker_receive(lua_State *L) {
   worker *w = worker_check(L);
   double limit = luaL_optnumber(L, 2, -1), started = os_clock();
   if (!w->from) binding_error(L, "worker: receive after close");
+  raise_if_left_behind(L, w);
+  prepare(L);
   for (;;) {
     bool closed = channel_is_closed(w->from);   // asked first: nothing is sent afterwards
     double left = limit < 0 ? 1 : limit - (os_clock() - started);
@@ -207,6 +241,9 @@ static void set_field_of(lua_State *L, int target, int source, const char *key) 
 // moon.worker_new(module, name, arguments?): calls require(module)[name](receive, send, arguments) in
 // a thread and a Lua state of its own
 static int worker_new(lua_State *L) {
+  static int watched;
+  binding_here(L);
+  os_once(&watched, watch_forks);
   lua_settop(L, 3);
   luaL_checktype(L, 1, LUA_TSTRING);
   luaL_checktype(L, 2, LUA_TSTRING);
@@ -223,6 +260,7 @@ static int worker_new(lua_State *L) {
   worker *w = lua_newuserdata(L, sizeof *w);
   memset(w, 0, sizeof *w);
   w->magic = &worker_magic;
+  w->forks = atomic_load(&forks);
   lua_pushvalue(L, lua_upvalueindex(2));
   lua_setmetatable(L, -2);
   binding_check(L, message_read(L, 4, &w->start));
