@@ -34,19 +34,19 @@ demo:                                 ## train a VGG on Fashion-MNIST, minutes
 	$(LUA) examples/train_vgg.lua $(ARGS)
 
 test: moonlet.lua                     ## run all specs
-	@scripts/install-packages run build test
+	@scripts/install-packages run build demo test
 	@$(configure) -B build -DMOONLET_TESTS=ON > /dev/null
 	@$(call compile,build)
 	@LUA=$(LUA) scripts/run-specs $(ARGS)
 
 test-asan: moonlet.lua                ## the specs under AddressSanitizer and UBSan
-	@scripts/install-packages run build test
+	@scripts/install-packages run build demo test
 	@$(configure) -B build/asan -DMOONLET_TESTS=ON -DMOONLET_SANITIZE=address > /dev/null
 	@$(call compile,build/asan)
 	@scripts/run-sanitized address $(ARGS)
 
 test-tsan: moonlet.lua                ## the specs of threads under ThreadSanitizer
-	@scripts/install-packages run build test
+	@scripts/install-packages run build demo test
 	@$(configure) -B build/tsan -DMOONLET_TESTS=ON -DMOONLET_SANITIZE=thread > /dev/null
 	@$(call compile,build/tsan)
 	@scripts/run-sanitized thread $(ARGS)
@@ -57,7 +57,7 @@ cuda:                                 ## compile and link the CUDA kernels (need
 	@$(call compile,build/cuda) cuda
 
 rock:                                 ## build the rock into ROCK_TREE for Lua ROCK_LUA
-	@scripts/install-packages run build test
+	@scripts/install-packages run build demo test
 	CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) luarocks --lua-version $(ROCK_LUA) make --tree $(ROCK_TREE)
 
 bench: all                            ## the measurements of bench/
