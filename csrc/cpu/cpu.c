@@ -62,7 +62,7 @@ moon_status device_by_name(const char *name, const moon_device **device) {
   }
   if (strcmp(name, "cuda") == 0 || strncmp(name, "cuda:", 5) == 0)
     return moon_fail(MOON_BAD_DEVICE,
-                     "device \"%s\": this build of moonlet has no CUDA plug-in (moonlet_cuda); "
-                     "the only device is \"cpu\"", name);
+                     "device \"%s\": this version does not open CUDA devices; the only device is "
+                     "\"cpu\"", name);
   return moon_fail(MOON_BAD_DEVICE, "there is no device \"%s\"; the only device is \"cpu\"", name);
 }

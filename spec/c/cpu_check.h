@@ -12,6 +12,13 @@
 
 #include "base_check.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(address, bytes)
+#define ASAN_UNPOISON_MEMORY_REGION(address, bytes)
+#endif
+
 typedef enum layout {
   CONTIGUOUS,
   TRANSPOSED,   // first dimension innermost
@@ -34,21 +41,25 @@ static inline uint64_t next_bits(void) {
 }
 static inline double next_unit(void) { return (double)(next_bits() >> 11) * 0x1p-53; }
 
-// Array memory is taken from one arena, which starts over with each test.
+// Array memory is taken from one arena, which starts over with each test. Between two arrays lie
+// 64 bytes that the address sanitizer guards.
 static char *arena;
 static size_t arena_used;
 enum { ARENA_BYTES = 512 << 20 };
 static inline void *arena_take(size_t bytes) {
   if (!arena) arena = malloc(ARENA_BYTES);
   arena_used = (arena_used + 63) & ~(size_t)63;
-  EXPECT(arena != NULL && arena_used + bytes <= ARENA_BYTES);
-  arena_used += bytes;
-  return arena + arena_used - bytes;
+  EXPECT(arena != NULL && arena_used + bytes + 128 <= ARENA_BYTES);
+  char *block = arena + arena_used;
+  ASAN_UNPOISON_MEMORY_REGION(block, bytes);
+  ASAN_POISON_MEMORY_REGION(block + bytes, 64);
+  arena_used += bytes + 64;
+  return block;
 }
 
 static inline device_array make(moon_dtype dtype, int ndim, const int64_t *shape, layout how) {
   device_array array = { .dtype = dtype, .ndim = ndim };
-  int64_t stride = how == STEPPED ? 2 : 1, elements = 2;
+  int64_t stride = how == STEPPED ? 2 : 1, elements = 1;
   for (int i = 0; i < ndim; i++) {
     int d = how == TRANSPOSED ? i : ndim - 1 - i;
     array.shape[d] = shape[d];
@@ -57,6 +68,7 @@ static inline device_array make(moon_dtype dtype, int ndim, const int64_t *shape
     elements *= shape[d] > 0 ? shape[d] : 1;
   }
   size_t size = dtype_size(dtype);
+  if (how == STEPPED) elements = 2 * elements - 1;
   char *data = arena_take((size_t)elements * size);
   memset(data, 0, (size_t)elements * size);
   if (how == NEGATIVE && ndim > 0 && shape[ndim - 1] > 0) {
