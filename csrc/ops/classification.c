@@ -31,7 +31,7 @@ static device_array flat(const moon_tensor *contiguous) {
 static moon_status fill_where(moon_engine *engine, const moon_tensor *mask, double value,
                               moon_tensor *x) {
   moon_tensor *number;
-  MOON_TRY(tensor_new_scalar(engine, x->dtype, value, &number));
+  MOON_TRY(ops_new_filled(engine, x, x->dtype, 0, NULL, value, &number));
   device_array condition = flat(mask), out = flat(x);
   device_array fill = array_broadcast(number, 1, out.shape);
   moon_status status = tensor_kernels(x)->select(engine, &condition, &fill, &out, &out);
@@ -100,7 +100,7 @@ static moon_status check_classes(const op_value *args) {
 static moon_status find_ignored(moon_engine *engine, const moon_tensor *labels, int64_t ignore,
                                 moon_tensor **mask) {
   moon_tensor *number, *made;
-  MOON_TRY(tensor_new_scalar(engine, MOON_I64, (double)ignore, &number));
+  MOON_TRY(ops_new_filled(engine, labels, MOON_I64, 0, NULL, (double)ignore, &number));
   moon_status status = ops_new(engine, labels, MOON_BOOL, labels->ndim, labels->shape, &made);
   if (status == MOON_OK) {
     device_array x = flat(labels), out = flat(made), y = array_broadcast(number, 1, x.shape);

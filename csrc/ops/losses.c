@@ -23,7 +23,7 @@ static moon_status step(moon_engine *engine, op_descriptor *op, moon_tensor **x,
 
 static moon_status step_number(moon_engine *engine, op_descriptor *op, moon_tensor **x, double y) {
   moon_tensor *number;
-  moon_status status = tensor_new_scalar(engine, (*x)->dtype, y, &number);
+  moon_status status = ops_new_filled(engine, *x, (*x)->dtype, 0, NULL, y, &number);
   if (status == MOON_OK) {
     status = step(engine, op, x, op_tensor(number));
     tensor_release(number);

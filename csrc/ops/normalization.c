@@ -12,7 +12,7 @@
 
 static moon_status change(moon_engine *engine, int row, moon_tensor *x, double by) {
   moon_tensor *number;
-  MOON_TRY(tensor_new_scalar(engine, x->dtype, by, &number));
+  MOON_TRY(ops_new_filled(engine, x, x->dtype, 0, NULL, by, &number));
   device_array a = tensor_array(x), b = array_broadcast(number, x->ndim, x->shape);
   moon_status status = tensor_kernels(x)->binary(engine, row, (double[2]){ 0, 0 }, &a, &b, &a);
   tensor_release(number);

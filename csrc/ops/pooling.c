@@ -230,7 +230,7 @@ static moon_status spread(op_backward_call *call, int64_t i, int64_t j) {
   int64_t column[4] = { g.shape[0], g.shape[1], 1, 1 };
   adaptive_window(i, j, &dx, &g);
   double one_share = 1.0 / (double)(dx.shape[2] * dx.shape[3]);
-  MOON_TRY(tensor_new_scalar(call->engine, g.dtype, one_share, &scale));
+  MOON_TRY(ops_new_filled(call->engine, gradient, g.dtype, 0, NULL, one_share, &scale));
   moon_status status = ops_new(call->engine, gradient, g.dtype, 4, column, &share);
   if (status != MOON_OK) {
     tensor_release(scale);
