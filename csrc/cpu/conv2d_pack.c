@@ -8,7 +8,11 @@
 
 #include <string.h>
 
-enum { WIDEST_PANEL = 64, POSITIONS = 64 };   // positions packed at a time by conv_pack_taps
+enum {
+  WIDEST_PANEL = 64,
+  POSITIONS = 64,                 // packed at a time by conv_pack_taps
+  DEEPEST = GEMM_DEEPEST_BLOCK,
+};
 
 typedef struct piece {
   int64_t from;   // in the planes, at channel 0 and an offset of 0; bytes
@@ -55,106 +59,138 @@ typedef char bytes16 __attribute__((vector_size(16), aligned(1), may_alias));
 typedef char bytes32 __attribute__((vector_size(32), aligned(1), may_alias));
 typedef char bytes64 __attribute__((vector_size(64), aligned(1), may_alias));
 
-static inline void copy_vectors(const pieces *cut, const char *from, char *to) {
-  if (cut->unit == 64) {
-    for (int i = 0; i < cut->count; i++)
-      *(bytes64 *)(to + cut->piece[i].to) = *(const bytes64 *)(from + cut->piece[i].from);
-  } else if (cut->unit == 32) {
-    for (int i = 0; i < cut->count; i++)
-      *(bytes32 *)(to + cut->piece[i].to) = *(const bytes32 *)(from + cut->piece[i].from);
-  } else {
-    for (int i = 0; i < cut->count; i++)
-      *(bytes16 *)(to + cut->piece[i].to) = *(const bytes16 *)(from + cut->piece[i].from);
+// What is copied into each row of a panel: row k comes from source + offset[k].
+typedef struct panel_rows {
+  const char *source;
+  const int64_t *offset;   // bytes
+  int64_t depth, row_bytes, used_bytes;
+} panel_rows;
+
+#define COPY_PIECES(vector, unrolled)                                                    \
+  for (int64_t k = 0; k < depth; k++, panel += row_bytes) {                              \
+    const char *from = rows->source + rows->offset[k];                                   \
+    for (int i = 0; i < (unrolled); i++)                                                 \
+      *(vector *)(panel + cut->piece[i].to) = *(const vector *)(from + cut->piece[i].from); \
+    if (used < row_bytes) memset(panel + used, 0, (size_t)(row_bytes - used));           \
+  }
+
+// Three whole pieces a row, the case of rows of 16, 32, ... columns: nothing but moves.
+static void copy_three(const pieces *cut, const panel_rows *rows, char *panel) {
+  const int64_t depth = rows->depth, row_bytes = rows->row_bytes, *offset = rows->offset;
+  const char *first = rows->source + cut->piece[0].from;
+  const char *second = rows->source + cut->piece[1].from;
+  const char *third = rows->source + cut->piece[2].from;
+  for (int64_t k = 0; k < depth; k++, panel += row_bytes) {
+    *(bytes64 *)panel = *(const bytes64 *)(first + offset[k]);
+    *(bytes64 *)(panel + 64) = *(const bytes64 *)(second + offset[k]);
+    *(bytes64 *)(panel + 128) = *(const bytes64 *)(third + offset[k]);
   }
 }
+
+static void copy_vectors(const pieces *cut, const panel_rows *rows, char *panel) {
+  const int64_t depth = rows->depth, row_bytes = rows->row_bytes, used = rows->used_bytes;
+  const int count = cut->count;
+  if (cut->unit == 64 && count == 3 && used == 192 && row_bytes == 192 &&
+      cut->piece[1].to == 64 && cut->piece[2].to == 128) {
+    copy_three(cut, rows, panel);
+  } else if (cut->unit == 64) {
+    COPY_PIECES(bytes64, count)
+  } else if (cut->unit == 32) {
+    COPY_PIECES(bytes32, count)
+  } else {
+    COPY_PIECES(bytes16, count)
+  }
+}
+#undef COPY_PIECES
 
 // Reads and writes nothing but the pieces.
-static inline void copy_exactly(const pieces *cut, const char *from, char *to) {
-  for (int i = 0; i < cut->count; i++)
-    memcpy(to + cut->piece[i].to, from + cut->piece[i].from, (size_t)cut->piece[i].bytes);
-}
-
-typedef struct tap_cursor { int64_t channel, tap; } tap_cursor;
-
-static int64_t tap_next(const conv_patches *p, int64_t group, tap_cursor *at) {
-  int64_t offset = (group * p->channels + at->channel) * p->planes->channel_stride +
-                   p->tap_offset[at->tap];
-  if (++at->tap == p->taps) {
-    at->tap = 0;
-    at->channel++;
+static void copy_exactly(const pieces *cut, const panel_rows *rows, char *panel) {
+  for (int64_t k = 0; k < rows->depth; k++, panel += rows->row_bytes) {
+    const char *from = rows->source + rows->offset[k];
+    for (int i = 0; i < cut->count; i++)
+      memcpy(panel + cut->piece[i].to, from + cut->piece[i].from, (size_t)cut->piece[i].bytes);
+    memset(panel + rows->used_bytes, 0, (size_t)(rows->row_bytes - rows->used_bytes));
   }
-  return offset;
 }
 
-// The furthest a tap of the group reaches, in bytes.
-static int64_t reach_of(const conv_patches *p, int64_t group, const pieces *cut) {
+static void pack_panel(const conv_patches *p, const pieces *cut, const panel_rows *rows,
+                       char *panel) {
   int64_t furthest = 0;
-  for (int64_t t = 0; t < p->taps; t++)
-    if (p->tap_offset[t] > furthest) furthest = p->tap_offset[t];
-  furthest += ((group + 1) * p->channels - 1) * p->planes->channel_stride;
-  return cut->furthest + furthest * (int64_t)dtype_size(p->planes->dtype);
+  for (int64_t k = 0; k < rows->depth; k++)
+    if (rows->offset[k] > furthest) furthest = rows->offset[k];
+  if (cut->furthest + furthest <= p->planes->end * (int64_t)dtype_size(p->planes->dtype))
+    copy_vectors(cut, rows, panel);
+  else
+    copy_exactly(cut, rows, panel);
 }
 
-static void pack_panel(const conv_patches *p, int64_t group, const pieces *cut, int64_t k0,
-                       int64_t depth, int64_t row_bytes, int64_t used_bytes, char *panel) {
+// Where rows k0 .. k0 + count of a group's depth lie in the planes, in bytes.
+static void locate_rows(const conv_patches *p, int64_t group, int64_t k0, int64_t count,
+                        int64_t *offset) {
   int64_t size = (int64_t)dtype_size(p->planes->dtype);
-  bool roomy = reach_of(p, group, cut) <= p->planes->end * size;
-  tap_cursor at = { k0 / p->taps, k0 % p->taps };
-  for (int64_t k = 0; k < depth; k++, panel += row_bytes) {
-    const char *from = p->planes->data + tap_next(p, group, &at) * size;
-    if (roomy)
-      copy_vectors(cut, from, panel);
-    else
-      copy_exactly(cut, from, panel);
-    if (used_bytes < row_bytes) memset(panel + used_bytes, 0, (size_t)(row_bytes - used_bytes));
+  int64_t channel = group * p->channels + k0 / p->taps, tap = k0 % p->taps;
+  for (int64_t k = 0; k < count; k++) {
+    offset[k] = (channel * p->planes->channel_stride + p->tap_offset[tap]) * size;
+    if (++tap < p->taps) continue;
+    tap = 0;
+    channel++;
   }
 }
 
 void CPU(conv_pack_positions)(const void *patches, int64_t group, int64_t first, int64_t count,
                               int64_t k0, int64_t depth, int width, void *panels) {
   const conv_patches *p = patches;
-  int64_t size = (int64_t)dtype_size(p->planes->dtype);
+  int64_t size = (int64_t)dtype_size(p->planes->dtype), offset[DEEPEST];
+  panel_rows rows = { .source = p->planes->data, .offset = offset, .depth = depth,
+                      .row_bytes = width * size };
+  locate_rows(p, group, k0, depth, offset);
   for (int64_t j = 0; j < count; j += width) {
     int64_t used = count - j < width ? count - j : width;
     pieces cut;
     cut_pieces(p, first + j, used, &cut);
-    pack_panel(p, group, &cut, k0, depth, width * size, used * size,
-               (char *)panels + j * depth * size);
+    rows.used_bytes = used * size;
+    pack_panel(p, &cut, &rows, (char *)panels + j * depth * size);
   }
 }
 
 // Rows of up to POSITIONS positions, one a tap, turned round by the matrix pack.
-static void pack_taps(const conv_patches *p, int64_t group, const pieces *cut, int64_t first,
-                      int64_t used, int64_t positions, int width, char *panel) {
+static void pack_taps(const conv_patches *p, const pieces *cut, panel_rows *rows,
+                      int64_t positions, int width, char *panel) {
   enum { ROW_BYTES = POSITIONS * sizeof(double) };
-  char rows[WIDEST_PANEL * ROW_BYTES + GEMM_SLACK] __attribute__((aligned(64)));
-  int64_t size = (int64_t)dtype_size(p->planes->dtype), row_bytes = POSITIONS * size;
-  pack_panel(p, group, cut, first, used, row_bytes, positions * size, rows);
-  gemm_matrix matrix = { .data = rows, .dtype = p->planes->dtype, .stride = POSITIONS,
+  char turned[WIDEST_PANEL * ROW_BYTES + GEMM_SLACK] __attribute__((aligned(64)));
+  int64_t size = (int64_t)dtype_size(p->planes->dtype);
+  rows->row_bytes = POSITIONS * size;
+  rows->used_bytes = positions * size;
+  pack_panel(p, cut, rows, turned);
+  gemm_matrix matrix = { .data = turned, .dtype = p->planes->dtype, .stride = POSITIONS,
                          .depth_stride = 1 };
   if (size == 4)
-    CPU(gemm_pack_f32)(&matrix, 0, 0, used, 0, positions, width, panel);
+    CPU(gemm_pack_f32)(&matrix, 0, 0, rows->depth, 0, positions, width, panel);
   else
-    CPU(gemm_pack_f64)(&matrix, 0, 0, used, 0, positions, width, panel);
+    CPU(gemm_pack_f64)(&matrix, 0, 0, rows->depth, 0, positions, width, panel);
 }
 
 void CPU(conv_pack_taps)(const void *patches, int64_t group, int64_t first, int64_t count,
                          int64_t k0, int64_t depth, int width, void *panels) {
   const conv_patches *p = patches;
-  int64_t size = (int64_t)dtype_size(p->planes->dtype);
+  int64_t size = (int64_t)dtype_size(p->planes->dtype), offset[WIDEST_PANEL];
   for (int64_t k = 0; k < depth; k += POSITIONS) {
     int64_t positions = depth - k < POSITIONS ? depth - k : POSITIONS;
     pieces cut;
     cut_pieces(p, k0 + k, positions, &cut);
     for (int64_t j = 0; j < count; j += width) {
       int64_t used = count - j < width ? count - j : width;
-      pack_taps(p, group, &cut, first + j, used, positions, width,
+      panel_rows rows = { .source = p->planes->data, .offset = offset, .depth = used };
+      locate_rows(p, group, first + j, used, offset);
+      pack_taps(p, &cut, &rows, positions, width,
                 (char *)panels + (j * depth + k * width) * size);
     }
   }
 }
 
 // -- weights
+
+typedef struct tap_cursor { int64_t channel, tap; } tap_cursor;
 
 static void weights_f32(const conv_weights *w, const void *base, tap_cursor at, int64_t depth,
                         int64_t count, int width, float *panel) {
@@ -202,25 +238,25 @@ void CPU(conv_pack_weights)(const void *weights, int64_t group, int64_t first, i
 
 // -- storing
 
-static void store_piece(const conv_target *t, const char *tile, int64_t count, char *to) {
-  int64_t stride = t->step[1] * t->out->strides[3];
-  if (t->out->dtype == MOON_F32 && stride == 1) {
-    const float *from = (const float *)tile;
-    float *target = (float *)to;
-    for (int64_t i = 0; i < count; i++) target[i] = from[i];
-  } else {
-    CPU(store_run)(t->out->dtype, count, tile, to, stride);
-  }
+static void store_f32(const float *tile, float bias, int64_t count, float *to) {
+  for (int64_t i = 0; i < count; i++) to[i] = tile[i] + bias;
 }
 
-static void add_bias(const conv_target *t, int64_t channel, int64_t columns, void *row) {
-  if (t->bias->dtype == MOON_F32) {
-    float value = ((const float *)t->bias->data)[channel];
-    for (int64_t j = 0; j < columns; j++) ((float *)row)[j] += value;
+// One row's neighbours: bias added, then stored in out's dtype, `stride` apart.
+static void store_run_of(const conv_target *t, int64_t channel, int64_t count, int64_t stride,
+                         void *tile, void *to) {
+  if (t->out->dtype == MOON_F64) {
+    double bias = t->bias ? ((const double *)t->bias->data)[channel] : 0, *from = tile;
+    for (int64_t i = 0; i < count; i++) from[i] += bias;
   } else {
-    double value = ((const double *)t->bias->data)[channel];
-    for (int64_t j = 0; j < columns; j++) ((double *)row)[j] += value;
+    float bias = t->bias ? ((const float *)t->bias->data)[channel] : 0, *from = tile;
+    if (t->out->dtype == MOON_F32 && stride == 1) {
+      store_f32(from, bias, count, to);
+      return;
+    }
+    for (int64_t i = 0; i < count; i++) from[i] += bias;
   }
+  CPU(store_run)(t->out->dtype, count, tile, to, stride);
 }
 
 void CPU(conv_store)(const void *target, int64_t group, int64_t row, int64_t rows, int64_t column,
@@ -229,18 +265,21 @@ void CPU(conv_store)(const void *target, int64_t group, int64_t row, int64_t row
   const device_array *out = t->out;
   int64_t size = (int64_t)dtype_size(out->dtype), tile_size = out->dtype == MOON_F64 ? 8 : 4;
   int64_t area = t->height * t->width, channel = group * t->channels + row;
-  for (int64_t i = 0; i < rows && t->bias; i++)
-    add_bias(t, channel + i, columns, (char *)tile + i * stride * tile_size);
+  // Rows that follow each other without a gap are one.
+  bool dense = t->step[0] == 1 && t->step[1] == 1 && t->width == out->shape[3] &&
+               out->strides[2] == t->width * out->strides[3];
+  int64_t width = dense ? area : t->width;
   for (int64_t j = 0; j < columns;) {
     int64_t image = (column + j) / area, rest = (column + j) % area;
-    int64_t y = rest / t->width, x = rest % t->width;
-    int64_t count = t->width - x < columns - j ? t->width - x : columns - j;
+    int64_t y = rest / width, x = rest % width;
+    int64_t count = width - x < columns - j ? width - x : columns - j;
     int64_t offset = (t->first_image + image) * out->strides[0] + channel * out->strides[1] +
                      (y * t->step[0] + t->offset[0]) * out->strides[2] +
                      (x * t->step[1] + t->offset[1]) * out->strides[3];
     for (int64_t i = 0; i < rows; i++)
-      store_piece(t, (const char *)tile + (i * stride + j) * tile_size, count,
-                  (char *)out->data + (offset + i * out->strides[1]) * size);
+      store_run_of(t, channel + i, count, t->step[1] * out->strides[3],
+                   (char *)tile + (i * stride + j) * tile_size,
+                   (char *)out->data + (offset + i * out->strides[1]) * size);
     j += count;
   }
 }

@@ -57,36 +57,63 @@ typedef struct fill_job {
   int64_t first;   // image
 } fill_job;
 
-// One row of a phase: source columns column, column + step, ... under zeros on both sides.
-static void fill_row(const fill_job *job, int64_t column, const char *source, char *target) {
-  const device_array *x = job->x;
-  size_t size = dtype_size(job->planes->dtype);
-  int64_t step = job->frame->step[1], width = job->planes->width;
-  int64_t left = column < 0 ? (-column + step - 1) / step : 0;
-  int64_t right = column < x->shape[3] ? (x->shape[3] - column + step - 1) / step : 0;
-  if (left > width) left = width;
-  if (right > width) right = width;
-  if (right < left) right = left;
-  memset(target, 0, (size_t)left * size);
-  int64_t from = (column + left * step) * x->strides[3] * (int64_t)dtype_size(x->dtype);
-  if (right > left)
-    CPU(load_run)(x->dtype, right - left, source + from, step * x->strides[3],
-                  target + left * (int64_t)size);
-  memset(target + right * (int64_t)size, 0, (size_t)(width - right) * size);
+typedef char bytes8 __attribute__((vector_size(8), aligned(1), may_alias));
+typedef char bytes16 __attribute__((vector_size(16), aligned(1), may_alias));
+typedef char bytes64 __attribute__((vector_size(64), aligned(1), may_alias));
+
+// memcpy for rows of an image: short and of one length, so that a call would cost more. The last
+// vector overlaps the one before it.
+static inline void copy_row(char *target, const char *source, int64_t bytes) {
+  int64_t at = 0;
+  if (bytes >= 64) {
+    for (; at + 64 <= bytes; at += 64)
+      *(bytes64 *)(target + at) = *(const bytes64 *)(source + at);
+    *(bytes64 *)(target + bytes - 64) = *(const bytes64 *)(source + bytes - 64);
+  } else if (bytes >= 16) {
+    for (; at + 16 <= bytes; at += 16)
+      *(bytes16 *)(target + at) = *(const bytes16 *)(source + at);
+    *(bytes16 *)(target + bytes - 16) = *(const bytes16 *)(source + bytes - 16);
+  } else if (bytes >= 8) {
+    *(bytes8 *)target = *(const bytes8 *)source;
+    *(bytes8 *)(target + bytes - 8) = *(const bytes8 *)(source + bytes - 8);
+  } else {
+    memcpy(target, source, (size_t)bytes);
+  }
 }
 
+// Columns of a phase that come from the source: target columns first .. last.
+typedef struct row_cut { int64_t first, last, source; } row_cut;
+
+static row_cut cut_row(const fill_job *job, int64_t column) {
+  int64_t step = job->frame->step[1], width = job->planes->width, size = job->x->shape[3];
+  row_cut cut = { .first = column < 0 ? (-column + step - 1) / step : 0,
+                  .last = column < size ? (size - column + step - 1) / step : 0 };
+  if (cut.first > width) cut.first = width;
+  if (cut.last > width) cut.last = width;
+  if (cut.last < cut.first) cut.last = cut.first;
+  cut.source = column + cut.first * step;
+  return cut;
+}
+
+// One phase of a plane: source rows row, row + step, ... and columns likewise, on zeros.
 static void fill_phase(const fill_job *job, const char *source, int64_t row, int64_t column,
                        char *target) {
   const device_array *x = job->x;
   const conv_planes *p = job->planes;
-  int64_t size = (int64_t)dtype_size(p->dtype), step = job->frame->step[0];
-  for (int64_t i = 0; i < p->height; i++) {
+  int64_t size = (int64_t)dtype_size(p->dtype), source_size = (int64_t)dtype_size(x->dtype);
+  int64_t step = job->frame->step[0], stride = job->frame->step[1] * x->strides[3];
+  row_cut cut = cut_row(job, column);
+  bool plain = stride == 1 && x->dtype == p->dtype;
+  memset(target, 0, (size_t)(p->phase_stride * size));
+  for (int64_t i = 0; i < p->height && cut.last > cut.first; i++) {
     int64_t from = row + i * step;
-    char *to = target + i * p->row_stride * size;
-    if (from < 0 || from >= x->shape[2])
-      memset(to, 0, (size_t)(p->width * size));
+    if (from < 0 || from >= x->shape[2]) continue;
+    const char *at = source + (from * x->strides[2] + cut.source * x->strides[3]) * source_size;
+    char *to = target + (i * p->row_stride + cut.first) * size;
+    if (plain)
+      copy_row(to, at, (cut.last - cut.first) * size);
     else
-      fill_row(job, column, source + from * x->strides[2] * (int64_t)dtype_size(x->dtype), to);
+      CPU(load_run)(x->dtype, cut.last - cut.first, at, stride, to);
   }
 }
 

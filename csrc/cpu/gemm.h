@@ -21,7 +21,10 @@
 
 #include "cpu/cpu.h"
 
-enum { GEMM_SLACK = 64 };
+enum {
+  GEMM_SLACK = 64,
+  GEMM_DEEPEST_BLOCK = 256,   // the right operand is asked for no more depth at once
+};
 
 typedef void (*gemm_pack)(const void *context, int64_t batch, int64_t first, int64_t count,
                           int64_t k0, int64_t depth, int width, void *panel);

@@ -28,7 +28,7 @@ enum { TILE_ROWS = 4, TILE_VECTORS = 2 };
 
 enum {
   TILE_COLUMNS = TILE_VECTORS * LANES,
-  DEPTH_BLOCK = LANES >= 8 ? 256 : 192,              // of both operands' packed blocks
+  DEPTH_BLOCK = GEMM_DEEPEST_BLOCK,                  // of both operands' packed blocks
   ROW_BLOCK = 24 * TILE_ROWS,
   COLUMN_BLOCK = 8 * TILE_COLUMNS,
   SMALLEST_COLUMN_BLOCK = 2 * TILE_COLUMNS,
