@@ -343,6 +343,8 @@ moon_status binding_scalar(binding_state *state, binding_number number, moon_dty
   if (!number.is_whole && isfinite(number.value) && number.value != floor(number.value))
     return moon_fail(MOON_BAD_DTYPE, "is the fraction %.14g beside a tensor of %s; cast the tensor "
                      "with :to \"float32\"", number.value, dtype_name(dtype));
+  if (isnan(number.value))
+    return moon_fail(MOON_BAD_DTYPE, "is nan, which a tensor of %s cannot hold", dtype_name(dtype));
   if (!number.is_whole || !binding_holds(dtype, number.whole))
     return moon_fail(MOON_BAD_DTYPE, "is %.14g, which a tensor of %s cannot hold", number.value,
                      dtype_name(dtype));

@@ -12,6 +12,7 @@ static moon_status run(binding_state *state, const char *op, op_value *args, moo
   moon_tensor *results[OP_MAX_RESULTS] = { 0 };
   MOON_TRY(op_apply(state->engine, ops_find(op), args, results));
   *result = results[0];
+  for (int i = 1; i < OP_MAX_RESULTS; i++) tensor_release(results[i]);   // kept for backward
   return MOON_OK;
 }
 

@@ -84,6 +84,10 @@ static void choose_format(printer *p) {
       p->exponent = wide && (s.largest >= 1e5 || s.smallest < 1e-4);
       if (!p->exponent && s.largest > 0 && (s.largest >= 1e5 || s.largest < 1e-3))
         p->scale = pow(10, floor(log10(s.largest)));
+      if (p->scale != 1 && s.smallest < 1e-3 * p->scale) {   // would lose its digits
+        p->scale = 1;
+        p->exponent = true;
+      }
     }
   }
   visit(p, 0, p->tensor->offset, NULL);
