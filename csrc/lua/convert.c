@@ -1,5 +1,6 @@
 // Between Lua values and tensors: tables, strings of bytes, numbers, text; and the plain questions
 // a tensor answers (size, dtype, ...), as methods and fields.
+#include <stdio.h>
 #include <string.h>
 
 #include "autograd/tape.h"
@@ -36,18 +37,26 @@ typedef struct table_reader {
   size_t size;
 } table_reader;
 
+static void refuse_member(table_reader *r, int64_t position) {
+  char number[32];
+  snprintf(number, sizeof number, "%.14g", lua_tonumber(r->L, -1));
+  binding_error(r->L, "tensor: element %d is %s, which type %s cannot hold", (int)position, number,
+                dtype_name(r->tensor->dtype));
+}
+
 static void read_member(table_reader *r, int64_t position) {
   lua_State *L = r->L;
   moon_dtype dtype = r->tensor->dtype;
   int64_t whole;
   if (lua_isboolean(L, -1)) dtype_store_int(dtype, r->next, lua_toboolean(L, -1));
   else if (lua_type(L, -1) != LUA_TNUMBER)
-    binding_error(L, "tensor: element %d must be a number, got %s", (int)position, luaL_typename(L, -1));
-  else if (dtype_is_float(dtype)) dtype_store(dtype, r->next, lua_tonumber(L, -1));
-  else if (binding_to_int64(L, -1, &whole) && (dtype == MOON_BOOL || binding_holds(dtype, whole)))
+    binding_error(L, "tensor: element %d must be a number, got %s", (int)position,
+                  luaL_typename(L, -1));
+  else if (dtype_is_float(dtype) || dtype == MOON_BOOL)
+    dtype_store(dtype, r->next, lua_tonumber(L, -1));
+  else if (binding_to_int64(L, -1, &whole) && binding_holds(dtype, whole))
     dtype_store_int(dtype, r->next, whole);
-  else binding_error(L, "tensor: element %d is %f, which type %s cannot hold", (int)position,
-                  lua_tonumber(L, -1), dtype_name(dtype));
+  else refuse_member(r, position);
   r->next += r->size;
 }
 
