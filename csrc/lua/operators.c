@@ -233,6 +233,17 @@ static const struct { const char *event, *op; } events[] = {
   { "__pow", "pow" }, { "__mod", "remainder" }, { "__idiv", "div_floor" },
 };
 
+// a + b and its like: two operands and no options. (A string that reads as a number is none.)
+static int operator_event(lua_State *L) {
+  binding_state *state = binding_here(L);
+  op_descriptor *op = lua_touserdata(L, lua_upvalueindex(2));
+  for (int i = 1; i <= 2; i++)
+    if (lua_type(L, i) != LUA_TNUMBER && !handle_at(L, i))
+      binding_error(L, "%s: %s must be a tensor or a number, got %s", op->name,
+                    op->signature->params[i - 1].name, luaL_typename(L, i));
+  return operator_call(L, state, op, false, 1);
+}
+
 // Lua gives a unary operator its operand twice; the second must not be read.
 static int unary_minus(lua_State *L) {
   binding_state *state = binding_here(L);
@@ -247,7 +258,7 @@ void operators_open(lua_State *L, binding_state *state) {
   for (int i = 0; i < ops_count(); i++) add_operator(L, state, ops_at(i), module, methods);
   lua_rawgeti(L, LUA_REGISTRYINDEX, state->tensor_metatable);
   for (size_t i = 0; i < sizeof events / sizeof *events; i++)
-    add_closure(L, state, ops_find(events[i].op), operator_function, events[i].event, methods + 1);
+    add_closure(L, state, ops_find(events[i].op), operator_event, events[i].event, methods + 1);
   add_closure(L, state, ops_find("neg"), unary_minus, "__unm", methods + 1);
   lua_settop(L, module);
   lua_pushcfunction(L, list_operators);
