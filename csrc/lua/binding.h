@@ -41,6 +41,8 @@ typedef struct binding_state {
   lua_State *running;                      // whose stack a collection may use
   binding_scope *scope;                    // innermost, NULL outside
   double collect_ended, collect_took;      // seconds, for the collection rule
+  int collecting;                          // collections of ours that run, one inside the other
+  bool close_due;                          // its finaliser ran in one of them
   unsigned scopes;                         // opened so far
   int tensor_metatable;                    // reference in the registry
   int scope_positions;                     // reference: a set of strings, "file:line" of scopes

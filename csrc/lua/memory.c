@@ -36,6 +36,7 @@ static int collect(lua_State *L) {
   binding_state *state = binding_here(L);
   binding_collect(L, state);
   alloc_flush_cache();
+  binding_collect_if_due(L, state);   // closes what that collection may have finalised
   return 0;
 }
 

@@ -9,8 +9,16 @@
 
 static const char state_key = 0;   // its address is the key in the registry
 
+static void close_if_due(binding_state *state) {
+  if (!state->close_due || state->collecting > 0 || !state->engine) return;
+  state->engine->collect = NULL;
+  engine_release(state->engine);
+  state->engine = NULL;
+}
+
 binding_state *binding_here(lua_State *L) {
   binding_state *state = lua_touserdata(L, lua_upvalueindex(1));
+  close_if_due(state);
   if (!state->engine) binding_error(L, "moonlet was closed with its Lua state");
   state->running = L;
   return state;
@@ -94,7 +102,9 @@ static int collect_protected(lua_State *L) {
 void binding_collect(lua_State *L, binding_state *state) {
   double started = os_clock();
   int top = lua_gettop(L);
+  state->collecting++;
   (void)binding_protect(L, collect_protected, NULL);
+  state->collecting--;
   lua_settop(L, top);
   engine_memory *memory = &state->engine->memory;
   atomic_store(&memory->since_collect, 0);
@@ -107,6 +117,8 @@ void binding_collect(lua_State *L, binding_state *state) {
 // pass max(64 MiB, one eighth of what survived it). Where collecting is slow (many live tables) it
 // waits until it takes under 3 % of the time, but at most for four times the bytes.
 void binding_collect_if_due(lua_State *L, binding_state *state) {
+  close_if_due(state);
+  if (!state->engine) return;
   engine_memory *memory = &state->engine->memory;
   int64_t since = atomic_load_explicit(&memory->since_collect, memory_order_relaxed);
   if (since < (64 << 20)) return;
@@ -126,12 +138,12 @@ static bool collect_at_budget(void *context) {
 
 // -- opening and closing
 
+// Where a finaliser collects while its lua_State closes, this one runs inside of that collection,
+// and whoever asked for it still uses the engine.
 static int state_close(lua_State *L) {
   binding_state *state = lua_touserdata(L, 1);
-  if (!state->engine) return 0;
-  state->engine->collect = NULL;
-  engine_release(state->engine);
-  state->engine = NULL;
+  state->close_due = true;
+  close_if_due(state);
   return 0;
 }
 
