@@ -194,12 +194,10 @@ static void large_reductions(void) {
   static const moon_dtype types[] = { MOON_F32, MOON_F64, MOON_BF16, MOON_I32 };
   static const unsigned masks[] = { 1, 2, 4, 5, 7, 3 };
   for (int s = 0; s < 5; s++) {
-    for (int t = 0; t < 4; t++) {
+    for (int t = s % 2; t < 4; t += 2) {
       device_array x = random_array(types[t], 3, shapes[s], (layout)((s + t) % BROADCAST), -2, 3);
-      for (int m = 0; m < 6; m++) {
-        compare_reduction(REDUCE_SUM, &x, masks[m], CONTIGUOUS);
-        compare_reduction(REDUCE_MAX, &x, masks[m], CONTIGUOUS);
-      }
+      for (int m = 0; m < 6; m++)
+        compare_reduction(m % 2 ? REDUCE_MAX : REDUCE_SUM, &x, masks[m], CONTIGUOUS);
       arena_used = 0;
     }
   }
@@ -358,7 +356,7 @@ static void sorting(void) {
 
 // -- indexing
 static void slices(void) {
-  static const int64_t shapes[][3] = { { 6, 5, 4 }, { 40, 3, 300 }, { 3, 500, 1 } };
+  static const int64_t shapes[][3] = { { 6, 5, 4 }, { 40, 3, 90 }, { 3, 500, 1 } };
   for (moon_dtype dtype = 0; dtype < MOON_DTYPE_COUNT; dtype++) {
     for (int s = 0; s < 3; s++) {
       for (int variant = 0; variant < 12; variant++) {
@@ -382,14 +380,11 @@ static void slices(void) {
         device_array expected = make(dtype, 3, shapes[s], CONTIGUOUS);
         EXPECT_OK(kernels->copy(engine, &x, &expected));
         EXPECT_OK(kernels->index_put(engine, dim, accumulate, &index, &source, &x));
-        for (int64_t j = 0; j < length; j++) {
-          for (int64_t i = 0; i < count; i++) {
-            coordinates_of(3, shape, i, at);
-            if (at[dim] != j) continue;
-            at[dim] = get_int(&index, j);
-            int64_t o = number_of(3, shapes[s], at);
-            put(&expected, o, get(&source, i) + (accumulate ? get(&expected, o) : 0));
-          }
+        for (int64_t i = 0; i < count; i++) {   // row-major: at any target in order of the index
+          coordinates_of(3, shape, i, at);
+          at[dim] = get_int(&index, at[dim]);
+          int64_t o = number_of(3, shapes[s], at);
+          put(&expected, o, get(&source, i) + (accumulate ? get(&expected, o) : 0));
         }
         for (int64_t i = 0; i < array_count(&x); i++)
           EXPECT_NEAR(get(&x, i), get(&expected, i), dtype, 1, "index_put");
