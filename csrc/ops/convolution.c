@@ -4,24 +4,14 @@
 #include <inttypes.h>
 
 #include "ops/support.h"
+#include "ops/window.h"
 
 enum { INPUT, WEIGHT, BIAS, STRIDE, PADDING, DILATION, GROUPS };
 
-// Larger strides, paddings and dilations are refused, so that sizes cannot overflow.
-static const int64_t largest_step = INT32_MAX;
-
-static moon_status check_pair(const char *name, const op_value *pair, int64_t smallest) {
-  for (int i = 0; i < 2; i++)
-    if (pair->ints.v[i] < smallest || pair->ints.v[i] > largest_step)
-      return moon_fail(MOON_BAD_ARGUMENT, "%s must be at least %" PRId64 ", got %" PRId64, name,
-                       smallest, pair->ints.v[i]);
-  return MOON_OK;
-}
-
 static moon_status read_geometry(const op_value *args, conv2d_geometry *geometry) {
-  MOON_TRY(check_pair("stride", &args[STRIDE], 1));
-  MOON_TRY(check_pair("padding", &args[PADDING], 0));
-  MOON_TRY(check_pair("dilation", &args[DILATION], 1));
+  MOON_TRY(window_check_pair("stride", args[STRIDE].ints.v, 1));
+  MOON_TRY(window_check_pair("padding", args[PADDING].ints.v, 0));
+  MOON_TRY(window_check_pair("dilation", args[DILATION].ints.v, 1));
   for (int i = 0; i < 2; i++) {
     geometry->stride[i] = args[STRIDE].ints.v[i];
     geometry->padding_before[i] = geometry->padding_after[i] = args[PADDING].ints.v[i];
@@ -32,14 +22,6 @@ static moon_status read_geometry(const op_value *args, conv2d_geometry *geometry
 }
 
 // -- checks
-
-static moon_status check_input(const moon_tensor *input) {
-  char text[TENSOR_SHAPE_TEXT];
-  if (input->ndim == 3)
-    return moon_fail(MOON_BAD_SHAPE, "input must have 4 dimensions (n, c, h, w), got %s; add the "
-                     "batch with input:unsqueeze(1)", tensor_shape_text(input, text));
-  return ops_need_ndim("input", input, 4, "(n, c, h, w)");
-}
 
 static moon_status check_channels(const moon_tensor *input, const moon_tensor *weight,
                                   int64_t groups) {
@@ -90,9 +72,8 @@ static moon_status output_size(const moon_tensor *input, const moon_tensor *weig
 
 static moon_status check_conv2d(const op_value *args, conv2d_geometry *geometry, int64_t *shape) {
   const moon_tensor *input = args[INPUT].tensor, *weight = args[WEIGHT].tensor;
-  MOON_TRY(ops_need_float("input", input));
+  MOON_TRY(window_check_image(input));
   MOON_TRY(ops_need_same_dtype("input", input, "weight", weight));
-  MOON_TRY(check_input(input));
   MOON_TRY(ops_need_ndim("weight", weight, 4, "(out channels, in channels / groups, h, w)"));
   MOON_TRY(read_geometry(args, geometry));
   MOON_TRY(check_channels(input, weight, geometry->groups));

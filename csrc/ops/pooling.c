@@ -4,32 +4,13 @@
 #include <inttypes.h>
 
 #include "ops/support.h"
-
-// Larger windows, strides, paddings and dilations are refused, so that sizes cannot overflow.
-static const int64_t largest_step = INT32_MAX;
-
-static moon_status check_pair(const char *name, const int64_t pair[2], int64_t smallest) {
-  for (int i = 0; i < 2; i++)
-    if (pair[i] < smallest || pair[i] > largest_step)
-      return moon_fail(MOON_BAD_ARGUMENT, "%s must be at least %" PRId64 ", got %" PRId64, name,
-                       smallest, pair[i]);
-  return MOON_OK;
-}
-
-static moon_status check_input(const moon_tensor *input) {
-  char text[TENSOR_SHAPE_TEXT];
-  MOON_TRY(ops_need_float("input", input));
-  if (input->ndim == 3)
-    return moon_fail(MOON_BAD_SHAPE, "input must have 4 dimensions (n, c, h, w), got %s; add the "
-                     "batch with input:unsqueeze(1)", tensor_shape_text(input, text));
-  return ops_need_ndim("input", input, 4, "(n, c, h, w)");
-}
+#include "ops/window.h"
 
 static moon_status check_window(const pool2d_geometry *g) {
-  MOON_TRY(check_pair("kernel", g->kernel, 1));
-  MOON_TRY(check_pair("stride", g->stride, 1));
-  MOON_TRY(check_pair("padding", g->padding, 0));
-  MOON_TRY(check_pair("dilation", g->dilation, 1));
+  MOON_TRY(window_check_pair("kernel", g->kernel, 1));
+  MOON_TRY(window_check_pair("stride", g->stride, 1));
+  MOON_TRY(window_check_pair("padding", g->padding, 0));
+  MOON_TRY(window_check_pair("dilation", g->dilation, 1));
   for (int i = 0; i < 2; i++)
     if (g->padding[i] > g->kernel[i] / 2)
       return moon_fail(MOON_BAD_ARGUMENT, "padding must be at most half the kernel, got padding %"
@@ -94,7 +75,7 @@ static moon_status forward_max_pool2d(op_call *call) {
   moon_tensor *input = call->args[MAX_INPUT].tensor;
   pool2d_geometry geometry = max_geometry(call->args);
   int64_t shape[4];
-  MOON_TRY(check_input(input));
+  MOON_TRY(window_check_image(input));
   MOON_TRY(check_window(&geometry));
   MOON_TRY(output_shape(input, &geometry, call->args[MAX_CEIL].boolean, shape));
   MOON_TRY(ops_new(call->engine, input, input->dtype, 4, shape, &call->results[0]));
@@ -142,7 +123,7 @@ static moon_status forward_avg_pool2d(op_call *call) {
   moon_tensor *input = call->args[AVG_INPUT].tensor;
   pool2d_geometry geometry = avg_geometry(call->args);
   int64_t shape[4];
-  MOON_TRY(check_input(input));
+  MOON_TRY(window_check_image(input));
   MOON_TRY(check_window(&geometry));
   MOON_TRY(output_shape(input, &geometry, call->args[AVG_CEIL].boolean, shape));
   return average(call->engine, &geometry, input, shape, &call->results[0]);
@@ -197,8 +178,8 @@ static void adaptive_window(int64_t i, int64_t j, device_array *x, device_array 
 
 static moon_status check_adaptive(const moon_tensor *input, const op_value *size) {
   char text[TENSOR_SHAPE_TEXT];
-  MOON_TRY(check_input(input));
-  MOON_TRY(check_pair("size", size->ints.v, 1));
+  MOON_TRY(window_check_image(input));
+  MOON_TRY(window_check_pair("size", size->ints.v, 1));
   if (input->shape[2] > 0 && input->shape[3] > 0) return MOON_OK;
   return moon_fail(MOON_BAD_SHAPE, "input must have a height and a width, got %s",
                    tensor_shape_text(input, text));

@@ -189,6 +189,7 @@ describe("conv2d says", function()
     fails("stride must be at least 1, got 0", x, w, { stride = 0 })
     fails("padding must be at least 0, got -1", x, w, { padding = { 0, -1 } })
     fails("dilation must be at least 1, got 0", x, w, { dilation = 0 })
+    fails("padding must be at most 2147483647, got 4294967296", x, w, { padding = 2 ^ 32 })
   end)
 
   it("which type or bias does not fit", function()
