@@ -27,8 +27,8 @@ static void the_maker_closes_first(void) {
   host_close(maker);
   host_run(user, "assert(x:sum():item() == 500500) y = x:narrow(1, 3, 2) x = nil moon.collect() "
                  "assert(y[2] == 4) y:mul_(2) z = y * y assert(z[1] == 36) "
-                 "y = nil z = nil moon.collect()");
-  EXPECT(host_number(user, "return moon.memory().live") == 0);
+                 "y = nil z = nil");
+  EXPECT(host_live(user) == 0);
   host_close(user);
   EXPECT(host_threads_become(host_threads));
 }
@@ -42,8 +42,8 @@ static void the_user_closes_first(void) {
   host_run(maker, "x = nil moon.collect() assert(moon.memory().live == 4000) "
                   "assert(shared:sum():item() == 70)");
   host_close(user);
-  host_run(maker, "assert(shared:sum():item() == 70) shared = nil moon.collect()");
-  EXPECT(host_number(maker, "return moon.memory().live") == 0);
+  host_run(maker, "assert(shared:sum():item() == 70) shared = nil");
+  EXPECT(host_live(maker) == 0);
   host_close(maker);
 }
 
@@ -82,16 +82,16 @@ static void a_tensor_in_a_workers_hands_stays_charged(void) {
               "assert(moon.memory().live == 4000) "
               "local back = w:receive() "
               "assert(back.t:sum():item() == 1000 and back.n[2] == 'two' and back.n[3] == true) "
-              "back = nil w:close() moon.collect()");
-  EXPECT(host_number(L, "return moon.memory().live") == 0);
+              "w:close()");
+  EXPECT(host_live(L) == 0);
   host_close(L);
 }
 
 static void what_nobody_received_is_released(void) {
   lua_State *L = host_open();
   host_run(L, "w = moon.worker_new('spec.host.lesson', 'echo') "
-              "for i = 1, 50 do w:send {moon.ones(1000)} end w:close() moon.collect()");
-  EXPECT(host_number(L, "return moon.memory().live") == 0);
+              "for i = 1, 50 do w:send {moon.ones(1000)} end w:close()");
+  EXPECT(host_live(L) == 0);
   host_close(L);
 }
 
@@ -124,14 +124,15 @@ static void released_in_another_thread_at_the_same_time(void) {
     snprintf(code, sizeof code, "t[%d] = x", i + 1);
     host_run(receiver, code);
   }
-  host_run(maker, "x = nil moon.collect()");
-  EXPECT(host_number(maker, "return moon.memory().live") == HANDED * 400);
+  host_run(maker, "x = nil");
+  EXPECT(host_live(maker) == HANDED * 400);
   EXPECT(pthread_create(&thread, NULL, release_all, NULL) == 0);
-  const char *problem = host_try(maker, "lesson.learn(2, 2) moon.collect()");
+  const char *problem = host_try(maker, "lesson.learn(2, 2)");
   pthread_join(thread, &wrong);
   EXPECT(problem == NULL && wrong == NULL);
-  host_run(receiver, "t = nil x = nil moon.collect()");
-  EXPECT(host_number(maker, "return moon.memory().live") == 0);
+  host_run(receiver, "t = nil x = nil");
+  EXPECT(host_live(receiver) == 0);
+  EXPECT(host_live(maker) == 0);
   host_close(maker);
   host_close(receiver);
 }

@@ -16,6 +16,9 @@
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
+#if __has_include(<luajit.h>)   // its folder has no other Lua's headers
+#include <luajit.h>
+#endif
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { HOST_PACE = 8 };   // sanitizers take several times as long: so many times fewer rounds
@@ -41,7 +44,10 @@ void host_close(lua_State *L);
 // Runs Lua code; NULL, or the error text, which lies in the state until the next call.
 const char *host_try(lua_State *L, const char *code);
 void host_run(lua_State *L, const char *code);         // fails the check; main thread only
-double host_number(lua_State *L, const char *code);    // of `return <code>`; main thread only
+double host_number(lua_State *L, const char *code);    // that the code returns; main thread only
+// moon.memory().live after collecting, in a call of its own: a running one's stack still holds what
+// it no longer names.
+double host_live(lua_State *L);
 
 // Bytes that Lua code returned.
 typedef struct bytes {

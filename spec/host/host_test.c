@@ -101,6 +101,13 @@ double host_number(lua_State *L, const char *code) {
   return lua_tonumber(L, -1);
 }
 
+double host_live(lua_State *L) {
+  host_run(L, "if jit then jit.flush() end");   // compiled code holds what it found constant
+  host_run(L, "moon.collect()");
+  host_run(L, "moon.collect()");                // what finalisers of the first let go
+  return host_number(L, "return moon.memory().live");
+}
+
 bool host_try_bytes(lua_State *L, const char *code, bytes *out) {
   const char *problem = host_try(L, code);
   size_t length = 0;

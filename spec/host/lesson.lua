@@ -45,9 +45,12 @@ function M.learn(seed, steps)
   return p.weights()
 end
 
---- A worker that sends back what it receives.
+--- A worker that sends back what it receives; after "done" it holds none of it any more.
 function M.echo(receive, send)
-  for value in receive do send(value) end
+  for value in receive do
+    if value == "done" then collectgarbage() end
+    send(value)
+  end
 end
 
 --- A worker that gives a whole lesson for every value it receives.

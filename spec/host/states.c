@@ -73,15 +73,14 @@ static void the_module_loads_twice(void) {
 
 static void live_bytes_return_to_zero(void) {
   lua_State *L = host_open();
-  EXPECT(host_number(L, "return moon.memory().live") == 0);
+  EXPECT(host_live(L) == 0);
   host_run(L, small_work);
   host_run(L, "kept = moon.zeros(1000)");
-  host_run(L, "moon.collect()");
-  EXPECT(host_number(L, "return moon.memory().live") == 4000);
-  host_run(L, "local view = kept:narrow(1, 10, 5) kept = nil moon.collect() "
-              "assert(moon.memory().live == 4000 and view:sum():item() == 0)");
-  host_run(L, "lesson.learn(3, 2) moon.collect()");
-  EXPECT(host_number(L, "return moon.memory().live") == 0);
+  EXPECT(host_live(L) == 4000);
+  host_run(L, "view = kept:narrow(1, 10, 5) kept = nil moon.collect() "
+              "assert(moon.memory().live == 4000 and view:sum():item() == 0) view = nil");
+  host_run(L, "lesson.learn(3, 2)");
+  EXPECT(host_live(L) == 0);
   EXPECT(host_number(L, "return moon.memory().cached") == 0);
   host_close(L);
 }
