@@ -95,6 +95,9 @@ typedef enum op_flag {
   OP_HIDDEN = 64,          // reached through other means (indexing); not in moon
 } op_flag;
 
+// Which element types the first tensor (or the result, where there is none) may have.
+typedef enum op_dtypes { OP_ANY_DTYPE, OP_FLOATS, OP_NUMBERS, OP_INTEGERS } op_dtypes;
+
 typedef struct op_descriptor {
   const char *name;
   const char *schema;
@@ -102,6 +105,7 @@ typedef struct op_descriptor {
                             // a@b says that only the gradient of b reads a
   const char *doc;          // first sentence: what it does; then shapes, formula, source
   unsigned flags;
+  op_dtypes dtypes;
   moon_status (*forward)(op_call *call);
   moon_status (*backward)(op_backward_call *call);   // NULL: not differentiable
   intptr_t row;                                      // for generated families: the row number
@@ -131,6 +135,9 @@ typedef struct op_signature {
   char results[OP_MAX_RESULTS][24];
   unsigned result_saved_for[OP_MAX_RESULTS];
 } op_signature;
+
+// Whether the first tensor may be of this type, as op->dtypes says.
+bool op_takes_dtype(const op_descriptor *op, moon_dtype dtype);
 
 // Parses op->schema and op->saves into op->signature. Called once for each descriptor.
 MOON_MUST_CHECK moon_status op_register(op_descriptor *op);

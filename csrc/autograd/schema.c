@@ -200,6 +200,16 @@ static moon_status read_saves(schema_reader *r, op_signature *s) {
   return MOON_OK;
 }
 
+bool op_takes_dtype(const op_descriptor *op, moon_dtype dtype) {
+  dtype_class class = dtype_class_of(dtype);
+  switch (op->dtypes) {
+    case OP_FLOATS: return class == DTYPE_FLOAT;
+    case OP_NUMBERS: return class != DTYPE_BOOLEAN;
+    case OP_INTEGERS: return class == DTYPE_INTEGER;
+    default: return true;
+  }
+}
+
 moon_status op_register(op_descriptor *op) {
   op_signature *signature;
   MOON_TRY(alloc_new(sizeof *signature, (void **)&signature));

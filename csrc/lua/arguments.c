@@ -224,15 +224,15 @@ static int read_param(const reader *r, const op_param *param, int index, int las
 
 // -- options
 
-static bool is_list_kind(op_kind kind) {
-  return kind == OP_INTS || kind == OP_DIMS || kind == OP_TENSORS;
+static bool takes_list(const op_param *param) {
+  return (param->kind == OP_INTS && !param->pair) || param->kind == OP_DIMS || param->kind == OP_TENSORS;
 }
 
 static bool is_options(const reader *r, const op_param *next, int index) {
   lua_State *L = r->L;
   if (!lua_istable(L, index)) return false;
   if (has_string_keys(L, index)) return true;
-  return lua_rawlen(L, index) == 0 && !(next && is_list_kind(next->kind));
+  return lua_rawlen(L, index) == 0 && !(next && takes_list(next));
 }
 
 static void unknown_option(const reader *r, const char *key, int first_option) {

@@ -115,7 +115,7 @@ void binding_collect(lua_State *L, binding_state *state) {
 
 // Lua does not see native bytes, so count them: collect when those made since the last collection
 // pass max(64 MiB, one eighth of what survived it). Where collecting is slow (many live tables) it
-// waits until it takes under 3 % of the time, but at most for four times the bytes.
+// waits until it takes under 3 % of the time, but at most for three times the bytes.
 void binding_collect_if_due(lua_State *L, binding_state *state) {
   close_if_due(state);
   if (!state->engine) return;
@@ -125,7 +125,7 @@ void binding_collect_if_due(lua_State *L, binding_state *state) {
   int64_t limit = memory->survived / 8 > (64 << 20) ? memory->survived / 8 : 64 << 20;
   if (since < limit) return;
   bool early = os_clock() - state->collect_ended < 33 * state->collect_took;
-  if (early && since < 4 * limit) return;
+  if (early && since < 3 * limit) return;
   binding_collect(L, state);
 }
 

@@ -150,7 +150,7 @@ static void push_params(lua_State *L, const op_signature *s, bool inputs) {
   }
 }
 
-static void push_row(lua_State *L, const op_descriptor *op, const pointwise_text *row) {
+static void push_row(lua_State *L, const pointwise_text *row) {
   set_string(L, "formula", row->formula);
   if (row->derivatives[0]) set_string(L, "derivative", row->derivatives[0]);
   if (row->derivatives[1]) set_string(L, "derivative_y", row->derivatives[1]);
@@ -158,9 +158,12 @@ static void push_row(lua_State *L, const op_descriptor *op, const pointwise_text
   lua_setfield(L, -2, "low");
   lua_pushnumber(L, row->high);
   lua_setfield(L, -2, "high");
+}
+
+static void push_dtypes(lua_State *L, const op_descriptor *op) {
   lua_newtable(L);
   for (int dtype = 0, n = 0; dtype < MOON_DTYPE_COUNT; dtype++) {
-    if (!pointwise_takes(op, (moon_dtype)dtype)) continue;
+    if (!op_takes_dtype(op, (moon_dtype)dtype)) continue;
     lua_pushstring(L, dtype_name((moon_dtype)dtype));
     lua_rawseti(L, -2, ++n);
   }
@@ -183,6 +186,7 @@ static void push_descriptor(lua_State *L, const op_descriptor *op) {
     lua_rawseti(L, -2, i + 1);
   }
   lua_setfield(L, -2, "results");
+  push_dtypes(L, op);
   set_boolean(L, "gradient", op->backward != NULL || (op->flags & OP_COMPOSITE));
   set_boolean(L, "composite", (op->flags & OP_COMPOSITE) != 0);
   set_boolean(L, "view", (op->flags & OP_VIEW) != 0);
@@ -191,10 +195,11 @@ static void push_descriptor(lua_State *L, const op_descriptor *op) {
   set_boolean(L, "hidden", (op->flags & OP_HIDDEN) != 0);
   set_boolean(L, "method", !(op->flags & (OP_FUNCTION_ONLY | OP_HIDDEN)));
   const pointwise_text *row = pointwise_row(op);
-  if (row) push_row(L, op, row);
+  if (row) push_row(L, row);
 }
 
-// moon.operators() -> list of descriptors: name, schema, doc, inputs, attributes, results, gradient...
+// moon.operators() -> list of descriptors: name, schema, doc, inputs, attributes (type, default),
+// results, dtypes (of the first tensor), gradient...
 static int list_operators(lua_State *L) {
   lua_createtable(L, ops_count(), 0);
   for (int i = 0; i < ops_count(); i++) {

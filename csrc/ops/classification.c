@@ -335,7 +335,7 @@ static moon_status backward_nll_loss(op_backward_call *call) {
 #define REDUCTION "reduction: \"mean\"|\"sum\"|\"none\" = \"mean\""
 
 static op_descriptor descriptors[] = {
-  { .name = "cross_entropy",
+  { .name = "cross_entropy", .dtypes = OP_FLOATS,
     .schema = "(input: Tensor, target: Tensor, weight: Tensor?, ignore_index: int?, "
               "label_smoothing: number = 0, " REDUCTION ") -> out, [total], [index], [logp]",
     .saves = "weight total index logp",
@@ -345,7 +345,7 @@ static op_descriptor descriptors[] = {
            "of each label evenly over all classes (Szegedy et al. 2016). Only input has a "
            "gradient.",
     .forward = forward_cross_entropy, .backward = backward_cross_entropy },
-  { .name = "nll_loss",
+  { .name = "nll_loss", .dtypes = OP_FLOATS,
     .schema = "(input: Tensor, target: Tensor, weight: Tensor?, ignore_index: int?, "
               REDUCTION ") -> out, [total], [index], [weights]",
     .saves = "total index weights",

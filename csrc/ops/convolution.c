@@ -140,7 +140,7 @@ static moon_status backward_conv2d(op_backward_call *call) {
 }
 
 static op_descriptor descriptors[] = {
-  { .name = "conv2d",
+  { .name = "conv2d", .dtypes = OP_FLOATS,
     .schema = "(input: Tensor, weight: Tensor, bias: Tensor?, stride: int[2] = 1, "
               "padding: int[2] = 0, dilation: int[2] = 1, groups: int = 1) -> out",
     .saves = "input@weight weight@input",

@@ -366,12 +366,12 @@ static op_descriptor descriptors[] = {
     .doc = "Adds each element of source (or one number) where index says along dim: "
            "out[index[i][j]][j] += source[i][j] for dim 1, and so on.",
     .forward = forward_scatter, .backward = backward_scatter },
-  { .name = "bincount", .schema = "(input: Tensor, n: int?) -> out",
+  { .name = "bincount", .dtypes = OP_INTEGERS, .schema = "(input: Tensor, n: int?) -> out",
     .doc = "How often each of the numbers 1..n is among the elements (int64); n is the largest "
            "element if left out. For confusion matrices: ((truth - 1) * n + guess):bincount(n * "
            "n).",
     .forward = forward_bincount },
-  { .name = "one_hot", .schema = "(input: Tensor, classes: int?) -> out",
+  { .name = "one_hot", .dtypes = OP_INTEGERS, .schema = "(input: Tensor, classes: int?) -> out",
     .doc = "Class labels 1..classes as rows of zeros with a one at the label (int64), in a new "
            "last dimension; classes is the largest label if left out.",
     .forward = forward_one_hot },

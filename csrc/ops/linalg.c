@@ -326,33 +326,33 @@ static moon_status backward_linear(op_backward_call *call) {
 #define PRODUCT_SAVES "a@b b@a"
 
 static op_descriptor descriptors[] = {
-  { .name = "matmul", .schema = PRODUCT_SCHEMA, .saves = PRODUCT_SAVES,
+  { .name = "matmul", .dtypes = OP_FLOATS, .schema = PRODUCT_SCHEMA, .saves = PRODUCT_SAVES,
     .doc = "Matrix product: (..., m, k) x (..., k, n) gives (..., m, n), the leading dimensions "
            "broadcast. A vector is a row on the left and a column on the right, and its dimension "
            "is left out of the result.",
     .forward = forward_matmul, .backward = backward_matmul },
-  { .name = "mm", .schema = PRODUCT_SCHEMA, .saves = PRODUCT_SAVES, .row = MM,
+  { .name = "mm", .dtypes = OP_FLOATS, .schema = PRODUCT_SCHEMA, .saves = PRODUCT_SAVES, .row = MM,
     .doc = "Product of two matrices, (m, k) x (k, n) gives (m, n).",
     .forward = forward_strict, .backward = backward_matmul },
-  { .name = "bmm", .schema = PRODUCT_SCHEMA, .saves = PRODUCT_SAVES, .row = BMM,
+  { .name = "bmm", .dtypes = OP_FLOATS, .schema = PRODUCT_SCHEMA, .saves = PRODUCT_SAVES, .row = BMM,
     .doc = "Products of two stacks of matrices, (batch, m, k) x (batch, k, n) gives (batch, m, n).",
     .forward = forward_strict, .backward = backward_matmul },
-  { .name = "mv", .schema = PRODUCT_SCHEMA, .saves = PRODUCT_SAVES, .row = MV,
+  { .name = "mv", .dtypes = OP_FLOATS, .schema = PRODUCT_SCHEMA, .saves = PRODUCT_SAVES, .row = MV,
     .doc = "Matrix times vector, (m, k) x (k) gives (m).",
     .forward = forward_strict, .backward = backward_matmul },
-  { .name = "dot", .schema = PRODUCT_SCHEMA, .saves = PRODUCT_SAVES, .row = DOT,
+  { .name = "dot", .dtypes = OP_FLOATS, .schema = PRODUCT_SCHEMA, .saves = PRODUCT_SAVES, .row = DOT,
     .doc = "Scalar product of two vectors, (k) x (k) gives a 0-d tensor.",
     .forward = forward_strict, .backward = backward_matmul },
-  { .name = "outer", .schema = PRODUCT_SCHEMA, .saves = PRODUCT_SAVES,
+  { .name = "outer", .dtypes = OP_FLOATS, .schema = PRODUCT_SCHEMA, .saves = PRODUCT_SAVES,
     .doc = "Every element of a times every element of b, (m) x (n) gives (m, n).",
     .forward = forward_outer, .backward = backward_outer },
-  { .name = "addmm",
+  { .name = "addmm", .dtypes = OP_FLOATS,
     .schema = "(input: Tensor, a: Tensor, b: Tensor, beta: number = 1, alpha: number = 1) -> out",
     .saves = "a@b b@a",
     .doc = "beta * input + alpha * a b for matrices a (m, k) and b (k, n); input broadcasts to "
            "(m, n) and is not read where beta is 0.",
     .forward = forward_addmm, .backward = backward_addmm },
-  { .name = "linear", .schema = "(input: Tensor, weight: Tensor, bias: Tensor?) -> out",
+  { .name = "linear", .dtypes = OP_FLOATS, .schema = "(input: Tensor, weight: Tensor, bias: Tensor?) -> out",
     .saves = "input@weight weight@input",
     .doc = "A fully connected layer: input (..., in) times the transposed weight (out, in), plus "
            "bias (out), gives (..., out).",

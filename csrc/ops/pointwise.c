@@ -10,11 +10,8 @@
 
 #include "ops/support.h"
 
-typedef enum row_class { CLASS_FLOAT, CLASS_NUMBER, CLASS_ANY } row_class;
-
 typedef struct row_info {
   pointwise_text text;
-  row_class class;
   const char *attributes;
 } row_info;
 
@@ -25,25 +22,32 @@ static moon_status backward_binary(op_backward_call *call);
 static moon_status forward_compare(op_call *call);
 static moon_status forward_predicate(op_call *call);
 
+// the class column of pointwise.def
+#define CLASS_FLOAT OP_FLOATS
+#define CLASS_NUMBER OP_NUMBERS
+#define CLASS_ANY OP_ANY_DTYPE
+
 #define NONE ""
 #define TEXT(name, formula, dx, dy, low, high) { #name, #formula, { dx, dy }, low, high }
 static const row_info rows[] = {
 #define UNARY(name, class, attributes, formula, derivative, low, high, help) \
-  { TEXT(name, formula, #derivative, NULL, low, high), CLASS_##class, attributes },
+  { TEXT(name, formula, #derivative, NULL, low, high), attributes },
 #define BINARY(name, class, attributes, formula, dx, dy, low, high, help) \
-  { TEXT(name, formula, #dx, #dy, low, high), CLASS_##class, attributes },
-#define COMPARE(name, formula, help) { TEXT(name, formula, NULL, NULL, -3, 3), CLASS_ANY, NONE },
-#define PREDICATE(name, formula, help) { TEXT(name, formula, NULL, NULL, -3, 3), CLASS_ANY, NONE },
+  { TEXT(name, formula, #dx, #dy, low, high), attributes },
+#define COMPARE(name, formula, help) { TEXT(name, formula, NULL, NULL, -3, 3), NONE },
+#define PREDICATE(name, formula, help) { TEXT(name, formula, NULL, NULL, -3, 3), NONE },
 #include "device/pointwise.def"
 };
 enum { ROWS = sizeof rows / sizeof *rows };
 
 static op_descriptor descriptors[] = {
 #define UNARY(name_, class, attributes, formula, derivative, low, high, help)                   \
-  { .name = #name_, .doc = help, .flags = OP_INPLACE, .row = UNARY_##name_,                     \
+  { .name = #name_, .doc = help, .dtypes = CLASS_##class, .flags = OP_INPLACE,                  \
+    .row = UNARY_##name_,                                                                       \
     .forward = forward_unary, .backward = backward_unary },
 #define BINARY(name_, class, attributes, formula, dx, dy, low, high, help)                      \
-  { .name = #name_, .doc = help, .flags = OP_INPLACE, .row = BINARY_##name_,                    \
+  { .name = #name_, .doc = help, .dtypes = CLASS_##class, .flags = OP_INPLACE,                  \
+    .row = BINARY_##name_,                                                                      \
     .forward = forward_binary, .backward = backward_binary },
 #define COMPARE(name_, formula, help) \
   { .name = #name_, .doc = help, .row = COMPARE_##name_, .forward = forward_compare },
@@ -106,16 +110,10 @@ moon_status pointwise_prepare(void) {
 
 // -- checks and results
 
-bool pointwise_takes(const op_descriptor *op, moon_dtype dtype) {
-  row_class class = info_of(op)->class;
-  if (class == CLASS_ANY || dtype_is_float(dtype)) return true;
-  return class == CLASS_NUMBER && dtype_class_of(dtype) == DTYPE_INTEGER;
-}
-
 static moon_status check_class(const op_descriptor *op, const moon_tensor *x) {
-  if (pointwise_takes(op, x->dtype)) return MOON_OK;
+  if (op_takes_dtype(op, x->dtype)) return MOON_OK;
   return moon_fail(MOON_BAD_DTYPE, "%s tensors are not taken; cast with :to \"%s\"%s",
-                   dtype_name(x->dtype), info_of(op)->class == CLASS_FLOAT ? "float32" : "int64",
+                   dtype_name(x->dtype), op->dtypes == OP_FLOATS ? "float32" : "int64",
                    strcmp(op->name, "div") == 0 ? ", or use div_floor" : "");
 }
 

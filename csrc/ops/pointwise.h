@@ -17,7 +17,4 @@ MOON_MUST_CHECK moon_status pointwise_prepare(void);
 // The row behind an operator; NULL if it does not come from pointwise.def.
 const pointwise_text *pointwise_row(const op_descriptor *op);
 
-// Whether a row's operator takes inputs of this type.
-bool pointwise_takes(const op_descriptor *op, moon_dtype dtype);
-
 #endif

@@ -242,7 +242,7 @@ static moon_status backward_adaptive(op_backward_call *call) {
 }
 
 static op_descriptor descriptors[] = {
-  { .name = "max_pool2d",
+  { .name = "max_pool2d", .dtypes = OP_FLOATS,
     .schema = "(input: Tensor, kernel: int[2], stride: int[2]?, padding: int[2] = 0, "
               "dilation: int[2] = 1, ceil_mode: bool = false) -> out, [indices]",
     .saves = "indices",
@@ -252,13 +252,13 @@ static op_descriptor descriptors[] = {
            "/ stride + 1, rounded down, or up under ceil_mode as long as the last window starts "
            "inside the input or its left padding. The first of equal elements gets the gradient.",
     .forward = forward_max_pool2d, .backward = backward_max_pool2d },
-  { .name = "avg_pool2d",
+  { .name = "avg_pool2d", .dtypes = OP_FLOATS,
     .schema = "(input: Tensor, kernel: int[2], stride: int[2]?, padding: int[2] = 0, "
               "ceil_mode: bool = false, count_include_pad: bool = true) -> out",
     .doc = "The mean of the elements under each window of input (n, c, h, w); sizes as those of "
            "max_pool2d. Padding counts as zeros, or not at all where count_include_pad is false.",
     .forward = forward_avg_pool2d, .backward = backward_avg_pool2d },
-  { .name = "adaptive_avg_pool2d", .schema = "(input: Tensor, size: int[2]) -> out",
+  { .name = "adaptive_avg_pool2d", .dtypes = OP_FLOATS, .schema = "(input: Tensor, size: int[2]) -> out",
     .doc = "Means over as many windows as size says, whatever the height and width of input "
            "(n, c, h, w): window i goes from floor(i * h / size) to ceil((i + 1) * h / size), "
            "counted from 0.",

@@ -177,11 +177,11 @@ static moon_status backward_dropout(op_backward_call *call) {
 }
 
 static op_descriptor descriptors[] = {
-  { .name = "uniform", .flags = OP_MUTATES,
+  { .name = "uniform", .dtypes = OP_FLOATS, .flags = OP_MUTATES,
     .schema = "(self: Tensor, low: number = 0, high: number = 1) -> out",
     .doc = "Fills with numbers drawn evenly from low (included) to high (left out).",
     .forward = forward_uniform, .backward = backward_nothing },
-  { .name = "normal", .flags = OP_MUTATES,
+  { .name = "normal", .dtypes = OP_FLOATS, .flags = OP_MUTATES,
     .schema = "(self: Tensor, mean: number = 0, std: number = 1) -> out",
     .doc = "Fills with numbers drawn from a normal distribution (Box and Muller 1958).",
     .forward = forward_normal, .backward = backward_nothing },
@@ -193,7 +193,7 @@ static op_descriptor descriptors[] = {
     .doc = "Fills with whole numbers drawn evenly from low to high, both included. Any type that "
            "holds them exactly.",
     .forward = forward_random, .backward = backward_nothing },
-  { .name = "dropout", .saves = "mask",
+  { .name = "dropout", .dtypes = OP_FLOATS, .saves = "mask",
     .schema = "(input: Tensor, p: number = 0.5, training: bool = true) -> out, [mask]",
     .doc = "In training, sets each element to zero with probability p and divides the others by "
            "1 - p; otherwise gives the input as it is (Srivastava et al. 2014).",

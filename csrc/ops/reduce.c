@@ -155,7 +155,7 @@ static op_descriptor descriptors[] = {
     .doc = "Sum of all elements, or along one or several dimensions, which disappear unless "
            "keepdim. Bool and integers give int64; a sum of nothing is 0.",
     .forward = forward_reduce, .backward = backward_sum },
-  { .name = "mean", .schema = REDUCTION, .row = REDUCE_MEAN,
+  { .name = "mean", .dtypes = OP_FLOATS, .schema = REDUCTION, .row = REDUCE_MEAN,
     .doc = "Mean of all elements, or along one or several dimensions. Float types only; the mean "
            "of nothing is NaN.",
     .forward = forward_mean, .backward = backward_mean },

@@ -86,7 +86,7 @@ moon_status ops_converted(moon_engine *engine, const moon_tensor *tensor, moon_d
 moon_status ops_scale(moon_engine *engine, moon_tensor *tensor, double factor,
                       moon_tensor **scaled) {
   moon_tensor *number;
-  MOON_TRY(tensor_new_scalar(engine, tensor->dtype, factor, &number));
+  MOON_TRY(ops_new_filled(engine, tensor, tensor->dtype, 0, NULL, factor, &number));
   moon_status status = OP_RUN(engine, ops_get(OP_mul), scaled, op_tensor(tensor), op_tensor(number));
   tensor_release(number);
   return status;
@@ -94,7 +94,7 @@ moon_status ops_scale(moon_engine *engine, moon_tensor *tensor, double factor,
 
 static moon_status index_shift(moon_engine *engine, moon_tensor *index, double by) {
   moon_tensor *number;
-  MOON_TRY(tensor_new_scalar(engine, MOON_I64, by, &number));
+  MOON_TRY(ops_new_filled(engine, index, MOON_I64, 0, NULL, by, &number));
   device_array a = tensor_array(index), b = array_broadcast(number, index->ndim, index->shape);
   moon_status status =
       tensor_kernels(index)->binary(engine, BINARY_add, (double[2]){ 0, 0 }, &a, &b, &a);
