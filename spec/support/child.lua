@@ -1,0 +1,25 @@
+-- Runs a piece of Lua in a process of its own with the same Lua, so that figures of the process
+-- (resident size) are that piece's alone.
+local sources = require "spec.support.sources"
+
+local child = {}
+
+child.lua = rawget(_G, "jit") and "luajit" or _VERSION:lower():gsub(" ", "")
+
+-- What the piece printed (also its errors), and whether it ended well. The piece starts in the
+-- repository's root.
+function child.run(piece)
+  local name = os.tmpname()
+  local file = assert(io.open(name, "w"))
+  file:write(piece)
+  file:close()
+  local pipe = assert(io.popen(("cd '%s' && %s '%s' 2>&1; echo \"status $?\"")
+    :format(sources.root, child.lua, name)))
+  local text = pipe:read("*a")
+  pipe:close()
+  os.remove(name)
+  local output, status = text:match("^(.*)status (%d+)\n$")
+  return output, status == "0"
+end
+
+return child
