@@ -604,6 +604,23 @@ static void draws_agree(void) {
   }
 }
 
+// The kernels that need scratch say so when there is none, and work again afterwards.
+static void allocations_fail(void) {
+  const int64_t shape[] = { 100000 }, one[] = { 1 };
+  device_array x = random_array(MOON_F32, 1, shape, CONTIGUOUS, 0, 1), y = x;
+  device_array sum = make(MOON_F32, 1, one, CONTIGUOUS);
+  y.data = arena_take(400000);
+  engine->max_threads = 1;
+  alloc_fail_after(1);
+  EXPECT_FAIL(kernels->reduce(engine, REDUCE_SUM, &x, &sum), MOON_OUT_OF_MEMORY, "");
+  alloc_fail_after(1);
+  EXPECT_FAIL(kernels->sort(engine, 0, false, &x, &y, NULL), MOON_OUT_OF_MEMORY, "");
+  alloc_fail_after(0);
+  EXPECT_OK(kernels->reduce(engine, REDUCE_SUM, &x, &sum));
+  EXPECT_OK(kernels->sort(engine, 0, false, &x, &y, NULL));
+  engine->max_threads = 0;
+}
+
 int main(void) {
   if (engine_new(&engine) != MOON_OK) return 2;
   each_level("copies convert between all dtypes", copies_between_dtypes);
@@ -626,6 +643,7 @@ int main(void) {
   each_level("dropout", dropping);
   each_level("any number of threads gives the same bits", threads_agree);
   each_level("draws are the same bits on every instruction set", draws_agree);
+  each_level("a failed allocation is a status", allocations_fail);
   engine_release(engine);
   free(arena);
   return check_result();
