@@ -122,7 +122,7 @@ static moon_status run_forward(op_call *call, const call_survey *survey) {
 
 static moon_status apply(op_call *call) {
   call_survey survey = { 0 };
-  moon_status status = engine_check_interrupt();
+  moon_status status = engine_check_interrupt(call->engine);
   if (status == MOON_OK)
     status = survey_call(&survey, call->engine, call->op->signature, call->args);
   if (status == MOON_OK) status = run_forward(call, &survey);

@@ -239,7 +239,7 @@ static void node_done(walk *w, tape_node *node) {
 
 static moon_status walk_run(walk *w) {
   for (size_t i = 0; i < w->count; i++) {
-    MOON_TRY(engine_check_interrupt());
+    MOON_TRY(engine_check_interrupt(w->engine));
     MOON_TRY(node_backward(w, w->nodes[i]));
     node_done(w, w->nodes[i]);
   }

@@ -59,7 +59,8 @@ void engine_clear_interrupt(void) {
 
 bool engine_interrupted(void) { return atomic_load_explicit(&interrupted, memory_order_relaxed); }
 
-moon_status engine_check_interrupt(void) {
-  if (engine_interrupted()) return moon_fail(MOON_INTERRUPTED, "interrupted");
+moon_status engine_check_interrupt(const moon_engine *engine) {
+  if (engine_interrupted() && (engine == NULL || engine->uninterrupted == 0))
+    return moon_fail(MOON_INTERRUPTED, "interrupted");
   return MOON_OK;
 }

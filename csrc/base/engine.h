@@ -32,6 +32,7 @@ typedef struct moon_engine {
   bool grad_enabled;
   bool precise;                    // forbid transforms that lose accuracy
   uint64_t next_node;              // order of tape nodes
+  int uninterrupted;               // above 0: calls of this engine do not hear the interrupt
   // Asked once when the budget is full, with no lock held and never from inside a task of the
   // pool (it may run Lua's collector, which belongs to one thread); frees what it can and says
   // whether it did. The request is tried once more either way. Not asked again while it runs.
@@ -56,6 +57,7 @@ uint64_t engine_take_draws(moon_engine *engine, uint64_t count);
 void engine_interrupt(void);
 void engine_clear_interrupt(void);
 bool engine_interrupted(void);
-MOON_MUST_CHECK moon_status engine_check_interrupt(void);
+// An engine in an uninterrupted stretch does not hear it; NULL always does.
+MOON_MUST_CHECK moon_status engine_check_interrupt(const moon_engine *engine);
 
 #endif

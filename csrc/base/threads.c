@@ -22,10 +22,16 @@
 #define SPIN_SECONDS 50e-6
 enum { SPINS_PER_LOOK = 64, MAX_WORKERS = 1023 };
 
-typedef struct pool_job {
+// What one call of threads_run asks for.
+typedef struct block_run {
+  const moon_engine *engine;
   threads_task task;
   void *context;
   int64_t count, grain, blocks;
+} block_run;
+
+typedef struct pool_job {
+  block_run run;
   fenv_t environment;              // the caller's rounding and denormals, for the same bits
   atomic_int_fast64_t next;        // first block nobody has taken
   atomic_bool stop;                // leave the rest out: a block failed
@@ -85,17 +91,14 @@ static void spin_while(atomic_uint *value, unsigned old) {
 // -- running blocks
 
 // Runs block `block`; its sentence is in this thread's buffer if it fails.
-static moon_status run_block(threads_task task, void *context, int64_t count, int64_t grain,
-                             int64_t block) {
-  MOON_TRY(engine_check_interrupt());
-  int64_t first = block * grain;
-  return task(context, first, count - first > grain ? first + grain : count);
+static moon_status run_block(const block_run *run, int64_t block) {
+  MOON_TRY(engine_check_interrupt(run->engine));
+  int64_t first = block * run->grain, left = run->count - first;
+  return run->task(run->context, first, left > run->grain ? first + run->grain : run->count);
 }
 
-static moon_status run_alone(int64_t count, int64_t grain, threads_task task, void *context) {
-  int64_t blocks = count / grain + (count % grain != 0);
-  for (int64_t block = 0; block < blocks; block++)
-    MOON_TRY(run_block(task, context, count, grain, block));
+static moon_status run_alone(const block_run *run) {
+  for (int64_t block = 0; block < run->blocks; block++) MOON_TRY(run_block(run, block));
   return MOON_OK;
 }
 
@@ -117,8 +120,8 @@ static void take_blocks(pool_job *job) {
   inside = true;
   while (!atomic_load_explicit(&job->stop, memory_order_relaxed)) {
     int64_t block = atomic_fetch_add_explicit(&job->next, 1, memory_order_relaxed);
-    if (block >= job->blocks) break;
-    moon_status status = run_block(job->task, job->context, job->count, job->grain, block);
+    if (block >= job->run.blocks) break;
+    moon_status status = run_block(&job->run, block);
     if (status != MOON_OK) record_failure(job, block, status);
   }
   inside = false;
@@ -259,15 +262,10 @@ static void wait_for_helpers(int helpers) {
 }
 
 // Runs the job with up to `helpers` workers. The caller owns the pool, and no longer does after.
-static moon_status run_together(int64_t count, int64_t grain, int64_t blocks, int helpers,
-                                threads_task task, void *context) {
+static moon_status run_together(const block_run *run, int helpers) {
   pool_job *job = &pool.job;
   unsigned forks = atomic_load(&pool.forks);
-  job->task = task;
-  job->context = context;
-  job->count = count;
-  job->grain = grain;
-  job->blocks = blocks;
+  job->run = *run;
   job->failed = MOON_OK;
   fegetenv(&job->environment);
   atomic_store_explicit(&job->next, 0, memory_order_relaxed);
@@ -290,14 +288,14 @@ moon_status threads_run(moon_engine *engine, int64_t count, int64_t grain, threa
                         void *context) {
   if (count <= 0) return MOON_OK;
   if (grain < 1) grain = 1;
-  int64_t blocks = count / grain + (count % grain != 0);
+  block_run run = { engine, task, context, count, grain, count / grain + (count % grain != 0) };
   int64_t wanted = threads_of(engine);
-  if (blocks < wanted) wanted = blocks;
-  if (wanted <= 1 || inside || !own_pool()) return run_alone(count, grain, task, context);
+  if (run.blocks < wanted) wanted = run.blocks;
+  if (wanted <= 1 || inside || !own_pool()) return run_alone(&run);
   int helpers = start_workers((int)wanted - 1);
-  if (helpers > 0) return run_together(count, grain, blocks, helpers, task, context);
+  if (helpers > 0) return run_together(&run, helpers);
   leave_pool();
-  return run_alone(count, grain, task, context);
+  return run_alone(&run);
 }
 
 void threads_enter(void) { atomic_fetch_add(&pool.users, 1); }

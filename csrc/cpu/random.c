@@ -163,13 +163,12 @@ moon_status CPU(random_integers)(moon_engine *engine, uint64_t seed, uint64_t fi
 moon_status CPU(random_permutation)(moon_engine *engine, uint64_t seed, uint64_t first,
                                     int64_t base, const device_array *out) {
   int64_t *order = out->data;
-  (void)engine;
   for (int64_t i = 0; i < out->shape[0]; i++) {
     random_block block = random_philox(seed, first + (uint64_t)i);
     int64_t j = (int64_t)draw_below(block, (uint64_t)i + 1);
     order[i] = order[j];
     order[j] = i + base;
-    if (i % CPU_GRAIN == 0 && engine_interrupted()) return engine_check_interrupt();
+    if (i % CPU_GRAIN == 0) MOON_TRY(engine_check_interrupt(engine));
   }
   return MOON_OK;
 }

@@ -185,7 +185,8 @@ static void read_tensor(const reader *r, const op_param *param, int index, op_va
 static void read_device(const reader *r, int index, op_value *value) {
   if (lua_type(r->L, index) != LUA_TSTRING)
     binding_error(r->L, "%s: device must be a name such as \"cpu\"", r->name);
-  binding_check(r->L, device_by_name(lua_tostring(r->L, index), &value->device));
+  moon_status status = device_by_name(lua_tostring(r->L, index), &value->device);
+  if (status != MOON_OK) binding_check(r->L, moon_fail_in(status, "%s: ", r->name));
 }
 
 // Reads one parameter from `index`; gives how many stack values it took.

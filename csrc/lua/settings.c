@@ -100,6 +100,17 @@ static int interrupt(lua_State *L) {
   return 0;
 }
 
+// moon.uninterrupted(fn, ...) -> fn's results: what must be done whole or not at all, such as an
+// optimiser's step; the first operator after it hears an interrupt that came meanwhile
+static int uninterrupted(lua_State *L) {
+  binding_state *state = binding_here(L);
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  state->engine->uninterrupted++;
+  int failed = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
+  if (state->engine) state->engine->uninterrupted--;
+  return failed ? lua_error(L) : lua_gettop(L);
+}
+
 static int clear_interrupt(lua_State *L) {
   (void)L;
   engine_clear_interrupt();
@@ -146,6 +157,7 @@ static const luaL_Reg functions[] = {
   { "get_num_threads", get_num_threads }, { "precise", precise },
   { "catch_interrupt", catch_interrupt }, { "release_interrupt", release_interrupt },
   { "interrupted", interrupted }, { "interrupt", interrupt }, { "clear_interrupt", clear_interrupt },
+  { "uninterrupted", uninterrupted },
   { "clock", clock_seconds }, { "is_terminal", is_terminal },
   { "terminal_columns", terminal_columns }, { "make_directory", make_directory },
   { "file_exists", file_exists }, { "cpu_level", cpu_level_name }, { NULL, NULL },

@@ -228,7 +228,7 @@ static int worker_receive(lua_State *L) {
     message *m = channel_receive(w->from, left < SLICE_MS / 1e3 ? left : SLICE_MS / 1e3);
     if (m) return deliver(L, state, m);
     if (closed) return raise_ended(L, w);
-    binding_check(L, engine_check_interrupt());
+    binding_check(L, engine_check_interrupt(state->engine));
     if (left == 0) return 0;
   }
 }

@@ -243,13 +243,13 @@ static void engine_begins_with_defaults(void) {
 }
 
 static void interrupt_flag(void) {
-  EXPECT_OK(engine_check_interrupt());
+  EXPECT_OK(engine_check_interrupt(NULL));
   engine_interrupt();
   EXPECT(engine_interrupted());
-  EXPECT_FAIL(engine_check_interrupt(), MOON_INTERRUPTED, "interrupted");
+  EXPECT_FAIL(engine_check_interrupt(NULL), MOON_INTERRUPTED, "interrupted");
   EXPECT(engine_interrupted());
   engine_clear_interrupt();
-  EXPECT_OK(engine_check_interrupt());
+  EXPECT_OK(engine_check_interrupt(NULL));
 }
 
 // Runs `body` in a child and gives how it ended; the child is killed if it hangs.

@@ -50,7 +50,8 @@ describe("moon.memory", function()
     x = nil
     live()
     moon.collect()
-    assert.equal(0, moon.memory().cached)
+    -- free places beside live small blocks stay
+    assert.is_true(moon.memory().cached < MB)
     assert.is_nil(x)
   end)
 

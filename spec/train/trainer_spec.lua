@@ -126,9 +126,6 @@ describe("Trainer", function()
 
   for name, prepare in pairs(places) do
     it("does so when Ctrl-C comes in the middle of " .. name, function()
-      if name == "update" and not moon.uninterrupted then
-        return pending("the core cannot hold interrupts yet")
-      end
       local whole = make(folder)
       whole:fit()
       local first = make(folder, directory)

@@ -120,11 +120,7 @@ end
 --- Moves every parameter that has a gradient.
 function Optimizer:step()
   check(self, "step")
-  if core.uninterrupted then
-    core.uninterrupted(core.no_grad, update_all, self)
-  else
-    core.no_grad(update_all, self)
-  end
+  core.uninterrupted(core.no_grad, update_all, self)
 end
 
 --- The learning rate of the first group.
