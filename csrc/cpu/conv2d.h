@@ -61,6 +61,11 @@ void CPU(conv_pack_positions)(const void *patches, int64_t group, int64_t first,
 void CPU(conv_pack_taps)(const void *patches, int64_t group, int64_t first, int64_t count,
                          int64_t k0, int64_t depth, int width, void *panels);
 
+// Origins for gemm_in_place, for rows of the grid that are whole vectors. depth_offset needs
+// channels * taps numbers.
+const void *CPU(conv_origin_of)(const void *patches, int64_t group, int64_t vector);
+void CPU(conv_depth_offsets)(const conv_patches *patches, int64_t *depth_offset);
+
 // Weights as the left operand: row r, channel c, tap t of group g at
 // data[g * group_stride + r * row_stride + c * channel_stride + tap_offset[t]].
 typedef struct conv_weights {

@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+#include "cpu/lane_bytes.h"
+
 enum {
   WIDEST_PANEL = 64,
   POSITIONS = 64,                 // packed at a time by conv_pack_taps
@@ -188,6 +190,25 @@ void CPU(conv_pack_taps)(const void *patches, int64_t group, int64_t first, int6
   }
 }
 
+// -- patches in place
+
+const void *CPU(conv_origin_of)(const void *patches, int64_t group, int64_t vector) {
+  const conv_patches *p = patches;
+  const conv_planes *planes = p->planes;
+  int64_t size = (int64_t)dtype_size(planes->dtype), lanes = LANE_BYTES / size;
+  int64_t row_vectors = p->width / lanes, row = vector / row_vectors;
+  int64_t offset = row / p->height * planes->image_stride +
+                   row % p->height * planes->row_stride + vector % row_vectors * lanes +
+                   group * p->channels * planes->channel_stride;
+  return planes->data + offset * size;
+}
+
+void CPU(conv_depth_offsets)(const conv_patches *p, int64_t *depth_offset) {
+  for (int64_t c = 0; c < p->channels; c++)
+    for (int64_t t = 0; t < p->taps; t++)
+      *depth_offset++ = c * p->planes->channel_stride + p->tap_offset[t];
+}
+
 // -- weights
 
 typedef struct tap_cursor { int64_t channel, tap; } tap_cursor;
@@ -264,11 +285,11 @@ void CPU(conv_store)(const void *target, int64_t group, int64_t row, int64_t row
   const conv_target *t = target;
   const device_array *out = t->out;
   int64_t size = (int64_t)dtype_size(out->dtype), tile_size = out->dtype == MOON_F64 ? 8 : 4;
-  int64_t area = t->height * t->width, channel = group * t->channels + row;
+  int64_t channel = group * t->channels + row, area = t->height * t->width, width = t->width;
   // Rows that follow each other without a gap are one.
-  bool dense = t->step[0] == 1 && t->step[1] == 1 && t->width == out->shape[3] &&
-               out->strides[2] == t->width * out->strides[3];
-  int64_t width = dense ? area : t->width;
+  if (t->step[0] == 1 && t->step[1] == 1 && width == out->shape[3] &&
+      out->strides[2] == width * out->strides[3])
+    width = area;
   for (int64_t j = 0; j < columns;) {
     int64_t image = (column + j) / area, rest = (column + j) % area;
     int64_t y = rest / width, x = rest % width;

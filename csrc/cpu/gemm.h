@@ -44,6 +44,23 @@ typedef struct gemm_problem {
 MOON_MUST_CHECK moon_status CPU(gemm_f32)(moon_engine *engine, const gemm_problem *problem);
 MOON_MUST_CHECK moon_status CPU(gemm_f64)(moon_engine *engine, const gemm_problem *problem);
 
+// A product whose right operand is read where it lies, unpacked: columns come in vectors, element
+// l of vector v at depth k being origin(v)[depth_offset[k] + l]. Vectors are numbered 0, 1, ...;
+// store gets them as columns v * lanes, ...
+typedef struct gemm_in_place {
+  int64_t batch, rows, vectors, depth;
+  gemm_pack pack_a;
+  gemm_store store;
+  const void *a, *b, *c;
+  const int64_t *depth_offset;      // elements
+  const void *(*origin)(const void *b, int64_t batch, int64_t vector);
+} gemm_in_place;
+
+MOON_MUST_CHECK moon_status CPU(gemm_in_place_f32)(moon_engine *engine,
+                                                   const gemm_in_place *problem);
+MOON_MUST_CHECK moon_status CPU(gemm_in_place_f64)(moon_engine *engine,
+                                                   const gemm_in_place *problem);
+
 // How much the tiles waste on a product of this shape: padded area. Fewer is better.
 int64_t CPU(gemm_area_f32)(int64_t rows, int64_t columns);
 int64_t CPU(gemm_area_f64)(int64_t rows, int64_t columns);

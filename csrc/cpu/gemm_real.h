@@ -29,8 +29,8 @@ enum { TILE_ROWS = 4, TILE_VECTORS = 2 };
 enum {
   TILE_COLUMNS = TILE_VECTORS * LANES,
   DEPTH_BLOCK = GEMM_DEEPEST_BLOCK,                  // of both operands' packed blocks
-  ROW_BLOCK = 24 * TILE_ROWS,
-  COLUMN_BLOCK = 8 * TILE_COLUMNS,
+  ROW_BLOCK = 192,
+  COLUMN_BLOCK = (TILE_ROWS == 8 ? 8 : 12) * TILE_COLUMNS,
   SMALLEST_COLUMN_BLOCK = 2 * TILE_COLUMNS,
   WANTED_BLOCKS = 16,                                // enough to share out evenly
   SMALLEST_SHARE = 4 * DEPTH_BLOCK,                  // of the depth

@@ -9,13 +9,7 @@
 #endif
 #include <stdint.h>
 
-#if defined(__AVX512F__)
-#define LANE_BYTES 64
-#elif defined(__AVX2__)
-#define LANE_BYTES 32
-#else
-#define LANE_BYTES 16
-#endif
+#include "cpu/lane_bytes.h"
 
 enum { LANES = LANE_BYTES / sizeof(REAL) };
 
