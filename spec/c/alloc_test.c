@@ -452,7 +452,15 @@ int main(void) {
   check("the cache makes room within the budget", cache_makes_room_within_the_budget);
   check("threads share the allocator", threads_share_the_allocator);
   check("a block may be released by another thread", a_block_may_be_released_by_another_thread);
+#ifdef __SANITIZE_ADDRESS__
+  // Its heap does not mind fork: a child may find it locked by a thread that it does not have,
+  // with or without us.
+  puts("ok fork while others allocate is left to the other builds: the address sanitizer's heap may "
+       "stay locked in the child");
+  (void)fork_while_others_allocate;
+#else
   check("fork while others allocate", fork_while_others_allocate);
+#endif
   check("the last engine flushes the cache", the_last_engine_flushes);
   engine_release(engine);
   return check_result();
