@@ -35,5 +35,5 @@ package.cpath = put_in_front(package.cpath, build .. "/" .. lua .. "/?.so")
 package.path = put_in_front(package.path, root .. "lua/?.lua;" .. root .. "lua/?/init.lua")
 
 -- Not by require: this very file is being loaded under the name "moonlet".
-local path = root .. "lua/moonlet/init.lua"
-return assert(loadfile(path))("moonlet", path)
+local init = root .. "lua/moonlet/init.lua"
+return assert(loadfile(init))("moonlet", init)
