@@ -13,11 +13,12 @@ local nn, optim, data, train, viz = moon.nn, moon.optim, moon.data, moon.train, 
 local rows = {
   { "config", { "A", "A-LRN", "B", "C", "D", "E" }, "A", "configuration of the paper" },
   { "width", "number", 0.1875, "factor on the number of channels" },
-  { "epochs", "integer", 4, "times through the training set" },
+  { "epochs", "integer", 3, "times through the training set" },
   { "batch", "integer", 64, "pictures in a step" },
   { "lr", "number", 0.004, "highest learning rate of the cycle" },
   { "plain", "switch", false, "no batch normalisation, as in the paper" },
   { "dropout", "number", 0.2, "dropout between the fully connected layers" },
+  { "flip", "switch", false, "mirror pictures at random, which pays in long runs" },
   { "workers", "integer", 1, "threads that prepare batches" },
   { "name", "string", "vgg", "the run's folder is runs/NAME" },
   { "resume", "switch", false, "go on from the run's checkpoint" },
@@ -36,7 +37,7 @@ local TEST_BATCH = 250
 
 -- What a resumed run takes from its checkpoint unless the flag is given.
 local remembered =
-  { "config", "width", "epochs", "batch", "lr", "plain", "dropout", "data", "seed" }
+  { "config", "width", "epochs", "batch", "lr", "plain", "dropout", "flip", "data", "seed" }
 
 local function read_flags()
   local o = flags.read(rows, arg, "usage: luajit examples/train_vgg.lua [flags]")
@@ -63,9 +64,7 @@ local function open_data(o, split)
   local Pictures = o.data == "mnist" and data.MNIST or data.FashionMNIST
   local t = data.transforms
   local steps = { t.pad(PAD), t.normalize(Pictures.mean, Pictures.deviation) }
-  if split == "train" and o.data == "fashion-mnist" then
-    table.insert(steps, 2, t.random_horizontal_flip())
-  end
+  if split == "train" and o.flip then steps[#steps + 1] = t.random_horizontal_flip() end
   return Pictures {
     split = split, root = o.root, download = o.download, transform = t.compose(steps),
   }
