@@ -11,7 +11,8 @@ static lrn_job job_of(moon_engine *engine, const lrn_options *options, const dev
 static moon_status run(moon_engine *engine, const device_array *x, lrn_job *job,
                        threads_task task) {
   int64_t columns = job->inner < LRN_COLUMNS ? job->inner : LRN_COLUMNS;
-  int64_t work = job->channels * columns * (job->options->size + 4);
+  int64_t window = job->options->size < job->channels ? job->options->size : job->channels;
+  int64_t work = job->channels * columns * (window + 4);
   if (array_count(x) == 0) return MOON_OK;
   return cpu_run(engine, x->shape[0] * job->blocks, cpu_grain(work), task, job);
 }

@@ -147,7 +147,7 @@ static moon_status forward_unfold(op_call *call) {
   memcpy(shape, x->shape, sizeof shape);
   memcpy(strides, x->strides, sizeof strides);
   shape[dim] = (x->shape[dim] - size) / step + 1;
-  strides[dim] = x->strides[dim] * step;
+  if (shape[dim] > 1) strides[dim] *= step;   // a step beyond the end could overflow
   shape[x->ndim] = size;
   strides[x->ndim] = x->strides[dim];
   MOON_TRY(shape_count(x->ndim + 1, shape, &count));
@@ -168,8 +168,8 @@ static moon_status backward_unfold(op_backward_call *call) {
     from.ndim = ndim;
     from.data = (char *)from.data + (size_t)(k * g->strides[ndim]) * size;
     to.data = (char *)to.data + (size_t)(k * to.strides[dim]) * size;
-    to.strides[dim] *= call->args[STEP].integer;
     to.shape[dim] = g->shape[dim];
+    if (to.shape[dim] > 1) to.strides[dim] *= call->args[STEP].integer;
     status = tensor_kernels(g)->binary(call->engine, BINARY_add, (double[2]){ 0, 0 }, &to, &from, &to);
   }
   if (status != MOON_OK) tensor_release(sum);

@@ -28,8 +28,10 @@ moon_status shape_count(int ndim, const int64_t *shape, int64_t *count) {
                        shape_text(ndim, shape, text));
     if (shape[i] == 0) empty = true;
   }
-  for (int i = 0; i < ndim && !empty; i++)
-    if (__builtin_mul_overflow(product, shape[i], &product) || product > INT64_MAX / 8)
+  // Strides of an empty tensor count its other sizes, which therefore must not overflow either.
+  for (int i = 0; i < ndim; i++)
+    if (__builtin_mul_overflow(product, shape[i] ? shape[i] : 1, &product) ||
+        product > INT64_MAX / 8)
       return moon_fail(MOON_OUT_OF_MEMORY, "a tensor of %s has more elements than memory can hold",
                        shape_text(ndim, shape, text));
   *count = empty ? 0 : product;
