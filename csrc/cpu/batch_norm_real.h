@@ -11,17 +11,20 @@ enum { SUM_RUN = 4096 };
 typedef struct moments { double sum, product; } moments;
 
 static moments sum_run(const REAL *a, REAL shift, const REAL *b, REAL other, int64_t n) {
-  lanes sum[2] = { lanes_zero(), lanes_zero() }, product[2] = { lanes_zero(), lanes_zero() };
+  enum { CHAINS = 4 };   // of additions, to cover their latency
+  lanes sum[CHAINS] = { lanes_zero() }, product[CHAINS] = { lanes_zero() };
   lanes shifts = lanes_all(shift), others = lanes_all(other);
   int64_t i = 0;
-  for (; i + 2 * LANES <= n; i += 2 * LANES)
-    for (int half = 0; half < 2; half++) {
-      lanes left = lanes_load(a + i + half * LANES) - shifts;
-      lanes right = lanes_load(b + i + half * LANES) - others;
-      sum[half] += left;
-      product[half] = lanes_fma(left, right, product[half]);
+  for (; i + CHAINS * LANES <= n; i += CHAINS * LANES)
+#pragma GCC unroll 4
+    for (int chain = 0; chain < CHAINS; chain++) {
+      lanes left = lanes_load(a + i + chain * LANES) - shifts;
+      lanes right = lanes_load(b + i + chain * LANES) - others;
+      sum[chain] += left;
+      product[chain] = lanes_fma(left, right, product[chain]);
     }
-  moments m = { (double)lanes_sum(sum[0] + sum[1]), (double)lanes_sum(product[0] + product[1]) };
+  moments m = { (double)lanes_sum((sum[0] + sum[1]) + (sum[2] + sum[3])),
+                (double)lanes_sum((product[0] + product[1]) + (product[2] + product[3])) };
   for (; i < n; i++) {
     m.sum += (double)(a[i] - shift);
     m.product += (double)((a[i] - shift) * (b[i] - other));

@@ -95,6 +95,29 @@ static row_cut cut_row(const fill_job *job, int64_t column) {
   return cut;
 }
 
+// Rows that need no conversion and follow each other; widths that are one vector, as the planes of
+// deep layers are, without a branch a row.
+static void copy_rows(const fill_job *job, const char *source, int64_t row, int64_t bytes,
+                      char *target) {
+  const conv_planes *p = job->planes;
+  int64_t size = (int64_t)dtype_size(p->dtype), from = job->x->strides[2] * size;
+  int64_t to = p->row_stride * size, first = row < 0 ? -row : 0;
+  int64_t last = job->x->shape[2] - row < p->height ? job->x->shape[2] - row : p->height;
+  if (bytes == 16) {
+    for (int64_t i = first; i < last; i++)
+      *(bytes16 *)(target + i * to) = *(const bytes16 *)(source + (row + i) * from);
+  } else if (bytes == 8) {
+    for (int64_t i = first; i < last; i++)
+      *(bytes8 *)(target + i * to) = *(const bytes8 *)(source + (row + i) * from);
+  } else if (bytes == 64) {
+    for (int64_t i = first; i < last; i++)
+      *(bytes64 *)(target + i * to) = *(const bytes64 *)(source + (row + i) * from);
+  } else {
+    for (int64_t i = first; i < last; i++)
+      copy_row(target + i * to, source + (row + i) * from, bytes);
+  }
+}
+
 // One phase of a plane: source rows row, row + step, ... and columns likewise, on zeros.
 static void fill_phase(const fill_job *job, const char *source, int64_t row, int64_t column,
                        char *target) {
@@ -105,6 +128,11 @@ static void fill_phase(const fill_job *job, const char *source, int64_t row, int
   row_cut cut = cut_row(job, column);
   bool plain = stride == 1 && x->dtype == p->dtype;
   memset(target, 0, (size_t)(p->phase_stride * size));
+  if (plain && step == 1 && cut.last > cut.first) {
+    copy_rows(job, source + cut.source * size, row, (cut.last - cut.first) * size,
+              target + cut.first * size);
+    return;
+  }
   for (int64_t i = 0; i < p->height && cut.last > cut.first; i++) {
     int64_t from = row + i * step;
     if (from < 0 || from >= x->shape[2]) continue;
