@@ -683,7 +683,8 @@ static void allocations_fail(void) {
                                 .padding_before = { 1, 1 }, .padding_after = { 1, 1 } },
                   .x = { 3, 5, 9, 9 }, .weight = { 6, 5, 3, 3 } };
   EXPECT(conv_sizes(&c));
-  device_array x = random_array(MOON_F16, 4, c.x, TRANSPOSED, -1, 1), dx = make(MOON_F16, 4, c.x, 1);
+  device_array x = random_array(MOON_F16, 4, c.x, TRANSPOSED, -1, 1);
+  device_array dx = make(MOON_F16, 4, c.x, TRANSPOSED);
   device_array w = random_array(MOON_F16, 4, c.weight, TRANSPOSED, -1, 1);
   device_array dw = make(MOON_F16, 4, c.weight, TRANSPOSED);
   device_array y = make(MOON_F16, 4, c.out, TRANSPOSED);
