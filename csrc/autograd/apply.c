@@ -33,19 +33,20 @@ static moon_status survey_tensor(call_survey *survey, moon_engine *engine, moon_
   if (!tensor) return MOON_OK;
   if (!survey->first) survey->first = tensor;
   if (tensor_device(tensor) != tensor_device(survey->first))
-    return moon_fail(MOON_BAD_DEVICE, "tensors must be on one device, got %s and %s; move one with :to",
+    return moon_fail(MOON_BAD_DEVICE, "tensors must be on one device, got %s and %s; move one "
+                     "with :to",
                      tensor_device(survey->first)->name, tensor_device(tensor)->name);
   if (!engine->grad_enabled) return MOON_OK;
   if (tensor->is_view && tensor->taped_version !=
       atomic_load_explicit(&tensor->storage->taped_version, memory_order_relaxed))
-    return moon_fail(MOON_BAD_STATE, "this view was taken before %s_ changed its base in place on the "
-                     "tape; take the view again afterwards",
+    return moon_fail(MOON_BAD_STATE, "this view was taken before %s_ changed its base in place on "
+                     "the tape; take the view again afterwards",
                      tensor->storage->last_writer ? tensor->storage->last_writer : "an operator");
   if (!tape_requires_grad(tensor)) return MOON_OK;
   const tape_node *node = record_of(tensor)->node;
   if (node && node->engine_id != engine->id)
-    return moon_fail(MOON_BAD_STATE, "a tape does not cross Lua states: this tensor was made by %s in "
-                     "another one; use detach() before handing it over", node->op->name);
+    return moon_fail(MOON_BAD_STATE, "a tape does not cross Lua states: this tensor was made by %s "
+                     "in another one; use detach() before handing it over", node->op->name);
   *needs = survey->any_needs = true;
   return MOON_OK;
 }
@@ -213,7 +214,9 @@ moon_status op_run(moon_engine *engine, op_descriptor *op, moon_tensor **result,
   moon_tensor *results[OP_MAX_RESULTS] = { 0 };
   const op_signature *s = op->signature;
   for (int i = 0; i < s->param_count; i++)
-    all[i] = i < count ? args[i] : s->params[i].has_default ? s->params[i].default_value : op_none();
+    all[i] = i < count                   ? args[i]
+             : s->params[i].has_default ? s->params[i].default_value
+                                        : op_none();
   MOON_TRY(op_apply(engine, op, all, results));
   *result = results[0];
   for (int i = 1; i < s->result_count; i++) tensor_release(results[i]);

@@ -162,8 +162,8 @@ static moon_status check_version(const tape_node *node, const moon_tensor *saved
                                  uint_fast32_t version, const char *name) {
   if (!saved || atomic_load(&saved->storage->version) == version) return MOON_OK;
   const char *writer = saved->storage->last_writer;
-  return moon_fail(MOON_BAD_STATE, "backward: %s needs its %s, but %s%s changed it in place after the "
-                   "call; work on a copy there", node->op->name, name,
+  return moon_fail(MOON_BAD_STATE, "backward: %s needs its %s, but %s%s changed it in place after "
+                   "the call; work on a copy there", node->op->name, name,
                    writer ? writer : "a write from outside", writer ? "_" : "");
 }
 
@@ -190,7 +190,8 @@ static moon_status distribute(walk *w, tape_node *node, moon_tensor **out) {
   for (int i = 0; i < node->input_count; i++) {
     tape_edge *edge = &node->edges[i];
     if (!out[i]) continue;
-    if (status == MOON_OK && edge_wanted(edge)) status = grad_fit(w->engine, &node->inputs[i], &out[i]);
+    if (status == MOON_OK && edge_wanted(edge))
+      status = grad_fit(w->engine, &node->inputs[i], &out[i]);
     if (status != MOON_OK || !edge_wanted(edge)) {
       tensor_release(out[i]);
     } else if (edge->leaf) {
@@ -253,14 +254,15 @@ static moon_status make_seed(moon_engine *engine, const moon_tensor *root, moon_
   char a[TENSOR_SHAPE_TEXT], b[TENSOR_SHAPE_TEXT];
   if (gradient) {
     if (!tensor_same_shape(root, gradient) || root->dtype != gradient->dtype)
-      return moon_fail(MOON_BAD_SHAPE, "backward: gradient must be a %s tensor of %s like the tensor, "
-                       "got %s of %s", dtype_name(root->dtype), tensor_shape_text(root, a),
+      return moon_fail(MOON_BAD_SHAPE, "backward: gradient must be a %s tensor of %s like the "
+                       "tensor, got %s of %s", dtype_name(root->dtype), tensor_shape_text(root, a),
                        dtype_name(gradient->dtype), tensor_shape_text(gradient, b));
     return tensor_alias(gradient, seed);
   }
   if (tensor_count(root) != 1)
-    return moon_fail(MOON_BAD_SHAPE, "backward: a tensor of %s is no single loss; reduce it with mean() "
-                     "or sum(), or pass a gradient of its shape", tensor_shape_text(root, a));
+    return moon_fail(MOON_BAD_SHAPE, "backward: a tensor of %s is no single loss; reduce it with "
+                     "mean() or sum(), or pass a gradient of its shape",
+                     tensor_shape_text(root, a));
   MOON_TRY(tensor_new_like(engine, root, seed));
   device_array ones = tensor_array(*seed);
   moon_status status = tensor_kernels(root)->fill(engine, 1, &ones);
@@ -272,8 +274,8 @@ moon_status tape_backward(moon_engine *engine, moon_tensor *root, moon_tensor *g
                           bool retain) {
   moon_tensor *seed;
   if (!tape_requires_grad(root))
-    return moon_fail(MOON_BAD_STATE, "backward: this tensor requires no gradient; was it calculated "
-                     "from parameters, outside moon.no_grad?");
+    return moon_fail(MOON_BAD_STATE, "backward: this tensor requires no gradient; was it "
+                     "calculated from parameters, outside moon.no_grad?");
   tape_record *record = record_of(root);
   if (record->node && record->node->engine_id != engine->id)
     return moon_fail(MOON_BAD_STATE, "backward: a tape does not cross Lua states");

@@ -4,7 +4,7 @@
 // follow the Lua function and method, argument checking, help, the reference and the tape entry.
 //
 // Schema grammar, one string:
-//   "(input: Tensor, weight: Tensor, bias: Tensor?, stride: int[2] = 1, groups: int = 1) -> out, [mask]"
+//   "(input: Tensor, weight: Tensor, bias: Tensor?, stride: int[2] = 1) -> out, [mask]"
 // Parameter types:
 //   Tensor          a tensor
 //   Tensor?         a tensor or nothing
@@ -17,7 +17,7 @@
 //   dim             a dimension: 1-based or negative outside, 0-based or negative in here
 //   dim?            the same or nothing
 //   dims            a list of dimensions, one, or nothing (= all)
-//   index           a position: 1-based or negative (from the end) outside; 0-based or negative here
+//   index           a position: 1-based or negative (from the end) outside; 0-based or so here
 //   "a"|"b"         a choice; arrives as its number, 0 for the first
 // Results in [brackets] are kept for the backward pass and not given to the user.
 #ifndef MOON_AUTOGRAD_OP_H
@@ -80,7 +80,7 @@ typedef struct op_backward_call {
   moon_tensor **grads;               // gradient of each result; NULL where nothing flowed
   const bool *needs;                 // per parameter: is its gradient wanted?
   const bool *list_needs;            // per member of the Tensor[] parameter
-  moon_tensor **out;                 // per parameter: the gradient, owned by the caller; NULL = zero
+  moon_tensor **out;                 // per parameter: its gradient, the caller's; NULL = zero
   moon_tensor **list_out;            // per member
 } op_backward_call;
 // A gradient may have the shape of the broadcast result: it is summed to the input's shape.
@@ -143,15 +143,24 @@ bool op_takes_dtype(const op_descriptor *op, moon_dtype dtype);
 MOON_MUST_CHECK moon_status op_register(op_descriptor *op);
 
 // -- calling from C
-static inline op_value op_tensor(moon_tensor *t) { op_value v = { .given = t != 0, .tensor = t }; return v; }
+static inline op_value op_tensor(moon_tensor *t) {
+  op_value v = { .given = t != 0, .tensor = t };
+  return v;
+}
 static inline op_value op_tensors(moon_tensor **list, int count) {
   op_value v = { .given = true, .tensors = { list, count } };
   return v;
 }
 static inline op_value op_int(int64_t i) { op_value v = { .given = true, .integer = i }; return v; }
-static inline op_value op_number(double d) { op_value v = { .given = true, .number = d }; return v; }
+static inline op_value op_number(double d) {
+  op_value v = { .given = true, .number = d };
+  return v;
+}
 static inline op_value op_bool(bool b) { op_value v = { .given = true, .boolean = b }; return v; }
-static inline op_value op_dtype(moon_dtype d) { op_value v = { .given = true, .dtype = d }; return v; }
+static inline op_value op_dtype(moon_dtype d) {
+  op_value v = { .given = true, .dtype = d };
+  return v;
+}
 op_value op_ints(int count, const int64_t *v);
 static inline op_value op_none(void) { op_value v = { .given = false, .integer = 0 }; return v; }
 
@@ -160,7 +169,8 @@ static inline op_value op_none(void) { op_value v = { .given = false, .integer =
 MOON_MUST_CHECK moon_status op_apply(moon_engine *engine, op_descriptor *op, op_value *args,
                                      moon_tensor **results);
 // The in-place form: writes into args[0]'s tensor. Nothing is returned.
-MOON_MUST_CHECK moon_status op_apply_inplace(moon_engine *engine, op_descriptor *op, op_value *args);
+MOON_MUST_CHECK moon_status op_apply_inplace(moon_engine *engine, op_descriptor *op,
+                                             op_value *args);
 // As op_apply for "-> Tensor[]": an owned array (alloc_delete) of owned tensors.
 MOON_MUST_CHECK moon_status op_apply_list(moon_engine *engine, op_descriptor *op, op_value *args,
                                           moon_tensor ***list, int *count);

@@ -1,5 +1,5 @@
-// Reads the schema string of a descriptor into its op_signature (grammar in op.h). A wrong schema is
-// our mistake, not a user's; it still gives a status, so that a spec can show it.
+// Reads the schema string of a descriptor into its op_signature (grammar in op.h). A wrong schema
+// is our mistake, not a user's; it still gives a status, so that a spec can show it.
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -52,7 +52,8 @@ void node_free_saved(tape_node *node) {
 // chain does not recurse.
 void node_release(tape_node *node) {
   tape_node *dead = NULL;
-  if (node && atomic_fetch_sub_explicit(&node->references, 1, memory_order_acq_rel) == 1) dead = node;
+  if (node && atomic_fetch_sub_explicit(&node->references, 1, memory_order_acq_rel) == 1)
+    dead = node;
   while (dead) {
     tape_node *gone = dead;
     dead = gone->next;
@@ -223,10 +224,11 @@ moon_status tape_set_requires_grad(moon_engine *engine, moon_tensor *tensor, boo
   if (!on && !tensor->meta) return MOON_OK;
   if (!tape_is_leaf(tensor))
     return moon_fail(MOON_BAD_STATE, "requires_grad can be changed on leaves only; this tensor was "
-                     "made by %s: use detach() for one without history", tape_operator_name(tensor));
+                     "made by %s: use detach() for one without history",
+                     tape_operator_name(tensor));
   if (on && !dtype_is_float(tensor->dtype))
-    return moon_fail(MOON_BAD_DTYPE, "only tensors of a float type can require a gradient, this one "
-                     "is %s", dtype_name(tensor->dtype));
+    return moon_fail(MOON_BAD_DTYPE, "only tensors of a float type can require a gradient, this "
+                     "one is %s", dtype_name(tensor->dtype));
   tape_record *record;
   MOON_TRY(record_ensure(tensor, &record));
   record->requires_grad = on;

@@ -11,7 +11,8 @@
 bool tape_requires_grad(const moon_tensor *tensor);
 bool tape_is_leaf(const moon_tensor *tensor);
 // Turns a leaf's flag on or off; floats only.
-MOON_MUST_CHECK moon_status tape_set_requires_grad(moon_engine *engine, moon_tensor *tensor, bool on);
+MOON_MUST_CHECK moon_status tape_set_requires_grad(moon_engine *engine, moon_tensor *tensor,
+                                                   bool on);
 
 // The accumulated gradient of a leaf: borrowed, NULL if there is none yet.
 moon_tensor *tape_peek_grad(const moon_tensor *tensor);

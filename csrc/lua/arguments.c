@@ -23,7 +23,7 @@ static const char *colon_hint(const reader *r, const op_param *param) {
 static void refuse(const reader *r, const op_param *param, const char *expected, int index) {
   const char *type = luaL_typename(r->L, index);
   binding_error(r->L, "%s: %s must be %s, got %s%s", r->name, param->name, expected, type,
-             colon_hint(r, param));
+                colon_hint(r, param));
 }
 
 bool binding_to_int64(lua_State *L, int index, int64_t *value) {
@@ -48,7 +48,8 @@ void binding_push_int64(lua_State *L, int64_t value) {
   if (value > (INT64_C(1) << 53) || value < -(INT64_C(1) << 53)) {
     char text[32];
     snprintf(text, sizeof text, "%lld", (long long)value);
-    binding_error(L, "%s does not fit a Lua number exactly (limit 2^53); cast to float64 first", text);
+    binding_error(L, "%s does not fit a Lua number exactly (limit 2^53); cast to float64 first",
+                  text);
   }
   lua_pushnumber(L, number);
 #endif
@@ -79,15 +80,16 @@ static void read_list(const reader *r, const op_param *param, int index, op_valu
   lua_State *L = r->L;
   size_t count = lua_rawlen(L, index);
   if (count > MOON_MAX_DIMS)
-    binding_error(L, "%s: %s has %d numbers, at most %d are taken", r->name, param->name, (int)count,
-               MOON_MAX_DIMS);
+    binding_error(L, "%s: %s has %d numbers, at most %d are taken", r->name, param->name,
+                  (int)count, MOON_MAX_DIMS);
   value->ints.count = (int)count;
   if (count == 0 && has_string_keys(L, index))
     binding_error(L, "%s: %s must be a list of numbers, got a table of options; options come last",
-               r->name, param->name);
+                  r->name, param->name);
   for (int i = 0; i < (int)count; i++) {
     lua_rawgeti(L, index, i + 1);
-    value->ints.v[i] = param->kind == OP_DIMS ? read_position(r, param, -1) : read_int(r, param, -1);
+    value->ints.v[i] =
+        param->kind == OP_DIMS ? read_position(r, param, -1) : read_int(r, param, -1);
     lua_pop(L, 1);
   }
 }
@@ -97,15 +99,17 @@ static int read_ints(const reader *r, const op_param *param, int index, int last
   lua_State *L = r->L;
   if (lua_istable(L, index)) {
     read_list(r, param, index, value);
-    if (param->pair && value->ints.count == 1) value->ints.v[1] = value->ints.v[0], value->ints.count = 2;
+    if (param->pair && value->ints.count == 1)
+      value->ints.v[1] = value->ints.v[0], value->ints.count = 2;
     if (param->pair && value->ints.count != 2)
       binding_error(L, "%s: %s must be a number or a list of two, got %d", r->name, param->name,
-                 value->ints.count);
+                    value->ints.count);
     return 1;
   }
   int count = 0;
   bool run = !param->pair &&
-             (param->kind == OP_INTS || param == &r->op->signature->params[r->op->signature->param_count - 1]);
+             (param->kind == OP_INTS ||
+              param == &r->op->signature->params[r->op->signature->param_count - 1]);
   do {
     if (count == MOON_MAX_DIMS)
       binding_error(L, "%s: %s takes at most %d numbers", r->name, param->name, MOON_MAX_DIMS);
@@ -131,7 +135,7 @@ static void read_tensors(const reader *r, const op_param *param, int index, op_v
     list[i] = tensor_at(L, -1);
     if (!list[i])
       binding_error(L, "%s: member %d of %s must be a tensor, got %s", r->name, i + 1, param->name,
-                 luaL_typename(L, -1));
+                    luaL_typename(L, -1));
     lua_pop(L, 1);
   }
   value->tensors.list = list;
@@ -157,10 +161,11 @@ static void read_choice(const reader *r, const op_param *param, int index, op_va
 moon_dtype binding_read_dtype(lua_State *L, int index, const char *name) {
   moon_dtype dtype = MOON_F32;
   if (lua_type(L, index) != LUA_TSTRING)
-    binding_error(L, "%s: dtype must be a name such as \"float32\", got %s", name, luaL_typename(L, index));
+    binding_error(L, "%s: dtype must be a name such as \"float32\", got %s", name,
+                  luaL_typename(L, index));
   if (!dtype_by_name(lua_tostring(L, index), &dtype))
-    binding_error(L, "%s: there is no dtype \"%s\"; the types are float32, float64, float16, bfloat16, "
-               "int64, int32, uint8, bool", name, lua_tostring(L, index));
+    binding_error(L, "%s: there is no dtype \"%s\"; the types are float32, float64, float16, "
+                  "bfloat16, int64, int32, uint8, bool", name, lua_tostring(L, index));
   return dtype;
 }
 
@@ -226,7 +231,8 @@ static int read_param(const reader *r, const op_param *param, int index, int las
 // -- options
 
 static bool takes_list(const op_param *param) {
-  return (param->kind == OP_INTS && !param->pair) || param->kind == OP_DIMS || param->kind == OP_TENSORS;
+  return (param->kind == OP_INTS && !param->pair) || param->kind == OP_DIMS ||
+         param->kind == OP_TENSORS;
 }
 
 static bool is_options(const reader *r, const op_param *next, int index) {
@@ -246,7 +252,7 @@ static void unknown_option(const reader *r, const char *key, int first_option) {
   }
   luaL_pushresult(&known);
   binding_error(r->L, "%s: there is no option \"%s\"; the options are %s", r->name, key,
-             first_option < s->param_count ? lua_tostring(r->L, -1) : "none");
+                first_option < s->param_count ? lua_tostring(r->L, -1) : "none");
 }
 
 // `taken`: parameters already given by position.
@@ -257,12 +263,13 @@ static void read_options(const reader *r, int index, int taken) {
   for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
     if (lua_type(L, -2) != LUA_TSTRING)
       binding_error(L, "%s: options are given by name, as in {%s = ...}", r->name,
-                 s->params[s->param_count - 1].name);
+                    s->params[s->param_count - 1].name);
     const char *key = lua_tostring(L, -2);
     int i = 0;
     while (i < s->param_count && strcmp(s->params[i].name, key) != 0) i++;
     if (i == s->param_count) unknown_option(r, key, taken);
-    if (i < taken) binding_error(L, "%s: %s is given twice, by position and as an option", r->name, key);
+    if (i < taken)
+      binding_error(L, "%s: %s is given twice, by position and as an option", r->name, key);
     int top = lua_gettop(L);
     read_param(r, &s->params[i], top, top);
     if (lua_gettop(L) > top) lua_insert(L, index + 1);   // a list of tensors: below key and value
@@ -277,10 +284,11 @@ static void require_all(const reader *r, int given) {
     if (s->params[i].has_default) *value = s->params[i].default_value;
     else if (!s->params[i].optional && i == 0 && given == 0 && s->params[0].kind == OP_TENSOR)
       binding_error(r->L, "%s: %s must be a tensor, got nothing; a method is called with a colon, "
-                 "x:%s(...)", r->name, s->params[0].name, r->name);
+                    "x:%s(...)", r->name, s->params[0].name, r->name);
     else if (!s->params[i].optional)
-      binding_error(r->L, "%s: %s is missing; the call is %s%s, or as a method, with a colon, x:%s(...)",
-                 r->name, s->params[i].name, r->name, r->op->schema, r->name);
+      binding_error(r->L, "%s: %s is missing; the call is %s%s, or as a method, with a colon, "
+                    "x:%s(...)",
+                    r->name, s->params[i].name, r->name, r->op->schema, r->name);
   }
 }
 
@@ -384,7 +392,8 @@ int binding_read_shape(lua_State *L, int index, int last, const char *name,
     if (table) lua_rawgeti(L, index, i + 1);
     else lua_pushvalue(L, index + i);
     if (!binding_to_int64(L, -1, &shape[i]))
-      binding_error(L, "%s: size %d must be a whole number, got %s", name, i + 1, luaL_typename(L, -1));
+      binding_error(L, "%s: size %d must be a whole number, got %s", name, i + 1,
+                    luaL_typename(L, -1));
     lua_pop(L, 1);
   }
   return count;

@@ -17,13 +17,13 @@ static int tensor_backward(lua_State *L) {
       lua_pushliteral(L, "retain_graph");
       if (!lua_rawequal(L, -1, -2))
         binding_error(L, "backward: there is no option \"%s\"; the options are retain_graph",
-                   lua_tostring(L, -2));
+                      lua_tostring(L, -2));
       lua_pop(L, 2);
       retain = lua_toboolean(L, -1);
     }
   } else if (!lua_isnoneornil(L, options)) {
     binding_error(L, "backward: expected a gradient or {retain_graph = true}, got %s",
-               luaL_typename(L, options));
+                  luaL_typename(L, options));
   }
   binding_check(L, tape_backward(state->engine, root, gradient, retain));
   binding_collect_if_due(L, state);
@@ -82,7 +82,8 @@ static int is_lazy(lua_State *L) {
   return 1;
 }
 
-// moon.materialize_(lazy, shape, dtype = "float32") -> the same object, of zeros, requiring a gradient
+// moon.materialize_(lazy, shape, dtype = "float32") -> the same object, of zeros, requiring a
+// gradient
 static int materialize(lua_State *L) {
   binding_state *state = binding_here(L);
   tensor_handle *handle = handle_at(L, 1);
@@ -90,7 +91,7 @@ static int materialize(lua_State *L) {
   moon_tensor *tensor;
   if (!handle || !handle->lazy)
     binding_error(L, "materialize_: expected a tensor made by lazy_tensor, got %s",
-               handle ? "one that has its shape" : luaL_typename(L, 1));
+                  handle ? "one that has its shape" : luaL_typename(L, 1));
   luaL_checktype(L, 2, LUA_TTABLE);
   int ndim = binding_read_shape(L, 2, 2, "materialize_", shape);
   moon_dtype dtype = lua_isnoneornil(L, 3) ? MOON_F32 : binding_read_dtype(L, 3, "materialize_");

@@ -76,7 +76,7 @@ tensor_handle *handle_push(lua_State *L, binding_state *state);             // e
 void handle_fill(tensor_handle *handle, moon_tensor *tensor);               // takes it over
 void tensor_push(lua_State *L, binding_state *state, moon_tensor *tensor);  // takes it over
 tensor_handle *handle_at(lua_State *L, int index);     // NULL if it is no tensor
-moon_tensor *tensor_at(lua_State *L, int index);       // NULL if it is no tensor; raises if released
+moon_tensor *tensor_at(lua_State *L, int index);       // NULL if it is none; raises if released
 // Raises "name: argument must be a tensor, got ..." if it is none.
 moon_tensor *tensor_check(lua_State *L, int index, const char *name, const char *argument);
 int scope_run(lua_State *L);                            // moon.scope(fn, ...)

@@ -11,8 +11,8 @@
 
 // -- from nested tables
 
-// Follows the first members down to find the shape of the table at `index`, and whether truth values
-// lie at the bottom.
+// Follows the first members down to find the shape of the table at `index`, and whether truth
+// values lie at the bottom.
 static int table_shape(lua_State *L, int index, int64_t shape[MOON_MAX_DIMS], bool *booleans) {
   int ndim = 0;
   lua_pushvalue(L, index);
@@ -65,9 +65,10 @@ static void read_rows(table_reader *r, int dim) {
   lua_State *L = r->L;
   int64_t count = r->tensor->shape[dim];
   if (!lua_istable(L, -1) || (int64_t)lua_rawlen(L, -1) != count)
-    binding_error(L, "tensor: all tables of dimension %d must have %d members like the first, one %s%d",
-               dim + 1, (int)count, lua_istable(L, -1) ? "has " : "is no table, found ",
-               lua_istable(L, -1) ? (int)lua_rawlen(L, -1) : 1);
+    binding_error(L, "tensor: all tables of dimension %d must have %d members like the first, one "
+                  "%s%d",
+                  dim + 1, (int)count, lua_istable(L, -1) ? "has " : "is no table, found ",
+                  lua_istable(L, -1) ? (int)lua_rawlen(L, -1) : 1);
   luaL_checkstack(L, 2, "tables nest too deep");
   for (int64_t i = 1; i <= count; i++) {
     lua_rawgeti(L, -1, (int)i);
@@ -95,7 +96,8 @@ static tensor_options read_tensor_options(lua_State *L) {
     } else if (strcmp(key, "requires_grad") == 0) {
       options.requires_grad = lua_toboolean(L, -1);
     } else {
-      binding_error(L, "tensor: there is no option \"%s\"; the options are dtype, requires_grad", key);
+      binding_error(L, "tensor: there is no option \"%s\"; the options are dtype, requires_grad",
+                    key);
     }
   }
   return options;
@@ -110,7 +112,8 @@ static int make_tensor(lua_State *L) {
   lua_settop(L, 2);
   tensor_options options = read_tensor_options(L);
   if (!lua_istable(L, 1) && lua_type(L, 1) != LUA_TNUMBER && !lua_isboolean(L, 1))
-    binding_error(L, "tensor: expected a number or a table of numbers, got %s", luaL_typename(L, 1));
+    binding_error(L, "tensor: expected a number or a table of numbers, got %s",
+                  luaL_typename(L, 1));
   int ndim = table_shape(L, 1, shape, &booleans);
   moon_dtype dtype = booleans && !options.typed ? MOON_BOOL : options.dtype;
   tensor_handle *handle = handle_push(L, state);
@@ -133,7 +136,9 @@ static int from_bytes(lua_State *L) {
   const char *text = luaL_checklstring(L, 1, &bytes);
   moon_dtype dtype = binding_read_dtype(L, 2, "from_bytes");
   int64_t shape[MOON_MAX_DIMS] = { (int64_t)(bytes / dtype_size(dtype)) };
-  int ndim = lua_isnoneornil(L, 3) ? 1 : binding_read_shape(L, 3, lua_gettop(L), "from_bytes", shape);
+  int ndim = 1;
+  if (!lua_isnoneornil(L, 3))
+    ndim = binding_read_shape(L, 3, lua_gettop(L), "from_bytes", shape);
   moon_tensor *tensor;
   tensor_handle *handle = handle_push(L, state);
   int64_t count;
@@ -141,7 +146,7 @@ static int from_bytes(lua_State *L) {
   binding_check(L, shape_count(ndim, shape, &count));
   if ((uint64_t)count > bytes || (size_t)count * dtype_size(dtype) != bytes)
     binding_error(L, "from_bytes: %d bytes are not %s elements of shape %s", (int)bytes,
-               dtype_name(dtype), shape_text(ndim, shape, text_shape));
+                  dtype_name(dtype), shape_text(ndim, shape, text_shape));
   binding_check(L, tensor_new(state->engine, device_cpu(), dtype, ndim, shape, &tensor));
   handle_fill(handle, tensor);
   memcpy(tensor_data(tensor), text, bytes);
@@ -164,7 +169,7 @@ static int tensor_item(lua_State *L) {
   char shape[TENSOR_SHAPE_TEXT];
   if (tensor_count(t) != 1)
     binding_error(L, "item: only a tensor with one element is a number, this one is %s",
-               tensor_shape_text(t, shape));
+                  tensor_shape_text(t, shape));
   push_value(L, t->dtype, tensor_data(t));
   return 1;
 }
@@ -206,7 +211,8 @@ static void add_text(void *context, const char *text) { luaL_addstring(context, 
 static int tensor_tostring(lua_State *L) {
   tensor_handle *handle = handle_at(L, 1);
   if (!handle || !handle->tensor) {
-    lua_pushliteral(L, "[tensor without memory: released by a scope, or a parameter without shape]");
+    lua_pushliteral(L, "[tensor without memory: released by a scope, or a parameter without "
+                    "shape]");
     return 1;
   }
   luaL_Buffer buffer;
@@ -296,8 +302,9 @@ static int tensor_to(lua_State *L) {
   const moon_device *device = NULL;
   if (other) dtype = other->dtype;
   else if (lua_type(L, 2) != LUA_TSTRING)
-    binding_error(L, "to: expected a dtype such as \"float64\", a device such as \"cpu\" or a tensor, got %s",
-               luaL_typename(L, 2));
+    binding_error(L, "to: expected a dtype such as \"float64\", a device such as \"cpu\" or a "
+                  "tensor, got %s",
+                  luaL_typename(L, 2));
   else if (!dtype_by_name(lua_tostring(L, 2), &dtype))
     binding_check(L, device_by_name(lua_tostring(L, 2), &device));
   if (dtype == t->dtype) {

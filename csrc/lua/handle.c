@@ -51,8 +51,8 @@ moon_tensor *tensor_at(lua_State *L, int index) {
   if (handle->tensor) return handle->tensor;
   if (handle->lazy)
     binding_error(L, "this parameter has no shape yet: its layer decides it in its first forward");
-  binding_error(L, "this tensor was released by moon.scope at %s; return it from the scope's function "
-             "or mark it with moon.keep", handle->released_at ? handle->released_at : "?");
+  binding_error(L, "this tensor was released by moon.scope at %s; return it from the scope's "
+             "function or mark it with moon.keep", handle->released_at ? handle->released_at : "?");
   return NULL;
 }
 
@@ -60,8 +60,9 @@ moon_tensor *tensor_check(lua_State *L, int index, const char *name, const char 
   moon_tensor *tensor = tensor_at(L, index);
   if (tensor) return tensor;
   if (lua_isnoneornil(L, index))
-    binding_error(L, "%s: %s must be a tensor, got nothing; a method is called with a colon, x:%s(...)",
-               name, argument, name);
+    binding_error(L, "%s: %s must be a tensor, got nothing; a method is called with a colon, "
+                  "x:%s(...)",
+                  name, argument, name);
   binding_error(L, "%s: %s must be a tensor, got %s", name, argument, luaL_typename(L, index));
   return NULL;
 }

@@ -17,7 +17,7 @@ static int read_channels(lua_State *L, int index) {
   for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
     if (lua_type(L, -2) != LUA_TSTRING || strcmp(lua_tostring(L, -2), "channels") != 0) {
       binding_error(L, "image_load: unknown option \"%s\"; it knows channels",
-                 lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : luaL_typename(L, -2));
+                    lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : luaL_typename(L, -2));
     }
   }
   lua_getfield(L, index, "channels");

@@ -58,7 +58,8 @@ static void read_range(lua_State *L, const moon_tensor *t, int dim, block *b) {
   int count = (int)lua_rawlen(L, -1);
   int64_t first, last;
   if (count == 0) return;
-  if (count > 2) binding_error(L, "index: a range is {}, {first} or {first, last}, got %d numbers", count);
+  if (count > 2)
+    binding_error(L, "index: a range is {}, {first} or {first, last}, got %d numbers", count);
   lua_rawgeti(L, -1, 1);
   lua_rawgeti(L, -2, count);
   int64_t from = whole_number(L, -2), to = whole_number(L, -1);
@@ -73,7 +74,7 @@ static void read_range(lua_State *L, const moon_tensor *t, int dim, block *b) {
   binding_check(L, normal_index(t, dim, to, &last));
   if (last < first)
     binding_error(L, "index: the range %d..%d of dimension %d runs backwards", (int)first + 1,
-               (int)last + 1, dim + 1);
+                  (int)last + 1, dim + 1);
   b->start[dim] = first;
   b->length[dim] = last - first + 1;
 }
@@ -132,7 +133,8 @@ static moon_status take_block(binding_state *state, moon_tensor *t, const block 
     view = next;
   }
   if (view == t) {   // t[{}]: the same elements in a tensor of their own
-    moon_status status = run(state, "view", (op_value[]){ op_tensor(t), op_ints(t->ndim, t->shape) }, &next);
+    op_value args[] = { op_tensor(t), op_ints(t->ndim, t->shape) };
+    moon_status status = run(state, "view", args, &next);
     tensor_release(view);
     MOON_TRY(status);
     view = next;
@@ -157,11 +159,11 @@ static moon_status take_masked_rows(binding_state *state, moon_tensor *t, moon_t
   shape[0] = rows;
   for (int i = mask->ndim; i < t->ndim; i++) shape[1 + i - mask->ndim] = t->shape[i];
   if (status == MOON_OK)
-    status = run(state, "reshape", (op_value[]){ op_tensor(t), op_ints(1 + t->ndim - mask->ndim, shape) },
-                 &flat);
+    status = run(state, "reshape",
+                 (op_value[]){ op_tensor(t), op_ints(1 + t->ndim - mask->ndim, shape) }, &flat);
   if (status == MOON_OK)
-    status = run(state, "index_select", (op_value[]){ op_tensor(flat), op_int(0), op_tensor(positions) },
-                 result);
+    status = run(state, "index_select",
+                 (op_value[]){ op_tensor(flat), op_int(0), op_tensor(positions) }, result);
   tensor_release(flat);
   tensor_release(positions);
   return status;
@@ -172,8 +174,8 @@ static moon_status check_mask(const moon_tensor *t, const moon_tensor *mask) {
   bool fits = mask->ndim <= t->ndim;
   for (int i = 0; i < mask->ndim && fits; i++) fits = mask->shape[i] == t->shape[i];
   if (fits) return MOON_OK;
-  return moon_fail(MOON_BAD_SHAPE, "index: a mask of %s does not cover the first dimensions of a tensor "
-                   "of %s", tensor_shape_text(mask, a), tensor_shape_text(t, b));
+  return moon_fail(MOON_BAD_SHAPE, "index: a mask of %s does not cover the first dimensions of a "
+                   "tensor of %s", tensor_shape_text(mask, a), tensor_shape_text(t, b));
 }
 
 static moon_status take_positions(binding_state *state, moon_tensor *t, moon_tensor *index,
@@ -186,9 +188,11 @@ static moon_status take_positions(binding_state *state, moon_tensor *t, moon_ten
                      index->ndim, t->ndim);
   memcpy(shape, index->shape, (size_t)index->ndim * sizeof *shape);
   memcpy(shape + index->ndim, t->shape + 1, (size_t)(t->ndim - 1) * sizeof *shape);
-  moon_status status = run(state, "reshape", (op_value[]){ op_tensor(index), op_ints(1, &all) }, &flat);
+  moon_status status = run(state, "reshape", (op_value[]){ op_tensor(index), op_ints(1, &all) },
+                           &flat);
   if (status == MOON_OK)
-    status = run(state, "index_select", (op_value[]){ op_tensor(t), op_int(0), op_tensor(flat) }, &rows);
+    status = run(state, "index_select", (op_value[]){ op_tensor(t), op_int(0), op_tensor(flat) },
+                 &rows);
   if (status == MOON_OK)
     status = run(state, "reshape", (op_value[]){ op_tensor(rows), op_ints(ndim, shape) }, result);
   tensor_release(flat);
@@ -249,8 +253,9 @@ int tensor_index(lua_State *L) {
   moon_tensor *t = tensor_check(L, 1, "index", "t");
   if (kind == LUA_TNUMBER || kind == LUA_TTABLE) return index_number(L, state, t);
   if (handle_at(L, 2)) return index_tensor(L, state, t);
-  return binding_error(L, "index: a tensor is indexed by a number, a table, a mask or positions, got %s",
-                    luaL_typename(L, 2));
+  return binding_error(L, "index: a tensor is indexed by a number, a table, a mask or positions, "
+                       "got %s",
+                       luaL_typename(L, 2));
 }
 
 // -- assigning
@@ -288,8 +293,8 @@ static moon_status assign_masked(binding_state *state, moon_tensor *t, moon_tens
   for (int i = 0; i < t->ndim; i++) shape[i] = i < mask->ndim ? mask->shape[i] : 1;
   MOON_TRY(run(state, "reshape", (op_value[]){ op_tensor(mask), op_ints(t->ndim, shape) }, &wide));
   op_value args[] = { op_tensor(t), op_tensor(wide), op_tensor(value) };
-  moon_status status = op_apply_inplace(state->engine,
-                                        ops_find(value->ndim == 0 ? "masked_fill" : "masked_scatter"), args);
+  const char *name = value->ndim == 0 ? "masked_fill" : "masked_scatter";
+  moon_status status = op_apply_inplace(state->engine, ops_find(name), args);
   tensor_release(wide);
   return status;
 }
@@ -306,11 +311,13 @@ static moon_status assign_positions(binding_state *state, moon_tensor *t, moon_t
   memcpy(shape + index->ndim, t->shape + 1, (size_t)(t->ndim - 1) * sizeof *shape);
   memcpy(row_shape, t->shape, sizeof row_shape);
   row_shape[0] = tensor_count(index);
-  moon_status status = run(state, "reshape", (op_value[]){ op_tensor(index), op_ints(1, &all) }, &flat);
+  moon_status status = run(state, "reshape", (op_value[]){ op_tensor(index), op_ints(1, &all) },
+                           &flat);
   if (status == MOON_OK)
     status = run(state, "expand", (op_value[]){ op_tensor(value), op_ints(ndim, shape) }, &wide);
   if (status == MOON_OK)
-    status = run(state, "reshape", (op_value[]){ op_tensor(wide), op_ints(t->ndim, row_shape) }, &rows);
+    status = run(state, "reshape", (op_value[]){ op_tensor(wide), op_ints(t->ndim, row_shape) },
+                 &rows);
   if (status == MOON_OK) {
     op_value args[] = { op_tensor(t), op_int(0), op_tensor(flat), op_tensor(rows) };
     status = op_apply_inplace(state->engine, ops_find("index_copy"), args);
@@ -346,8 +353,9 @@ int tensor_newindex(lua_State *L) {
   if (kind == LUA_TSTRING) return assign_name(L, t);
   if (handle_at(L, 2)) index = tensor_at(L, 2);
   else if (kind == LUA_TNUMBER || kind == LUA_TTABLE) read_block(L, 2, t, &b);
-  else binding_error(L, "index: a tensor is indexed by a number, a table, a mask or positions, got %s",
-                  luaL_typename(L, 2));
+  else binding_error(L, "index: a tensor is indexed by a number, a table, a mask or positions, "
+                     "got %s",
+                     luaL_typename(L, 2));
   tensor_at(L, 3);   // a released value raises here, before anything is held
   binding_check(L, value_tensor(L, state, t, &value));
   moon_status status = !index ? assign_block(state, t, &b, value)

@@ -8,7 +8,8 @@ static void set_number(lua_State *L, const char *key, int64_t value) {
   lua_setfield(L, -2, key);
 }
 
-// moon.memory() -> {live, peak, budget, since_collect: of this state; cached: of the process}, bytes
+// moon.memory() -> {live, peak, budget, since_collect: of this state; cached: of the process},
+// bytes
 static int memory_figures(lua_State *L) {
   engine_memory *memory = &binding_here(L)->engine->memory;
   lua_newtable(L);
@@ -26,7 +27,7 @@ static int set_budget(lua_State *L) {
   int64_t bytes;
   if (!binding_to_int64(L, 1, &bytes) || bytes < 0)
     binding_error(L, "set_memory_budget: bytes must be a whole number from 0, got %s",
-               lua_type(L, 1) == LUA_TNUMBER ? lua_tostring(L, 1) : luaL_typename(L, 1));
+                  lua_type(L, 1) == LUA_TNUMBER ? lua_tostring(L, 1) : luaL_typename(L, 1));
   state->engine->memory.budget = bytes;
   return 0;
 }

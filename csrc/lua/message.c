@@ -43,7 +43,8 @@ static moon_status read_value(lua_State *L, int index, int depth, message **copi
 static moon_status read_members(lua_State *L, int index, int depth, message *table) {
   message **end = &table->members;
   if (depth == MAX_DEPTH)
-    return moon_fail(MOON_BAD_ARGUMENT, "tables nest deeper than %d, or contain themselves", MAX_DEPTH);
+    return moon_fail(MOON_BAD_ARGUMENT, "tables nest deeper than %d, or contain themselves",
+                     MAX_DEPTH);
   if (!lua_checkstack(L, 6)) return moon_fail(MOON_OUT_OF_MEMORY, "no room on the Lua stack");
   for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
     int top = lua_gettop(L);
@@ -54,8 +55,9 @@ static moon_status read_members(lua_State *L, int index, int depth, message *tab
     }
     if (status != MOON_OK) {
       char key[64] = "a member";
-      if (lua_type(L, top - 1) == LUA_TSTRING) snprintf(key, sizeof key, "%s", lua_tostring(L, top - 1));
-      if (lua_type(L, top - 1) == LUA_TNUMBER) snprintf(key, sizeof key, "[%g]", lua_tonumber(L, top - 1));
+      int type = lua_type(L, top - 1);
+      if (type == LUA_TSTRING) snprintf(key, sizeof key, "%s", lua_tostring(L, top - 1));
+      if (type == LUA_TNUMBER) snprintf(key, sizeof key, "[%g]", lua_tonumber(L, top - 1));
       lua_settop(L, top - 2);
       return moon_fail_in(status, "%s%s", key, depth + 1 < MAX_DEPTH ? ": " : "");
     }
@@ -184,7 +186,8 @@ void channel_delete(channel *c) {
   alloc_delete(c);
 }
 
-// The locks may be held by a thread that is not in this process; to destroy them would be undefined.
+// The locks may be held by a thread that is not in this process; to destroy them would be
+// undefined.
 void channel_forget(channel *c) {
   if (!c) return;
   message_delete(c->first);

@@ -17,7 +17,7 @@ static int call_inplace(lua_State *L, binding_state *state, op_descriptor *op, i
                         binding_call *call, const char *name) {
   if (call->is_number[0])
     return binding_error(L, "%s: %s is written into and must be a tensor, got number", name,
-                      op->signature->params[0].name);
+                         op->signature->params[0].name);
   moon_status status = arguments_make_scalars(state, op, name, call);
   if (status == MOON_OK) status = op_apply_inplace(state->engine, op, call->values);
   arguments_close(call);
@@ -118,8 +118,8 @@ static void set_boolean(lua_State *L, const char *key, bool value) {
 }
 
 static const char *const kind_names[] = {
-  "Tensor", "Tensor[]", "Tensor|number", "int", "number", "bool", "string", "dtype", "device", "int[]",
-  "dim", "dims", "index", "choice",
+  "Tensor", "Tensor[]", "Tensor|number", "int", "number", "bool", "string", "dtype", "device",
+  "int[]", "dim", "dims", "index", "choice",
 };
 
 static void push_param(lua_State *L, const op_param *param) {
@@ -138,7 +138,8 @@ static void push_param(lua_State *L, const op_param *param) {
 }
 
 static bool is_input(const op_param *param) {
-  return param->kind == OP_TENSOR || param->kind == OP_TENSORS || param->kind == OP_SCALAR_OR_TENSOR;
+  return param->kind == OP_TENSOR || param->kind == OP_TENSORS ||
+         param->kind == OP_SCALAR_OR_TENSOR;
 }
 
 static void push_params(lua_State *L, const op_signature *s, bool inputs) {
@@ -224,8 +225,10 @@ static void add_operator(lua_State *L, binding_state *state, op_descriptor *op, 
   const char *name = op->signature->inplace_name;
   if (op->flags & OP_HIDDEN) return;
   if (!(op->flags & OP_MUTATES)) {
-    if (!(op->flags & OP_METHOD_ONLY)) add_closure(L, state, op, operator_function, op->name, module);
-    if (!(op->flags & OP_FUNCTION_ONLY)) add_closure(L, state, op, operator_function, op->name, methods);
+    if (!(op->flags & OP_METHOD_ONLY))
+      add_closure(L, state, op, operator_function, op->name, module);
+    if (!(op->flags & OP_FUNCTION_ONLY))
+      add_closure(L, state, op, operator_function, op->name, methods);
   }
   if (op->flags & (OP_INPLACE | OP_MUTATES)) {
     add_closure(L, state, op, operator_inplace, name, module);

@@ -45,7 +45,8 @@ static int set_rng_state(lua_State *L) {
   binding_state *state = binding_here(L);
   moon_tensor *t = tensor_check(L, 1, "set_rng_state", "state");
   if (t->dtype != MOON_I64 || t->ndim != 1 || t->shape[0] != 2 || !tensor_is_contiguous(t))
-    binding_error(L, "set_rng_state: expected the int64 tensor of 2 elements that get_rng_state gave");
+    binding_error(L, "set_rng_state: expected the int64 tensor of 2 elements that get_rng_state "
+                  "gave");
   const int64_t *words = tensor_data(t);
   state->engine->seed = (uint64_t)words[0];
   state->engine->draws = (uint64_t)words[1];
@@ -156,7 +157,8 @@ static const luaL_Reg functions[] = {
   { "set_rng_state", set_rng_state }, { "set_num_threads", set_num_threads },
   { "get_num_threads", get_num_threads }, { "precise", precise },
   { "catch_interrupt", catch_interrupt }, { "release_interrupt", release_interrupt },
-  { "interrupted", interrupted }, { "interrupt", interrupt }, { "clear_interrupt", clear_interrupt },
+  { "interrupted", interrupted }, { "interrupt", interrupt },
+  { "clear_interrupt", clear_interrupt },
   { "uninterrupted", uninterrupted },
   { "clock", clock_seconds }, { "is_terminal", is_terminal },
   { "terminal_columns", terminal_columns }, { "make_directory", make_directory },

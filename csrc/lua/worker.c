@@ -17,7 +17,7 @@ typedef struct worker {
   os_thread *thread;
   channel *to, *from;         // as its maker sees it
   unsigned forks;             // of this process when it was started
-  message *start;             // {module, function, path, cpath, arguments}; until the thread takes it
+  message *start;             // {module, name, path, cpath, arguments}, until the thread takes it
   char error[512];            // why it ended; written before `from` is closed
 } worker;
 
@@ -91,7 +91,8 @@ static void push_function(lua_State *L, int table) {
     found = lua_isfunction(L, -1);
   }
   if (!found)
-    luaL_error(L, "module %s has no function %s", lua_tostring(L, module + 1), lua_tostring(L, module + 2));
+    luaL_error(L, "module %s has no function %s", lua_tostring(L, module + 1),
+               lua_tostring(L, module + 2));
 }
 
 // Stack: the start table. Opens what the worker needs and calls its function.
@@ -151,7 +152,7 @@ static worker *worker_check(lua_State *L) {
   worker *w = lua_touserdata(L, 1);
   if (lua_type(L, 1) != LUA_TUSERDATA || lua_rawlen(L, 1) != sizeof *w || w->magic != &worker_magic)
     binding_error(L, "worker: expected a worker, got %s; its methods are called with a colon",
-               luaL_typename(L, 1));
+                  luaL_typename(L, 1));
   return w;
 }
 
@@ -211,8 +212,8 @@ static int worker_send(lua_State *L) {
   return 0;
 }
 
-// worker:receive(seconds?) -> value, or nothing when the time ran out. Raises when the worker failed
-// or ended, and when the interrupt key was pressed.
+// worker:receive(seconds?) -> value, or nothing when the time ran out. Raises when the worker
+// failed or ended, and when the interrupt key was pressed.
 static int worker_receive(lua_State *L) {
   enum { SLICE_MS = 50 };
   binding_state *state = binding_here(L);
@@ -238,8 +239,8 @@ static void set_field_of(lua_State *L, int target, int source, const char *key) 
   lua_setfield(L, target, key);
 }
 
-// moon.worker_new(module, name, arguments?): calls require(module)[name](receive, send, arguments) in
-// a thread and a Lua state of its own
+// moon.worker_new(module, name, arguments?): calls require(module)[name](receive, send, arguments)
+// in a thread and a Lua state of its own
 static int worker_new(lua_State *L) {
   static int watched;
   binding_here(L);

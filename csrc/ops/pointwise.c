@@ -81,7 +81,8 @@ static void write_saves(int row) {
   char *text = saves[row];
   if (!d[0]) return;
   if (!d[1]) {
-    snprintf(text, sizeof saves[row], "%s%s", reads(d[0], 'x') ? "x " : "", reads(d[0], 'y') ? "y" : "");
+    snprintf(text, sizeof saves[row], "%s%s", reads(d[0], 'x') ? "x " : "",
+             reads(d[0], 'y') ? "y" : "");
     return;
   }
   static const char variables[] = "xyz";
@@ -99,8 +100,8 @@ moon_status pointwise_prepare(void) {
     bool two = op->forward == forward_binary || op->forward == forward_compare;
     const char *attributes = rows[row].attributes;
     snprintf(schemas[row], sizeof schemas[row], "(x: %s%s%s%s) -> %s",
-             two ? "Tensor|number, y: Tensor|number" : "Tensor", *attributes ? ", " : "", attributes,
-             "", op->forward == forward_binary ? "z" : two ? "result" : "y");
+             two ? "Tensor|number, y: Tensor|number" : "Tensor", *attributes ? ", " : "",
+             attributes, "", op->forward == forward_binary ? "z" : two ? "result" : "y");
     op->schema = schemas[row];
     write_saves(row);
     op->saves = saves[row];
@@ -136,13 +137,15 @@ static moon_status check_attributes(const op_call *call, const moon_tensor *x) {
     double number = call->args[i].number;
     if (number != floor(number))
       return moon_fail(MOON_BAD_DTYPE, "%s is %.14g, no whole number, beside a tensor of %s; cast "
-                       "that with :to \"float32\"", s->params[i].name, number, dtype_name(x->dtype));
+                       "that with :to \"float32\"", s->params[i].name, number,
+                       dtype_name(x->dtype));
   }
   return MOON_OK;
 }
 
 static void read_attributes(const op_value *args, int count, double attributes[2]) {
-  for (int i = 0; i < count && i < MOON_MAX_POINTWISE_ATTRIBUTES; i++) attributes[i] = args[i].number;
+  for (int i = 0; i < count && i < MOON_MAX_POINTWISE_ATTRIBUTES; i++)
+    attributes[i] = args[i].number;
 }
 
 // -- one input
@@ -190,7 +193,8 @@ static bool overlaps(const moon_tensor *x, const moon_tensor *y) {
 
 static moon_status run_binary(op_call *call, moon_tensor *y, const double *attributes) {
   moon_tensor *x = call->args[0].tensor, *z = call->results[0];
-  device_array ax = array_broadcast(x, z->ndim, z->shape), ay = array_broadcast(y, z->ndim, z->shape);
+  device_array ax = array_broadcast(x, z->ndim, z->shape);
+  device_array ay = array_broadcast(y, z->ndim, z->shape);
   device_array to = tensor_array(z);
   return tensor_kernels(z)->binary(call->engine, (int)call->op->row, attributes, &ax, &ay, &to);
 }

@@ -5,7 +5,8 @@
 
 moon_status ops_need_float(const char *argument, const moon_tensor *tensor) {
   if (dtype_is_float(tensor->dtype)) return MOON_OK;
-  return moon_fail(MOON_BAD_DTYPE, "%s must be of a float type, got %s; cast it with :to \"float32\"",
+  return moon_fail(MOON_BAD_DTYPE, "%s must be of a float type, got %s; cast it with :to "
+                   "\"float32\"",
                    argument, dtype_name(tensor->dtype));
 }
 
@@ -87,7 +88,8 @@ moon_status ops_scale(moon_engine *engine, moon_tensor *tensor, double factor,
                       moon_tensor **scaled) {
   moon_tensor *number;
   MOON_TRY(ops_new_filled(engine, tensor, tensor->dtype, 0, NULL, factor, &number));
-  moon_status status = OP_RUN(engine, ops_get(OP_mul), scaled, op_tensor(tensor), op_tensor(number));
+  moon_status status = OP_RUN(engine, ops_get(OP_mul), scaled, op_tensor(tensor),
+                              op_tensor(number));
   tensor_release(number);
   return status;
 }

@@ -48,8 +48,8 @@ static moon_status reshape_to(op_call *call, moon_tensor *x, int ndim, const int
   if (shape_view_strides(x, ndim, shape, strides))
     return tensor_new_view(x, ndim, shape, strides, x->offset, &call->results[0]);
   if (!may_copy)
-    return moon_fail(MOON_BAD_SHAPE, "input %s is not laid out so that it can be seen as %s without "
-                     "copying; use reshape, which copies when it must",
+    return moon_fail(MOON_BAD_SHAPE, "input %s is not laid out so that it can be seen as %s "
+                     "without copying; use reshape, which copies when it must",
                      tensor_shape_text(x, from), shape_text(ndim, shape, to));
   moon_tensor *copy;
   MOON_TRY(ops_contiguous(call->engine, x, &copy));
@@ -60,11 +60,13 @@ static moon_status reshape_to(op_call *call, moon_tensor *x, int ndim, const int
 }
 
 static moon_status forward_view(op_call *call) {
-  return reshape_to(call, call->args[0].tensor, call->args[1].ints.count, call->args[1].ints.v, false);
+  return reshape_to(call, call->args[0].tensor, call->args[1].ints.count, call->args[1].ints.v,
+                    false);
 }
 
 static moon_status forward_reshape(op_call *call) {
-  return reshape_to(call, call->args[0].tensor, call->args[1].ints.count, call->args[1].ints.v, true);
+  return reshape_to(call, call->args[0].tensor, call->args[1].ints.count, call->args[1].ints.v,
+                    true);
 }
 
 static moon_status forward_flatten(op_call *call) {
@@ -75,7 +77,8 @@ static moon_status forward_flatten(op_call *call) {
   MOON_TRY(shape_dim(x->ndim, call->args[FROM].integer, &from));
   MOON_TRY(shape_dim(x->ndim, call->args[TO].integer, &to));
   if (from > to)
-    return moon_fail(MOON_BAD_INDEX, "from must not lie behind to, got %d and %d", from + 1, to + 1);
+    return moon_fail(MOON_BAD_INDEX, "from must not lie behind to, got %d and %d", from + 1,
+                     to + 1);
   for (int i = 0; i < from; i++) shape[ndim++] = x->shape[i];
   shape[ndim] = 1;
   for (int i = from; i <= to && i < x->ndim; i++) shape[ndim] *= x->shape[i];
@@ -96,14 +99,15 @@ static moon_status forward_narrow(op_call *call) {
   enum { INPUT, DIM, START, LENGTH };
   moon_tensor *x = call->args[INPUT].tensor;
   int dim;
-  int64_t shape[MOON_MAX_DIMS], start = call->args[START].integer, length = call->args[LENGTH].integer;
+  int64_t shape[MOON_MAX_DIMS];
+  int64_t start = call->args[START].integer, length = call->args[LENGTH].integer;
   MOON_TRY(shape_dim(x->ndim, call->args[DIM].integer, &dim));
   if (x->ndim == 0) return moon_fail(MOON_BAD_SHAPE, "a 0-d tensor has no dimension to narrow");
   if (start < 0) start += x->shape[dim];
   if (start < 0 || length < 0 || start > x->shape[dim] - length)
-    return moon_fail(MOON_BAD_INDEX, "positions %" PRId64 "..%" PRId64 " do not lie in dimension %d of "
-                     "size %" PRId64, sum_or_end(start, 1), sum_or_end(start, length), dim + 1,
-                     x->shape[dim]);
+    return moon_fail(MOON_BAD_INDEX, "positions %" PRId64 "..%" PRId64 " do not lie in dimension "
+                     "%d of size %" PRId64, sum_or_end(start, 1), sum_or_end(start, length),
+                     dim + 1, x->shape[dim]);
   memcpy(shape, x->shape, sizeof shape);
   shape[dim] = length;
   return tensor_new_view(x, x->ndim, shape, x->strides, x->offset + start * x->strides[dim],
@@ -115,7 +119,8 @@ static moon_status forward_select(op_call *call) {
   moon_tensor *x = call->args[INPUT].tensor;
   int dim, ndim = 0;
   int64_t shape[MOON_MAX_DIMS], strides[MOON_MAX_DIMS], index = call->args[INDEX].integer;
-  if (x->ndim == 0) return moon_fail(MOON_BAD_SHAPE, "a 0-d tensor has no dimension to select from");
+  if (x->ndim == 0)
+    return moon_fail(MOON_BAD_SHAPE, "a 0-d tensor has no dimension to select from");
   MOON_TRY(shape_dim(x->ndim, call->args[DIM].integer, &dim));
   if (index < 0) index += x->shape[dim];
   if (index < 0 || index >= x->shape[dim])
@@ -139,11 +144,11 @@ static moon_status forward_unfold(op_call *call) {
   int64_t size = call->args[SIZE].integer, step = call->args[STEP].integer, count;
   MOON_TRY(shape_dim(x->ndim, call->args[DIM].integer, &dim));
   if (x->ndim == 0 || x->ndim == MOON_MAX_DIMS)
-    return moon_fail(MOON_BAD_SHAPE, "input must have 1 to %d dimensions, got %d", MOON_MAX_DIMS - 1,
-                     x->ndim);
+    return moon_fail(MOON_BAD_SHAPE, "input must have 1 to %d dimensions, got %d",
+                     MOON_MAX_DIMS - 1, x->ndim);
   if (size < 1 || size > x->shape[dim] || step < 1)
-    return moon_fail(MOON_BAD_ARGUMENT, "windows of size %" PRId64 " at step %" PRId64 " do not fit "
-                     "dimension %d of size %" PRId64, size, step, dim + 1, x->shape[dim]);
+    return moon_fail(MOON_BAD_ARGUMENT, "windows of size %" PRId64 " at step %" PRId64 " do not "
+                     "fit dimension %d of size %" PRId64, size, step, dim + 1, x->shape[dim]);
   memcpy(shape, x->shape, sizeof shape);
   memcpy(strides, x->strides, sizeof strides);
   shape[dim] = (x->shape[dim] - size) / step + 1;
@@ -170,7 +175,8 @@ static moon_status backward_unfold(op_backward_call *call) {
     to.data = (char *)to.data + (size_t)(k * to.strides[dim]) * size;
     to.shape[dim] = g->shape[dim];
     if (to.shape[dim] > 1) to.strides[dim] *= call->args[STEP].integer;
-    status = tensor_kernels(g)->binary(call->engine, BINARY_add, (double[2]){ 0, 0 }, &to, &from, &to);
+    status = tensor_kernels(g)->binary(call->engine, BINARY_add, (double[2]){ 0, 0 }, &to, &from,
+                                       &to);
   }
   if (status != MOON_OK) tensor_release(sum);
   else call->out[0] = sum;
@@ -207,8 +213,8 @@ static moon_status forward_t(op_call *call) {
   moon_tensor *x = call->args[0].tensor;
   char text[TENSOR_SHAPE_TEXT];
   if (x->ndim > 2)
-    return moon_fail(MOON_BAD_SHAPE, "input must have at most 2 dimensions, got %s; use transpose or "
-                     "permute", tensor_shape_text(x, text));
+    return moon_fail(MOON_BAD_SHAPE, "input must have at most 2 dimensions, got %s; use transpose "
+                     "or permute", tensor_shape_text(x, text));
   return swap_view(call, 0, x->ndim == 2);
 }
 
@@ -343,8 +349,8 @@ static moon_status forward_copy(op_call *call) {
   int64_t shape[MOON_MAX_DIMS];
   MOON_TRY(shape_broadcast(self->ndim, self->shape, source->ndim, source->shape, &ndim, shape));
   if (ndim != self->ndim || memcmp(shape, self->shape, (size_t)ndim * sizeof *shape) != 0)
-    return moon_fail(MOON_BAD_SHAPE, "source %s does not fit into %s", tensor_shape_text(source, from),
-                     tensor_shape_text(self, to));
+    return moon_fail(MOON_BAD_SHAPE, "source %s does not fit into %s",
+                     tensor_shape_text(source, from), tensor_shape_text(self, to));
   if (self->storage != source->storage) return ops_copy(call->engine, source, call->results[0]);
   moon_tensor *apart;   // the two may overlap
   MOON_TRY(tensor_new_like(call->engine, source, &apart));
@@ -408,12 +414,12 @@ static op_descriptor descriptors[] = {
     .doc = "The transpose of a matrix; vectors and 0-d tensors stay as they are. A view.",
     .forward = forward_t, .backward = backward_t },
   { .name = "permute", .schema = "(input: Tensor, order: dims) -> out", .flags = OP_VIEW,
-    .doc = "Puts the dimensions into another order: result dimension i is input dimension order[i]. "
-           "A view.",
+    .doc = "Puts the dimensions into another order: result dimension i is input dimension "
+           "order[i]. A view.",
     .forward = forward_permute, .backward = backward_permute },
   { .name = "expand", .schema = "(input: Tensor, shape: int[]) -> out", .flags = OP_VIEW,
-    .doc = "Stretches dimensions of size 1, and adds dimensions in front, without copying; -1 keeps "
-           "a size. A view whose elements share memory.",
+    .doc = "Stretches dimensions of size 1, and adds dimensions in front, without copying; -1 "
+           "keeps a size. A view whose elements share memory.",
     .forward = forward_expand, .backward = backward_expand },
   { .name = "squeeze", .schema = "(input: Tensor, dim: dim?) -> out", .flags = OP_VIEW,
     .doc = "Removes one dimension of size 1, or all of them. A view.",
@@ -422,7 +428,8 @@ static op_descriptor descriptors[] = {
     .doc = "Inserts a dimension of size 1 at `dim`. A view.",
     .forward = forward_unsqueeze, .backward = backward_reshape },
   { .name = "contiguous", .schema = "(input: Tensor) -> out", .flags = OP_VIEW,
-    .doc = "The tensor itself where its elements lie in row-major order, otherwise a copy that does.",
+    .doc = "The tensor itself where its elements lie in row-major order, otherwise a copy that "
+           "does.",
     .forward = forward_contiguous, .backward = backward_pass },
   { .name = "clone", .schema = "(input: Tensor) -> out",
     .doc = "A copy with memory of its own, in row-major order.",

@@ -130,7 +130,8 @@ moon_status shape_dim(int ndim, int64_t dim, int *normal) {
   int64_t limit = ndim > 0 ? ndim : 1;
   int64_t d = dim < 0 ? dim + limit : dim;
   if (d < 0 || d >= limit)
-    return moon_fail(MOON_BAD_INDEX, "dimension %" PRId64 " does not exist in a tensor of %d dimensions",
+    return moon_fail(MOON_BAD_INDEX, "dimension %" PRId64 " does not exist in a tensor of %d "
+                     "dimensions",
                      dim < 0 ? dim : dim + 1, ndim);
   *normal = (int)d;
   return MOON_OK;

@@ -152,7 +152,8 @@ bool tensor_same_shape(const moon_tensor *a, const moon_tensor *b) {
 }
 
 device_array tensor_array(const moon_tensor *tensor) {
-  device_array array = { .data = tensor_data(tensor), .dtype = tensor->dtype, .ndim = tensor->ndim };
+  device_array array = { .data = tensor_data(tensor), .dtype = tensor->dtype,
+                         .ndim = tensor->ndim };
   memcpy(array.shape, tensor->shape, sizeof array.shape);
   memcpy(array.strides, tensor->strides, sizeof array.strides);
   return array;

@@ -83,7 +83,7 @@ static inline void *tensor_data(const moon_tensor *tensor) {
   return (char *)tensor->storage->data + tensor->offset * (int64_t)dtype_size(tensor->dtype);
 }
 device_array tensor_array(const moon_tensor *tensor);   // for a kernel; borrows
-static inline void tensor_touch(moon_tensor *tensor) {  // after every write from outside an operator
+static inline void tensor_touch(moon_tensor *tensor) {   // after a write from outside operators
   atomic_fetch_add_explicit(&tensor->storage->version, 1, memory_order_relaxed);
 }
 
