@@ -242,6 +242,44 @@ static void usual_convolutions(void) {
     }
 }
 
+// One image of a batch, a view.
+static device_array image_of(const device_array *x, int64_t index) {
+  device_array image = *x;
+  image.shape[0] = 1;
+  image.data = (char *)x->data + index * x->strides[0] * (int64_t)dtype_size(x->dtype);
+  return image;
+}
+
+// Images so large that the batch goes through in chunks give what each alone gives.
+static void large_images(void) {
+  conv_case c = { .geometry = { .stride = { 1, 1 }, .dilation = { 1, 1 }, .groups = 1,
+                                .padding_before = { 1, 1 }, .padding_after = { 1, 1 } },
+                  .x = { 3, 2, 900, 1010 }, .weight = { 3, 2, 3, 3 } };
+  EXPECT(conv_sizes(&c));
+  const conv2d_geometry *g = &c.geometry;
+  device_array x = random_array(MOON_F32, 4, c.x, CONTIGUOUS, 0.5, 1);
+  device_array w = random_array(MOON_F32, 4, c.weight, CONTIGUOUS, 0.5, 1);
+  device_array y = make(MOON_F32, 4, c.out, CONTIGUOUS), dx = make(MOON_F32, 4, c.x, CONTIGUOUS);
+  device_array dw = make(MOON_F32, 4, c.weight, CONTIGUOUS);
+  device_array part = make(MOON_F32, 4, c.weight, CONTIGUOUS);
+  double sum[54] = { 0 };
+  EXPECT_OK(kernels->conv2d_forward(engine, g, &x, &w, NULL, &y));
+  EXPECT_OK(kernels->conv2d_backward_input(engine, g, &y, &w, &dx));
+  EXPECT_OK(kernels->conv2d_backward_weight(engine, g, &y, &x, &dw));
+  for (int64_t i = 0; i < 3; i++) {
+    device_array one = image_of(&x, i), out = image_of(&y, i), back = image_of(&dx, i);
+    device_array alone = make(MOON_F32, 4, out.shape, CONTIGUOUS);
+    device_array down = make(MOON_F32, 4, one.shape, CONTIGUOUS);
+    EXPECT_OK(kernels->conv2d_forward(engine, g, &one, &w, NULL, &alone));
+    EXPECT(memcmp(alone.data, out.data, (size_t)array_count(&out) * sizeof(float)) == 0);
+    EXPECT_OK(kernels->conv2d_backward_input(engine, g, &out, &w, &down));
+    EXPECT(memcmp(down.data, back.data, (size_t)array_count(&back) * sizeof(float)) == 0);
+    EXPECT_OK(kernels->conv2d_backward_weight(engine, g, &out, &one, &part));
+    for (int64_t j = 0; j < 54; j++) sum[j] += get(&part, j);
+  }
+  for (int64_t j = 0; j < 54; j++) EXPECT(fabs(get(&dw, j) - sum[j]) <= 1e-5 * sum[j]);
+}
+
 // -- pooling
 
 static void check_pool(moon_dtype dtype) {
@@ -713,6 +751,7 @@ int main(void) {
   each_level("products agree with the naive ones", products);
   each_level("convolutions of random geometry agree with the naive ones", convolutions);
   each_level("convolutions of usual shapes agree with the naive ones", usual_convolutions);
+  each_level("a batch in chunks gives what each image alone gives", large_images);
   each_level("pooling agrees with the naive one, NaN and divisors included", pools);
   each_level("batch normalisation agrees with the naive one", batch_norms);
   each_level("local response normalisation agrees with the naive one", lrns);
