@@ -7,8 +7,8 @@
 
 #include "lua/binding.h"
 
-// Hands over what is in `from`'s global `x` to `to`'s global `x`, as C beside the binding would: the
-// two userdata change tensors, so that each reference goes on being released once.
+// Hands over what is in `from`'s global `x` to `to`'s global `x`, as C beside the binding would:
+// the two userdata change tensors, so that each reference goes on being released once.
 static void exchange(lua_State *from, lua_State *to) {
   lua_getglobal(from, "x");
   lua_getglobal(to, "x");

@@ -33,7 +33,8 @@ static void with_busy_workers(void) {
 
 static void with_workers_that_failed(void) {
   close_amid("w = {} for i = 1, 3 do w[i] = moon.worker_new('no.such.module', 'f') "
-             "  pcall(w[i].send, w[i], moon.ones(10)) end v = moon.worker_new('spec.host.lesson', 'nothing')");
+             "  pcall(w[i].send, w[i], moon.ones(10)) end "
+             "v = moon.worker_new('spec.host.lesson', 'nothing')");
 }
 
 static const char half_way[] =
@@ -52,9 +53,9 @@ static void with_iterators_half_way(void) {
   }
 }
 
-// -- finalisers of the host's own objects: those made before moonlet run after it has gone. They may
-// use what there is. They make nothing while moonlet is still there: Lua runs no finaliser for what
-// a finaliser makes while a state closes, so that it would be lost, in Lua as in C.
+// -- finalisers of the host's own objects: those made before moonlet run after it has gone. They
+// may use what there is. They make nothing while moonlet is still there: Lua runs no finaliser for
+// what a finaliser makes while a state closes, so that it would be lost, in Lua as in C.
 
 static const char use[] =
     "local open = pcall(moon.memory) if collecting then pcall(moon.collect) end "

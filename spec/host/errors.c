@@ -35,10 +35,12 @@ static const char *const mistakes[] = {
     "moon.no_grad(function() moon.enable_grad(error, 'out') end)",
     "moon.no_grad(raise)",
     "moon.scope(raise)",
-    "moon.scope(function() local x = moon.ones(9) moon.scope(function() return x:sum() + raise() end) end)",
+    "moon.scope(function() local x = moon.ones(9) "
+    "moon.scope(function() return x:sum() + raise() end) end)",
     "moon.scope(function() coroutine.wrap(function() moon.ones(3):view(2) end)() end)",
     "moon.scope(function() error(setmetatable({}, {__tostring = raise})) end)",
-    "local x = moon.ones(3, {requires_grad = true}) local y = (x * x):sum() y:backward() y:backward()",
+    "local x = moon.ones(3, {requires_grad = true}) local y = (x * x):sum() "
+    "y:backward() y:backward()",
     "local x = moon.ones(3, {requires_grad = true}) local y = x:exp() y:mul_(2) y:sum():backward()",
     "moon.keep(moon.scope(function() released = moon.ones(2) end) or released)",
     "lesson.learn(1, 'many')",

@@ -105,9 +105,9 @@ static const char usable[] =
     "assert(moon.is_grad_enabled()) assert(moon.ones(4):sum():item() == 4) "
     "echo:send 'done' repeat until echo:receive() == 'done'";
 
-// A finaliser that Lua calls while there is no memory at all may fail to be called, and is not called
-// again: what it would have released is lost, in any library. So Lua's collector rests meanwhile,
-// but for 5.4's own attempts when a request is refused.
+// A finaliser that Lua calls while there is no memory at all may fail to be called, and is not
+// called again: what it would have released is lost, in any library. So Lua's collector rests
+// meanwhile, but for 5.4's own attempts when a request is refused.
 static bool collector_rests(bool all) { return all || LUA_VERSION_NUM < 504; }
 
 // Calls the scenario with the n-th request refused; true once it came through without refusal.
@@ -175,7 +175,8 @@ static void no_request_too_many(void) {
 // 5.1 and LuaJIT leave a mark where a module failed to load, so that it cannot be tried again.
 static const char forget_attempts[] =
     "for name, value in pairs(package.loaded) do "
-    "  if type(value) == 'userdata' or type(value) == 'number' then package.loaded[name] = nil end end";
+    "  local kind = type(value) "
+    "  if kind == 'userdata' or kind == 'number' then package.loaded[name] = nil end end";
 
 static const char load[] = "moon = require 'moonlet' assert(moon.ones(3):sum():item() == 3)";
 
@@ -213,5 +214,6 @@ static void loading_can_be_tried_again(void) {
 
 void check_faults(void) {
   check("no memory for Lua, at any request: no crash, no loss, usable again", no_request_too_many);
-  check("no memory for Lua while moonlet loads: it loads when there is", loading_can_be_tried_again);
+  check("no memory for Lua while moonlet loads: it loads when there is",
+        loading_can_be_tried_again);
 }

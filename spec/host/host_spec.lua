@@ -1,10 +1,10 @@
--- Runs the program of this folder, built once for each Lua whose library was found, and repeats each
--- of its lines as a test of its own: "ok name" or "not ok name: why". Every run of the specs takes
--- all these programs, whatever Lua the specs themselves run on.
+-- Runs the program of this folder, built once for each Lua whose library was found, and repeats
+-- each of its lines as a test of its own: "ok name" or "not ok name: why". Every run of the specs
+-- takes all these programs, whatever Lua the specs themselves run on.
 
 local root = debug.getinfo(1, "S").source:match("^@(.*)spec/host/[^/]*$") or ""
 if root == "" then root = "./" end
-local build = os.getenv("MOONLET_BUILD") or "build"   -- as seen from the top, where the program runs
+local build = os.getenv("MOONLET_BUILD") or "build"   -- as seen from the top
 
 local luas = { "luajit", "lua5.1", "lua5.4" }
 

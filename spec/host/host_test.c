@@ -2,6 +2,7 @@
 #include "host.h"
 
 #include <dirent.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <unistd.h>
 
@@ -145,18 +146,31 @@ bool host_threads_become(int count) {
   return host_thread_count() == count;
 }
 
-// faults.c counts the C heap's bytes, which glibc tells exactly only without its caches for threads;
-// those are a matter of the environment at the start.
+// faults.c counts the C heap's bytes, which glibc tells exactly only without its caches for
+// threads; those are a matter of the environment at the start.
 static void start_without_heap_caches(char **arguments) {
   static const char name[] = "GLIBC_TUNABLES", value[] = "glibc.malloc.tcache_count=0";
   if (getenv(name) != NULL || setenv(name, value, 1) != 0) return;
   execv("/proc/self/exe", arguments);   // where that fails it goes on as it is
 }
 
+static void *nothing(void *unused) { return unused; }
+
+// The thread sanitizer starts a thread of its own beside the first that the program starts.
+static int threads_at_rest(void) {
+  pthread_t thread;
+  if (pthread_create(&thread, NULL, nothing, NULL) == 0) pthread_join(thread, NULL);
+#ifdef __SANITIZE_THREAD__
+  return host_threads_become(2) ? 2 : host_thread_count();
+#else
+  return host_threads_become(1) ? 1 : host_thread_count();
+#endif
+}
+
 int main(int count, char **arguments) {
   (void)count;
   start_without_heap_caches(arguments);
-  host_threads = host_thread_count();
+  host_threads = threads_at_rest();
   check_states();
   check_errors();
   check_crossing();

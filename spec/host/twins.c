@@ -18,7 +18,8 @@ static bytes expected;
 static void *learn(void *context) {
   pupil *p = context;
   char code[200];
-  snprintf(code, sizeof code, "moon.set_num_threads(%d) return lesson.learn(11, %d)", p->cap, STEPS);
+  snprintf(code, sizeof code, "moon.set_num_threads(%d) return lesson.learn(11, %d)", p->cap,
+           STEPS);
   for (int i = 0; i < p->rounds; i++) {
     lua_State *L = host_try_open(p->learnt.data, sizeof p->learnt.data);
     p->wrong += L == NULL;
