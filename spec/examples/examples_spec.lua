@@ -59,7 +59,8 @@ describe("examples/train_vgg.lua", function()
   end)
 
   it("stops at Ctrl-C, says where the checkpoint is and goes on from it", function()
-    local output, status = run(folder, ("timeout --foreground --preserve-status -s INT %d "):format(seconds)
+    local press = ("timeout --foreground --preserve-status -s INT %d "):format(seconds)
+    local output, status = run(folder, press
       .. example("train_vgg", base .. "--name long --epochs 100000"))
     assert.equal(130, status, output)
     assert.matches("stopped after step %d+; the checkpoint is runs/long/checkpoint.safetensors",
