@@ -103,7 +103,7 @@ static lua_State *receiver;
 static void *release_all(void *unused) {
   (void)unused;
   for (int i = 0; i < HANDED; i++) {
-    char code[64];
+    char code[128];
     snprintf(code, sizeof code, "t[%d] = nil if %d %% 10 == 0 then collectgarbage() end", i + 1, i);
     if (host_try(receiver, code) != NULL) return receiver;
   }
