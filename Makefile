@@ -47,7 +47,8 @@ test-asan: moonlet.lua                ## the specs under AddressSanitizer and UB
 
 test-tsan: moonlet.lua                ## the specs of threads under ThreadSanitizer
 	@scripts/install-packages run build demo test
-	@$(configure) -B build/tsan -DMOONLET_TESTS=ON -DMOONLET_SANITIZE=thread > /dev/null
+	@$(configure) -B build/tsan -DMOONLET_TESTS=ON -DMOONLET_SANITIZE=thread \
+	  -DMOONLET_LUAS=lua5.4 > /dev/null
 	@$(call compile,build/tsan)
 	@scripts/run-sanitized thread $(ARGS)
 
