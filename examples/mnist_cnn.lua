@@ -13,7 +13,7 @@ local optim, data, train = moon.optim, moon.data, moon.train
 
 local o = flags.read({
   { "until", "number", 99.0, "stop at this test accuracy, in percent" },
-  { "epochs", "integer", 3, "times through the training set, at most" },
+  { "epochs", "integer", 5, "times through the training set, at most" },
   { "batch", "integer", 128, "pictures in a step" },
   { "lr", "number", 3e-3, "highest learning rate of the cycle" },
   { "workers", "integer", 0, "threads that prepare batches" },
