@@ -25,7 +25,7 @@
 
 #include "tensor/tensor.h"
 
-enum { OP_MAX_PARAMS = 12, OP_MAX_RESULTS = 4, OP_MAX_CHOICES = 8 };
+enum { OP_MAX_PARAMS = 16, OP_MAX_RESULTS = 4, OP_MAX_CHOICES = 8 };
 
 typedef enum op_kind {
   OP_TENSOR, OP_TENSORS, OP_SCALAR_OR_TENSOR, OP_INT, OP_NUMBER, OP_BOOL, OP_STRING, OP_DTYPE,
@@ -104,6 +104,7 @@ typedef struct op_descriptor {
   const char *saves;        // tensors and results that backward reads: "input@weight out", where
                             // a@b says that only the gradient of b reads a
   const char *doc;          // first sentence: what it does; then shapes, formula, source
+  const char *example;      // Lua lines that a spec runs; "expression --> literal" is compared
   unsigned flags;
   op_dtypes dtypes;
   moon_status (*forward)(op_call *call);

@@ -177,6 +177,7 @@ static void push_descriptor(lua_State *L, const op_descriptor *op) {
   set_string(L, "name", op->name);
   set_string(L, "schema", op->schema);
   set_string(L, "doc", op->doc ? op->doc : "");
+  if (op->example) set_string(L, "example", op->example);
   push_params(L, s, true);
   lua_setfield(L, -2, "inputs");
   push_params(L, s, false);

@@ -65,7 +65,7 @@ const pointwise_text *pointwise_row(const op_descriptor *op) {
 
 // -- schemas and saves, written once (registry.c guards it)
 
-static char schemas[ROWS][112], saves[ROWS][32];
+static char schemas[ROWS][112], saves[ROWS][32], examples[ROWS][80];
 
 static bool reads(const char *expression, char variable) {
   for (const char *at = expression; *at; at++) {
@@ -94,6 +94,14 @@ static void write_saves(int row) {
                                  "xy"[side]);
 }
 
+// "moon.add(moon.tensor { 0.5, 0.75 }, 1)": numbers for a second input and for attributes without
+// a default.
+static void write_example(int row, bool two) {
+  bool needs_two = strstr(rows[row].attributes, "number,") && !strchr(rows[row].attributes, '=');
+  snprintf(examples[row], sizeof examples[row], "moon.%s(moon.tensor { 0.5, 0.75 }%s%s)",
+           rows[row].text.name, two ? ", 0.5" : "", needs_two ? ", 0.6, 0" : "");
+}
+
 moon_status pointwise_prepare(void) {
   for (int row = 0; row < ROWS; row++) {
     op_descriptor *op = &descriptors[row];
@@ -105,6 +113,8 @@ moon_status pointwise_prepare(void) {
     op->schema = schemas[row];
     write_saves(row);
     op->saves = saves[row];
+    write_example(row, two);
+    op->example = examples[row];
   }
   return MOON_OK;
 }

@@ -22,9 +22,8 @@ static const op_family *const families[] = {
 enum { FAMILIES = sizeof families / sizeof *families };
 
 static const char *const used_names[] = {
-#define X(name) #name,
-  OPS_USED(X)
-#undef X
+#define USED(name) #name,
+#include "ops/used.def"
 };
 
 // Guarded by `opened`: written once, read afterwards.

@@ -14,17 +14,10 @@ typedef struct op_family {
   const op_family ops_##name = { descriptors, (int)(sizeof(descriptors) / sizeof *(descriptors)) }
 
 // Another family's operator, for use in a composite or a backward: OP_RUN(e, ops_get(OP_mul), ...).
-// The slots are filled from these names when the registry opens; a wrong name fails there.
-#define OPS_USED(X)                                                                          \
-  X(add) X(sub) X(mul) X(div) X(neg) X(abs) X(sqrt) X(square) X(exp) X(log) X(pow) X(maximum) \
-  X(eq) X(lt) X(gt) X(logical_not) X(sum) X(mean) X(prod) X(cast) X(reshape) X(transpose)    \
-  X(unsqueeze) X(expand) X(narrow) X(select) X(cat) X(clone) X(matmul) X(where) X(gather)     \
-  X(scatter) X(index_add) X(index_select) X(log_softmax) X(clamp) X(relu) X(softplus) X(sign)   \
-  X(log1p) X(amax) X(amin) X(max_along) X(min_along)
+// used.def lists the names; the slots are filled from it when the registry opens; a wrong name fails there.
 enum {
-#define X(name) OP_##name,
-  OPS_USED(X)
-#undef X
+#define USED(name) OP_##name,
+#include "ops/used.def"
   OPS_USED_COUNT
 };
 op_descriptor *ops_get(int used);
