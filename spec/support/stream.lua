@@ -5,8 +5,8 @@ local moon = require "moonlet"
 
 local stream = {}
 
--- A float64 tensor of numbers from low up to below high, low + (high - low) * fraction. The state of
--- the library's generator is left as it was.
+-- A float64 tensor of numbers from low up to below high, fraction * (high - low) + low. The state
+-- of the library's generator is left as it was.
 function stream.uniform(seed, shape, low, high)
   low, high = low or 0, high or 1
   local state = moon.get_rng_state()
