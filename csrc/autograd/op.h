@@ -12,7 +12,7 @@
 //   Tensor|number   a tensor; a number becomes a 0-d tensor of the first tensor's dtype
 //   int, number, bool, string, dtype, device
 //   int?, number?, dtype?, ...   the same or nothing
-//   int[2]          a number for both, or a list of two
+//   int[2], int[3]  a number for all, or a list of two, three
 //   int[]           a list of at most MOON_MAX_DIMS integers; last in the schema: also varargs
 //   dim             a dimension: 1-based or negative outside, 0-based or negative in here
 //   dim?            the same or nothing
@@ -44,7 +44,7 @@ typedef struct op_value {
     const char *string;
     moon_dtype dtype;
     const moon_device *device;
-    struct { int count; int64_t v[MOON_MAX_DIMS]; } ints;    // int[2], int[], dims
+    struct { int count; int64_t v[MOON_MAX_DIMS]; } ints;    // int[2], int[3], int[], dims
   };
 } op_value;
 
@@ -118,7 +118,7 @@ typedef struct op_param {
   char name[24];
   op_kind kind;
   bool optional;            // may be left out altogether
-  bool pair;                // int[2]
+  int fixed;                // of int[2], int[3]: how many; 0 where any number will do
   unsigned saved_for;       // bit i: the gradient of parameter i reads this one
   bool has_default;
   op_value default_value;   // given when has_default

@@ -61,21 +61,22 @@ static moon_status read_choices(schema_reader *r, op_param *param) {
 }
 
 // Longer spellings stand before their beginnings.
-static const struct { const char *text; op_kind kind; bool pair; } types[] = {
-  { "Tensor|number", OP_SCALAR_OR_TENSOR, false },
-  { "Tensor[]", OP_TENSORS, false },
-  { "Tensor", OP_TENSOR, false },
-  { "int[2]", OP_INTS, true },
-  { "int[]", OP_INTS, false },
-  { "index", OP_INDEX, false },
-  { "int", OP_INT, false },
-  { "number", OP_NUMBER, false },
-  { "bool", OP_BOOL, false },
-  { "string", OP_STRING, false },
-  { "dtype", OP_DTYPE, false },
-  { "device", OP_DEVICE, false },
-  { "dims", OP_DIMS, false },
-  { "dim", OP_DIM, false },
+static const struct { const char *text; op_kind kind; int fixed; } types[] = {
+  { "Tensor|number", OP_SCALAR_OR_TENSOR, 0 },
+  { "Tensor[]", OP_TENSORS, 0 },
+  { "Tensor", OP_TENSOR, 0 },
+  { "int[2]", OP_INTS, 2 },
+  { "int[3]", OP_INTS, 3 },
+  { "int[]", OP_INTS, 0 },
+  { "index", OP_INDEX, 0 },
+  { "int", OP_INT, 0 },
+  { "number", OP_NUMBER, 0 },
+  { "bool", OP_BOOL, 0 },
+  { "string", OP_STRING, 0 },
+  { "dtype", OP_DTYPE, 0 },
+  { "device", OP_DEVICE, 0 },
+  { "dims", OP_DIMS, 0 },
+  { "dim", OP_DIM, 0 },
 };
 
 static moon_status read_type(schema_reader *r, op_param *param) {
@@ -84,7 +85,7 @@ static moon_status read_type(schema_reader *r, op_param *param) {
   for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
     if (!accept(r, types[i].text)) continue;
     param->kind = types[i].kind;
-    param->pair = types[i].pair;
+    param->fixed = types[i].fixed;
     if (accept(r, "?")) param->optional = true;
     if (param->kind == OP_DIMS) param->optional = true;
     return MOON_OK;
@@ -103,8 +104,9 @@ static moon_status set_default(schema_reader *r, op_param *param, const char *te
     case OP_NUMBER: value->number = number; break;
     case OP_BOOL: value->boolean = strcmp(text, "true") == 0; break;
     case OP_INTS:
-      if (!param->pair) return wrong(r, "no default for int[]");
-      *value = op_ints(2, (int64_t[]){ (int64_t)number, (int64_t)number });
+      if (!param->fixed) return wrong(r, "no default for int[]");
+      value->ints.count = param->fixed;
+      for (int i = 0; i < param->fixed; i++) value->ints.v[i] = (int64_t)number;
       break;
     case OP_CHOICE:
       for (int i = 0; i < param->choice_count; i++)

@@ -94,20 +94,25 @@ static void read_list(const reader *r, const op_param *param, int index, op_valu
   }
 }
 
+// One number for all of an int[2] or int[3].
+static void repeat_first(const op_param *param, op_value *value) {
+  for (int i = 1; i < param->fixed; i++) value->ints.v[i] = value->ints.v[0];
+  if (param->fixed) value->ints.count = param->fixed;
+}
+
 // A list in a table, or a run of numbers; gives how many stack values were used.
 static int read_ints(const reader *r, const op_param *param, int index, int last, op_value *value) {
   lua_State *L = r->L;
   if (lua_istable(L, index)) {
     read_list(r, param, index, value);
-    if (param->pair && value->ints.count == 1)
-      value->ints.v[1] = value->ints.v[0], value->ints.count = 2;
-    if (param->pair && value->ints.count != 2)
-      binding_error(L, "%s: %s must be a number or a list of two, got %d", r->name, param->name,
-                    value->ints.count);
+    if (value->ints.count == 1) repeat_first(param, value);
+    if (param->fixed && value->ints.count != param->fixed)
+      binding_error(L, "%s: %s must be a number or a list of %s, got %d", r->name, param->name,
+                    param->fixed == 2 ? "two" : "three", value->ints.count);
     return 1;
   }
   int count = 0;
-  bool run = !param->pair &&
+  bool run = !param->fixed &&
              (param->kind == OP_INTS ||
               param == &r->op->signature->params[r->op->signature->param_count - 1]);
   do {
@@ -118,7 +123,7 @@ static int read_ints(const reader *r, const op_param *param, int index, int last
     count++;
   } while (run && index + count <= last && lua_type(L, index + count) == LUA_TNUMBER);
   value->ints.count = count;
-  if (param->pair) value->ints.v[1] = value->ints.v[0], value->ints.count = 2;
+  repeat_first(param, value);
   return count;
 }
 
@@ -231,7 +236,7 @@ static int read_param(const reader *r, const op_param *param, int index, int las
 // -- options
 
 static bool takes_list(const op_param *param) {
-  return (param->kind == OP_INTS && !param->pair) || param->kind == OP_DIMS ||
+  return (param->kind == OP_INTS && !param->fixed) || param->kind == OP_DIMS ||
          param->kind == OP_TENSORS;
 }
 

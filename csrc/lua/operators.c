@@ -125,7 +125,8 @@ static const char *const kind_names[] = {
 static void push_param(lua_State *L, const op_param *param) {
   lua_newtable(L);
   set_string(L, "name", param->name);
-  set_string(L, "type", param->pair ? "int[2]" : kind_names[param->kind]);
+  static const char *const fixed[] = { NULL, NULL, "int[2]", "int[3]" };
+  set_string(L, "type", param->fixed ? fixed[param->fixed] : kind_names[param->kind]);
   set_boolean(L, "optional", param->optional);
   if (param->has_default) set_string(L, "default", param->default_text);
   if (param->kind != OP_CHOICE) return;

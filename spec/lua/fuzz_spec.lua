@@ -68,6 +68,10 @@ local makers = {
   ["int[2]"] = function()
     return chance(0.5) and pick { 1, 2, 3, 0, -1, 2 ^ 40 } or { pick(integers), pick(integers) }
   end,
+  ["int[3]"] = function()
+    return chance(0.5) and pick { 1, 2, 3, 0, -1, 2 ^ 40 }
+      or { pick(integers), pick(integers), pick(integers) }
+  end,
   ["int[]"] = function()
     return list_of(whole(0, 4), function() return pick { 0, 1, 2, 3, 4, 6, -1, 2 ^ 40, -5 } end)
   end,
