@@ -10,6 +10,7 @@
 op_value op_ints(int count, const int64_t *v) {
   op_value value = { .given = true };
   value.ints.count = count;
+  value.ints.word = OP_PADS_NUMBERS;
   if (count > 0) memcpy(value.ints.v, v, (size_t)count * sizeof *v);
   return value;
 }

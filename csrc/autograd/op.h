@@ -13,6 +13,10 @@
 //   int, number, bool, string, dtype, device
 //   int?, number?, dtype?, ...   the same or nothing
 //   int[2], int[3]  a number for all, or a list of two, three
+//   pads[2]         what is added round two dimensions (pads[1], pads[3] alike): a number for every
+//                   side, a list of one number or {before, after} a dimension, or a word: "same",
+//                   "valid", "full". Arrives as one number, one a dimension, or before and after
+//                   of each in turn
 //   int[]           a list of at most MOON_MAX_DIMS integers; last in the schema: also varargs
 //   dim             a dimension: 1-based or negative outside, 0-based or negative in here
 //   dim?            the same or nothing
@@ -29,8 +33,10 @@ enum { OP_MAX_PARAMS = 16, OP_MAX_RESULTS = 4, OP_MAX_CHOICES = 8 };
 
 typedef enum op_kind {
   OP_TENSOR, OP_TENSORS, OP_SCALAR_OR_TENSOR, OP_INT, OP_NUMBER, OP_BOOL, OP_STRING, OP_DTYPE,
-  OP_DEVICE, OP_INTS, OP_DIM, OP_DIMS, OP_INDEX, OP_CHOICE,
+  OP_DEVICE, OP_INTS, OP_DIM, OP_DIMS, OP_INDEX, OP_CHOICE, OP_PADS,
 } op_kind;
+
+typedef enum op_pads_word { OP_PADS_NUMBERS, OP_PADS_SAME, OP_PADS_VALID, OP_PADS_FULL } op_pads_word;
 
 // One argument. `given` is false for an optional argument that was left out.
 typedef struct op_value {
@@ -44,7 +50,8 @@ typedef struct op_value {
     const char *string;
     moon_dtype dtype;
     const moon_device *device;
-    struct { int count; int64_t v[MOON_MAX_DIMS]; } ints;    // int[2], int[3], int[], dims
+    // int[2], int[3], int[], dims, pads; `word` (an op_pads_word) is that of pads
+    struct { int count, word; int64_t v[MOON_MAX_DIMS]; } ints;
   };
 } op_value;
 
@@ -118,7 +125,7 @@ typedef struct op_param {
   char name[24];
   op_kind kind;
   bool optional;            // may be left out altogether
-  int fixed;                // of int[2], int[3]: how many; 0 where any number will do
+  int fixed;                // of int[2], int[3], pads[2]: how many; 0 where any number will do
   unsigned saved_for;       // bit i: the gradient of parameter i reads this one
   bool has_default;
   op_value default_value;   // given when has_default

@@ -67,6 +67,9 @@ static const struct { const char *text; op_kind kind; int fixed; } types[] = {
   { "Tensor", OP_TENSOR, 0 },
   { "int[2]", OP_INTS, 2 },
   { "int[3]", OP_INTS, 3 },
+  { "pads[1]", OP_PADS, 1 },
+  { "pads[2]", OP_PADS, 2 },
+  { "pads[3]", OP_PADS, 3 },
   { "int[]", OP_INTS, 0 },
   { "index", OP_INDEX, 0 },
   { "int", OP_INT, 0 },
@@ -108,6 +111,7 @@ static moon_status set_default(schema_reader *r, op_param *param, const char *te
       value->ints.count = param->fixed;
       for (int i = 0; i < param->fixed; i++) value->ints.v[i] = (int64_t)number;
       break;
+    case OP_PADS: *value = op_ints(1, (int64_t[]){ (int64_t)number }); break;
     case OP_CHOICE:
       for (int i = 0; i < param->choice_count; i++)
         if (strcmp(param->choices[i], text) == 0) {

@@ -127,6 +127,65 @@ static int read_ints(const reader *r, const op_param *param, int index, int last
   return count;
 }
 
+// -- pads: a word, a number for every side, or a list of a number or {before, after} a dimension
+
+static void refuse_pads(const reader *r, const op_param *param) {
+  static const char *const examples[] = { "", "{1} or {{1, 2}}", "{1, 2} or {{1, 2}, {0, 0}}",
+                                          "{1, 2, 0} or {{1, 2}, {0, 0}, {1, 1}}" };
+  binding_error(r->L, "%s: %s must be a number, a list such as %s, or one of \"same\", \"valid\", "
+                "\"full\"", r->name, param->name, examples[param->fixed]);
+}
+
+static void read_pads_word(const reader *r, const op_param *param, int index, op_value *value) {
+  static const char *const words[] = { [OP_PADS_SAME] = "same", [OP_PADS_VALID] = "valid",
+                                       [OP_PADS_FULL] = "full" };
+  value->ints.count = 0;
+  for (int word = OP_PADS_SAME; word <= OP_PADS_FULL; word++) {
+    if (strcmp(words[word], lua_tostring(r->L, index)) != 0) continue;
+    value->ints.word = word;
+    return;
+  }
+  refuse_pads(r, param);
+}
+
+// The entry on top of the stack: what stands before and after one dimension.
+static void read_sides(const reader *r, const op_param *param, int64_t sides[2]) {
+  lua_State *L = r->L;
+  if (!lua_istable(L, -1)) {
+    if (lua_type(L, -1) != LUA_TNUMBER) refuse_pads(r, param);
+    sides[0] = sides[1] = read_int(r, param, -1);
+    return;
+  }
+  if (lua_rawlen(L, -1) != 2) refuse_pads(r, param);
+  for (int i = 0; i < 2; i++) {
+    lua_rawgeti(L, -1, i + 1);
+    sides[i] = read_int(r, param, -1);
+    lua_pop(L, 1);
+  }
+}
+
+static void read_pads(const reader *r, const op_param *param, int index, op_value *value) {
+  lua_State *L = r->L;
+  value->ints.word = OP_PADS_NUMBERS;
+  if (lua_type(L, index) == LUA_TSTRING) {
+    read_pads_word(r, param, index, value);
+    return;
+  }
+  if (!lua_istable(L, index)) {
+    value->ints.v[0] = read_int(r, param, index);
+    value->ints.count = 1;
+    return;
+  }
+  int entries = (int)lua_rawlen(L, index);
+  if (entries != param->fixed && entries != 1) refuse_pads(r, param);
+  for (int i = 0; i < param->fixed; i++) {
+    lua_rawgeti(L, index, entries == 1 ? 1 : i + 1);
+    read_sides(r, param, &value->ints.v[2 * i]);
+    lua_pop(L, 1);
+  }
+  value->ints.count = 2 * param->fixed;
+}
+
 // The list itself stays on top of the stack, where it lives as long as the call; the table keeps
 // its tensors alive.
 static void read_tensors(const reader *r, const op_param *param, int index, op_value *value) {
@@ -229,6 +288,7 @@ static int read_param(const reader *r, const op_param *param, int index, int las
     case OP_INTS:
     case OP_DIMS: return read_ints(r, param, index, last, value);
     case OP_CHOICE: read_choice(r, param, index, value); break;
+    case OP_PADS: read_pads(r, param, index, value); break;
   }
   return 1;
 }

@@ -119,14 +119,18 @@ static void set_boolean(lua_State *L, const char *key, bool value) {
 
 static const char *const kind_names[] = {
   "Tensor", "Tensor[]", "Tensor|number", "int", "number", "bool", "string", "dtype", "device",
-  "int[]", "dim", "dims", "index", "choice",
+  "int[]", "dim", "dims", "index", "choice", "pads",
 };
 
 static void push_param(lua_State *L, const op_param *param) {
   lua_newtable(L);
   set_string(L, "name", param->name);
-  static const char *const fixed[] = { NULL, NULL, "int[2]", "int[3]" };
-  set_string(L, "type", param->fixed ? fixed[param->fixed] : kind_names[param->kind]);
+  if (param->fixed) {   // "int[2]", "pads[3]"
+    lua_pushfstring(L, "%s[%d]", param->kind == OP_PADS ? "pads" : "int", param->fixed);
+    lua_setfield(L, -2, "type");
+  } else {
+    set_string(L, "type", kind_names[param->kind]);
+  }
   set_boolean(L, "optional", param->optional);
   if (param->has_default) set_string(L, "default", param->default_text);
   if (param->kind != OP_CHOICE) return;

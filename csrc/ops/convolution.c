@@ -8,13 +8,18 @@
 
 enum { INPUT, WEIGHT, BIAS, STRIDE, PADDING, DILATION, GROUPS };
 
-static moon_status read_geometry(const op_value *args, conv2d_geometry *geometry) {
+// `weight_shape`: the weight itself may not have been saved.
+static moon_status read_geometry(const op_value *args, const int64_t *weight_shape,
+                                 conv2d_geometry *geometry) {
+  window_pads pads;
   MOON_TRY(window_check_pair("stride", args[STRIDE].ints.v, 1));
-  MOON_TRY(window_check_pair("padding", args[PADDING].ints.v, 0));
   MOON_TRY(window_check_pair("dilation", args[DILATION].ints.v, 1));
+  MOON_TRY(window_read_pads(&args[PADDING], 2, &weight_shape[2], args[STRIDE].ints.v,
+                            args[DILATION].ints.v, &pads));
   for (int i = 0; i < 2; i++) {
     geometry->stride[i] = args[STRIDE].ints.v[i];
-    geometry->padding_before[i] = geometry->padding_after[i] = args[PADDING].ints.v[i];
+    geometry->padding_before[i] = pads.before[i];
+    geometry->padding_after[i] = pads.after[i];
     geometry->dilation[i] = args[DILATION].ints.v[i];
   }
   geometry->groups = args[GROUPS].integer;
@@ -75,7 +80,7 @@ static moon_status check_conv2d(const op_value *args, conv2d_geometry *geometry,
   MOON_TRY(window_check_image(input));
   MOON_TRY(ops_need_same_dtype("input", input, "weight", weight));
   MOON_TRY(ops_need_ndim("weight", weight, 4, "(out channels, in channels / groups, h, w)"));
-  MOON_TRY(read_geometry(args, geometry));
+  MOON_TRY(read_geometry(args, weight->shape, geometry));
   MOON_TRY(check_channels(input, weight, geometry->groups));
   MOON_TRY(check_bias(input, weight, args[BIAS].tensor));
   shape[0] = input->shape[0];
@@ -131,7 +136,7 @@ static moon_status bias_gradient(op_backward_call *call, const device_array *g) 
 
 static moon_status backward_conv2d(op_backward_call *call) {
   conv2d_geometry geometry;
-  MOON_TRY(read_geometry(call->args, &geometry));
+  MOON_TRY(read_geometry(call->args, call->inputs[WEIGHT].shape, &geometry));
   device_array g = tensor_array(call->grads[0]);
   if (call->needs[INPUT]) MOON_TRY(input_gradient(call, &geometry, &g));
   if (call->needs[WEIGHT]) MOON_TRY(weight_gradient(call, &geometry, &g));
@@ -142,13 +147,17 @@ static moon_status backward_conv2d(op_backward_call *call) {
 static op_descriptor descriptors[] = {
   { .name = "conv2d", .dtypes = OP_FLOATS,
     .schema = "(input: Tensor, weight: Tensor, bias: Tensor?, stride: int[2] = 1, "
-              "padding: int[2] = 0, dilation: int[2] = 1, groups: int = 1) -> out",
+              "padding: pads[2] = 0, dilation: int[2] = 1, groups: int = 1) -> out",
     .saves = "input@weight weight@input",
     .doc = "Convolution (cross-correlation) of input (n, c, h, w) with weight (out channels, "
            "c / groups, kernel h, kernel w), plus bias (out channels). The height of the result is "
            "floor((h + 2 * padding - dilation * (kernel h - 1) - 1) / stride) + 1, its width "
-           "alike. Padding is zeros; group i of the output channels sees group i of the input "
-           "channels.",
+           "alike. Padding is zeros: a number for every side, a list of one number or {before, "
+           "after} a dimension, \"same\" (as many as keep the size at a stride of 1, an odd one at "
+           "the end), \"valid\" (none) or \"full\" (dilation * (kernel - 1) on both sides). Group "
+           "i of the output channels sees group i of the input channels.",
+    .example = "moon.conv2d(moon.ones(1, 1, 1, 3), moon.ones(1, 1, 1, 2), {padding = \"same\"}) "
+               "--> {{{{2, 2, 1}}}}",
     .forward = forward_conv2d, .backward = backward_conv2d },
 };
 OP_FAMILY(convolution, descriptors);

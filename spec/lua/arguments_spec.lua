@@ -63,8 +63,8 @@ describe("options", function()
 
   it("have types", function()
     naive.fails("sum: keepdim must be true or false, got number", x.sum, x, { keepdim = 1 })
-    naive.fails("conv2d: padding must be a whole number, got string",
-      image.conv2d, image, kernel, { padding = "same" })
+    naive.fails("conv2d: stride must be a whole number, got string",
+      image.conv2d, image, kernel, { stride = "same" })
     naive.fails("conv2d: padding must be a whole number, got number",
       image.conv2d, image, kernel, { padding = 1.5 })
     naive.fails("conv2d: stride must be a number or a list of two, got 3",

@@ -52,6 +52,17 @@ end
 
 local function integer() return pick(integers) end
 
+local small = { 0, 0, 1, 1, 2, 3, 5, -1, 2 ^ 31, 2 ^ 40, -2 ^ 63 }
+
+-- Padding of `count` dimensions in every form it takes, sometimes of the wrong length.
+local function pads(count)
+  if chance(0.3) then return pick { "same", "valid", "full", "fool" } end
+  if chance(0.5) then return pick(small) end
+  return list_of(chance(0.9) and count or whole(0, 4), function()
+    return chance(0.5) and pick(small) or list_of(chance(0.9) and 2 or whole(0, 3), integer)
+  end)
+end
+
 -- A shape for creation, small unless it is absurd.
 local makers = {
   ["Tensor"] = tensor,
@@ -69,9 +80,11 @@ local makers = {
     return chance(0.5) and pick { 1, 2, 3, 0, -1, 2 ^ 40 } or { pick(integers), pick(integers) }
   end,
   ["int[3]"] = function()
-    return chance(0.5) and pick { 1, 2, 3, 0, -1, 2 ^ 40 }
-      or { pick(integers), pick(integers), pick(integers) }
+    return chance(0.5) and pick { 1, 2, 3, 0, -1, 2 ^ 40 } or list_of(3, integer)
   end,
+  ["pads[1]"] = function() return pads(1) end,
+  ["pads[2]"] = function() return pads(2) end,
+  ["pads[3]"] = function() return pads(3) end,
   ["int[]"] = function()
     return list_of(whole(0, 4), function() return pick { 0, 1, 2, 3, 4, 6, -1, 2 ^ 40, -5 } end)
   end,

@@ -121,6 +121,27 @@ describe("conv2d", function()
       { step = 1e-3 })
   end)
 
+  it("takes padding of each side, in numbers or words", function()
+    local x, w = naive.random { 1, 2, 4, 5 }, naive.random { 3, 2, 2, 4 }
+    local wide = moon.zeros(1, 2, 11, 12, { dtype = "float64" })
+    wide[{ {}, {}, { 4, 7 }, { 4, 8 } }] = x
+    -- rows, columns: how many zeros before and after
+    local function expected(top, bottom, left, right)
+      return conv2d(wide[{ {}, {}, { 4 - top, 7 + bottom }, { 4 - left, 8 + right } }], w)
+    end
+    for padding, sides in pairs {
+      [{ { 1, 2 }, { 0, 3 } }] = { 1, 2, 0, 3 }, [{ 1, { 2, 0 } }] = { 1, 1, 2, 0 },
+      [{ { 1, 2 } }] = { 1, 2, 1, 2 }, [{ 2 }] = { 2, 2, 2, 2 },
+      same = { 0, 1, 1, 2 }, valid = { 0, 0, 0, 0 }, full = { 1, 1, 3, 3 },
+    } do
+      local options = { padding = padding }
+      naive.close(moon.conv2d(x, w, nil, options), expected((table.unpack or unpack)(sides)), -- luacheck: ignore
+        1e-12)
+      gradcheck.check(function(p, q) return moon.conv2d(p, q, nil, options) end, { x, w },
+        { step = 1e-3 })
+    end
+  end)
+
   it("takes an expanded gradient", function()
     local x, w = naive.random { 1, 1, 3, 3 }, naive.random { 1, 1, 2, 2 }
     w.requires_grad = true
@@ -190,6 +211,11 @@ describe("conv2d says", function()
     fails("padding must be at least 0, got -1", x, w, { padding = { 0, -1 } })
     fails("dilation must be at least 1, got 0", x, w, { dilation = 0 })
     fails("padding must be at most 2147483647, got 4294967296", x, w, { padding = 2 ^ 32 })
+    fails('padding "same" needs a stride of 1, got 2', x, w, { padding = "same", stride = 2 })
+    for _, padding in ipairs { "fool", { 1, 2, 3 }, { { 1 }, 2 }, {}, { "a", 1 } } do
+      fails("padding must be a number, a list such as {1, 2} or {{1, 2}, {0, 0}}, or one of " ..
+        '"same", "valid", "full"', x, w, { padding = padding })
+    end
   end)
 
   it("which type or bias does not fit", function()
