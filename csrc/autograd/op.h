@@ -118,6 +118,7 @@ typedef struct op_descriptor {
   moon_status (*backward)(op_backward_call *call);   // NULL: not differentiable
   intptr_t row;                                      // for generated families: the row number
   const struct op_signature *signature;              // the parsed schema; set by op_register
+  const char *family;                                // its file in csrc/ops; set by the registry
 } op_descriptor;
 
 // -- the parsed schema

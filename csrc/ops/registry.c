@@ -14,8 +14,8 @@
 #include "ops/families.def"
 #undef FAMILY
 
-static const op_family *const families[] = {
-#define FAMILY(name) &ops_##name,
+static const struct { const char *name; const op_family *family; } families[] = {
+#define FAMILY(name) { #name, &ops_##name },
 #include "ops/families.def"
 #undef FAMILY
 };
@@ -41,10 +41,14 @@ static int by_name(const void *a, const void *b) {
 static moon_status gather(void) {
   int count = 0;
   MOON_TRY(pointwise_prepare());
-  for (int f = 0; f < FAMILIES; f++) count += families[f]->count;
+  for (int f = 0; f < FAMILIES; f++) count += families[f].family->count;
   MOON_TRY(alloc_new((size_t)count * sizeof *sorted, (void **)&sorted));
   for (int f = 0; f < FAMILIES; f++)
-    for (int i = 0; i < families[f]->count; i++) sorted[sorted_count++] = &families[f]->ops[i];
+    for (int i = 0; i < families[f].family->count; i++) {
+      op_descriptor *op = &families[f].family->ops[i];
+      op->family = families[f].name;
+      sorted[sorted_count++] = op;
+    }
   qsort(sorted, (size_t)sorted_count, sizeof *sorted, by_name);
   for (int i = 0; i < sorted_count; i++) MOON_TRY(op_register(sorted[i]));
   for (int i = 0; i < OPS_USED_COUNT; i++) {
