@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "autograd/tape.h"
 #include "base/alloc.h"
 #include "base/os.h"
 #include "ops/pointwise.h"
@@ -55,6 +56,9 @@ static moon_status gather(void) {
     used[i] = ops_find(used_names[i]);
     if (!used[i]) return moon_fail(MOON_BAD_STATE, "no operator is called %s", used_names[i]);
   }
+  tape_use_arithmetic(&(tape_arithmetic){ .add = used[OP_add], .sum = used[OP_sum],
+                                          .reshape = used[OP_reshape], .cast = used[OP_cast],
+                                          .clone = used[OP_clone] });
   return MOON_OK;
 }
 
