@@ -16,7 +16,7 @@ void hook_add(tape_hook **list, tape_hook *hook) {
   *list = hook;
 }
 
-void hooks_release(tape_hook *list) {
+void hook_release_all(tape_hook *list) {
   while (list) {
     tape_hook *gone = list;
     list = gone->next;
@@ -24,7 +24,7 @@ void hooks_release(tape_hook *list) {
   }
 }
 
-moon_status hooks_call(tape_hook *list, moon_engine *engine, int result, moon_tensor **grad) {
+moon_status hook_call_all(tape_hook *list, moon_engine *engine, int result, moon_tensor **grad) {
   for (tape_hook *hook = list, *next; hook; hook = next) {
     next = hook->next;
     if (hook->result == result) MOON_TRY(hook->call(hook, engine, grad));
@@ -46,7 +46,7 @@ void record_release(tape_record *record) {
   if (atomic_fetch_sub_explicit(&record->references, 1, memory_order_acq_rel) != 1) return;
   tensor_release(record->grad);
   slot_release(record->slot);
-  hooks_release(record->hooks);
+  hook_release_all(record->hooks);
   node_release(record->node);
   alloc_delete(record);
 }
@@ -103,7 +103,7 @@ void node_release(tape_node *node) {
       dead = before;
     }
     for (int i = 0; i < OP_MAX_RESULTS; i++) tensor_release(gone->grads[i]);
-    hooks_release(gone->hooks);
+    hook_release_all(gone->hooks);
     alloc_delete(gone);
   }
 }

@@ -174,11 +174,11 @@ static moon_status leaves_close(walk *w) {
   for (int i = 0; i < w->target_count; i++) {
     walk_target *target = &w->targets[i];
     if (target->place.leaf && target->grad)
-      MOON_TRY(hooks_call(target->place.leaf->hooks, w->engine, 0, &target->grad));
+      MOON_TRY(hook_call_all(target->place.leaf->hooks, w->engine, 0, &target->grad));
   }
   for (int i = 0; i < w->leaf_count; i++) {
     walk_leaf *waiting = &w->leaves[i];
-    MOON_TRY(hooks_call(waiting->leaf->hooks, w->engine, 0, &waiting->grad));
+    MOON_TRY(hook_call_all(waiting->leaf->hooks, w->engine, 0, &waiting->grad));
     moon_tensor *grad = waiting->grad;
     waiting->grad = NULL;
     MOON_TRY(gradient_gather_shared(w->engine, &waiting->leaf->grad, grad));
@@ -221,7 +221,7 @@ static moon_status node_turn(walk *w, tape_node *node) {
   for (int i = 0; i < OP_MAX_RESULTS; i++) {
     if (!node->grads[i]) continue;
     arrived = true;
-    MOON_TRY(hooks_call(node->hooks, w->engine, i, &node->grads[i]));
+    MOON_TRY(hook_call_all(node->hooks, w->engine, i, &node->grads[i]));
     if (!(node->wanted >> i & 1)) continue;
     walk_target *target = walk_find(w, (walk_place){ .node = node, .result = i });
     target->grad = tensor_retain(node->grads[i]);
