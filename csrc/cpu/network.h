@@ -75,4 +75,14 @@ typedef struct cross_entropy_job {
 NETWORK_TASK(cross_entropy_losses);
 NETWORK_TASK(cross_entropy_back);
 
+// -- weighted sums over spans of the middle of (outer, size, inner): an item is a row of the result
+typedef struct weigh_job {
+  int64_t size, count, inner, taps;       // count: of the result; taps: most weights of a span
+  const int64_t *spans;                   // (count, 2)
+  const double *weights;                  // (count, taps)
+  const void *x;
+  void *out;
+} weigh_job;
+NETWORK_TASK(weigh_rows);
+
 #endif

@@ -9,3 +9,4 @@
 #include "cpu/lrn_real.h"
 #include "cpu/pool_real.h"
 #include "cpu/softmax_real.h"
+#include "cpu/weigh_real.h"

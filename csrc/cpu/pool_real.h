@@ -171,6 +171,7 @@ moon_status CPU(NAME(max_pool_back_planes))(void *context, int64_t first, int64_
 
 // One over the number of elements an average is taken of, or 0 for an empty window.
 static REAL share_of(const pool2d_geometry *g, pool_window down, pool_window across) {
+  if (g->divisor != 0) return (REAL)1 / (REAL)g->divisor;
   int64_t inside = (down.last - down.first) * (across.last - across.first);
   if (down.last <= down.first || across.last <= across.first) return 0;
   return (REAL)1 / (REAL)(g->count_include_pad ? down.padded * across.padded : inside);

@@ -49,6 +49,7 @@ typedef struct conv2d_geometry {
 typedef struct pool2d_geometry {
   int64_t kernel[2], stride[2], padding[2], dilation[2];
   bool count_include_pad;
+  int64_t divisor;   // of averages; 0: the number of elements
 } pool2d_geometry;
 
 typedef struct lrn_options { int64_t size; double alpha, beta, k; } lrn_options;

@@ -5,7 +5,7 @@
 
 #include "ops/support.h"
 
-static const int64_t largest = INT32_MAX;
+static const int64_t largest = WINDOW_LARGEST;
 
 moon_status window_check(const char *name, int count, const int64_t *numbers, int64_t smallest) {
   for (int i = 0; i < count; i++) {

@@ -5,6 +5,8 @@
 
 #include "autograd/op.h"
 
+enum { WINDOW_LARGEST = INT32_MAX };   // sizes up to here cannot overflow what is made of them
+
 // Both of `pair` are at least `smallest`, and small enough that sizes calculated from them cannot
 // overflow.
 MOON_MUST_CHECK moon_status window_check_pair(const char *name, const int64_t pair[2],
