@@ -8,12 +8,13 @@ for _, lua in ipairs { "luajit", "lua5.1", "lua5.4" } do
   local path, there = program.find("host_test-" .. lua)
   if there then
     built[#built + 1] = lua
-    describe("a host with " .. lua, function() program.describe(path) end)
+    describe("a host with " .. lua, function() program.describe(path, it) end)
   end
 end
 
 describe("the host program", function()
   it("has been built", function()
-    assert(#built > 0, build .. "/tests/host_test-* are missing: build with MOONLET_TESTS=ON")
+    assert(#built > 0, program.find("host_test-luajit") .. " and its like are missing: build " ..
+      "with MOONLET_TESTS=ON")
   end)
 end)

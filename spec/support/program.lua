@@ -1,6 +1,7 @@
 -- C test programs, which print "ok name" or "not ok name: why" a check: each line becomes a test.
 -- `make test` builds them into build/tests, sanitizer builds into the tests folder of
 -- MOONLET_BUILD.
+local assert = require "luassert"
 local sources = require "spec.support.sources"
 
 local program = {}
@@ -30,8 +31,8 @@ local function run(path)
   return lines, status
 end
 
--- Runs the program within a describe block.
-function program.describe(path)
+-- Runs the program within a describe block, whose `it` it is given.
+function program.describe(path, it)
   local lines, status = run(path)
   local failed = 0
   for _, line in ipairs(lines) do
