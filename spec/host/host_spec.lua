@@ -1,5 +1,5 @@
 -- Runs the program of this folder, built once for each Lua whose library was found; each of its
--- lines is a test of its own. Every run of the specs takes all these programs, whatever Lua the specs
+-- lines is a test of its own. Every run of the specs takes all of them, whatever Lua the specs
 -- themselves run on.
 local program = require "spec.support.program"
 
