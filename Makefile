@@ -10,7 +10,7 @@ ROCK_LUA ?= 5.1
 configure = cmake -S . -Wno-dev -DMOONLET_WERROR=$(MOONLET_WERROR)
 compile = cmake --build $(1) -j$(JOBS) -- --no-print-directory
 
-.PHONY: all help deps demo test test-asan test-tsan cuda rock bench lint clean
+.PHONY: all help deps demo docs test test-asan test-tsan fuzz cuda rock bench lint clean
 
 all: moonlet.lua                      ## build the library for every Lua found
 	@scripts/install-packages run build
@@ -51,6 +51,15 @@ test-tsan: moonlet.lua                ## the specs of threads under ThreadSaniti
 	  -DMOONLET_LUAS=lua5.4 > /dev/null
 	@$(call compile,build/tsan)
 	@scripts/run-sanitized thread $(ARGS)
+
+fuzz: moonlet.lua                     ## drawn arguments for every operator, a minute, sanitized
+	@scripts/install-packages run build demo test
+	@$(configure) -B build/asan -DMOONLET_TESTS=ON -DMOONLET_SANITIZE=address > /dev/null
+	@$(call compile,build/asan)
+	@scripts/run-sanitized fuzz $(ARGS)
+
+docs: all                             ## write the reference in docs/ from the source
+	$(LUA) scripts/make-docs.lua
 
 cuda:                                 ## compile and link the CUDA kernels (needs nvcc)
 	@scripts/install-packages build

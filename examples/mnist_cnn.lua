@@ -44,7 +44,7 @@ local function main()
   }
   train.Trainer {
     net = net, optimizer = optimizer, train = loader, test = test, epochs = o.epochs,
-    schedule = optim.OneCycleLR(optimizer, o.epochs * loader:size()), callbacks = { goal },
+    schedule = optim.WarmupCosineLR(optimizer, o.epochs * loader:size()), callbacks = { goal },
   }:fit()
   if reached then
     print(("%.1f %% of the test set after %.1f seconds"):format(o["until"], reached))

@@ -79,7 +79,7 @@ local function make_trainer(o, net, training, test)
   return train.Trainer {
     net = net, optimizer = optimizer, train = loader,
     test = data.Loader(test, { batch = TEST_BATCH }),
-    schedule = optim.OneCycleLR(optimizer, o.epochs * loader:size()),
+    schedule = optim.WarmupCosineLR(optimizer, o.epochs * loader:size()),
     epochs = o.epochs, limit = o.limit, classes = CLASSES, directory = o.directory, notes = notes,
   }
 end

@@ -8,6 +8,23 @@
 
 #include "autograd/op.h"
 
+// Something to be called with a gradient that is complete, before it goes on: the gradient of one
+// of a node's results, or of a leaf. Owned by the list it is in, and called in order of adding.
+typedef struct tape_hook {
+  struct tape_hook *next;
+  int result;                  // which of the node's results; 0 at a leaf
+  // May replace *grad (release the old one, put an owned one of the same shape and dtype).
+  moon_status (*call)(struct tape_hook *hook, moon_engine *engine, moon_tensor **grad);
+  void (*release)(struct tape_hook *hook);
+} tape_hook;
+
+// Where the gradient of a result is kept that asked for it (tape_retain_grad). Held by the tensor's
+// record and by the node's hook, so that neither needs to hold the other.
+typedef struct tape_slot {
+  atomic_int references;
+  moon_tensor *grad;
+} tape_slot;
+
 typedef struct tape_record {
   moon_meta base;              // first: a tensor's meta is its record
   atomic_int references;
@@ -15,6 +32,8 @@ typedef struct tape_record {
   struct tape_node *node;      // who made the tensor; NULL: a leaf
   int result;                  // which of the node's results it is
   moon_tensor *grad;           // leaves only
+  tape_slot *slot;             // results that keep their gradient; NULL for most
+  tape_hook *hooks;            // leaves only
 } tape_record;
 
 typedef struct tape_edge {     // where a gradient goes; both NULL: nowhere
@@ -38,8 +57,11 @@ typedef struct tape_node {
   moon_tensor **list;          // saved members of the Tensor[] parameter
   moon_tensor *results[OP_MAX_RESULTS];   // saved aliases or NULL
   uint_fast32_t result_versions[OP_MAX_RESULTS];
+  tape_hook *hooks;                       // on gradients of its results
   moon_tensor *grads[OP_MAX_RESULTS];     // during a walk: what has arrived so far
-  bool visited;                           // during a walk
+  const void *walk;                       // during a walk: which one
+  bool needed;                            // during a walk: it leads to a wanted gradient
+  unsigned wanted;                        // during a walk: bit i, the gradient of result i is
   struct tape_node *next;                 // during a release
 } tape_node;
 
@@ -56,6 +78,18 @@ MOON_MUST_CHECK moon_status node_new(const op_call *call, const bool *needs, con
                                      int list_count, tape_node **node);
 void node_release(tape_node *node);      // iterative over everything it held alone
 void node_free_saved(tape_node *node);
+
+// Appends to a list, which owns the hook from now on.
+void hook_add(tape_hook **list, tape_hook *hook);
+void hook_release_all(tape_hook *list);
+// Calls the hooks of one result with its gradient.
+MOON_MUST_CHECK moon_status hook_call_all(tape_hook *list, moon_engine *engine, int result,
+                                       moon_tensor **grad);
+
+// Asks the node's operator for the gradients of its inputs (owned, in `out`; NULL is zero) from
+// those of its results, recorded where engine->grad_enabled; fails where what it saved changed.
+MOON_MUST_CHECK moon_status node_backward(moon_engine *engine, tape_node *node, const bool *needs,
+                                          moon_tensor **out);
 
 // Makes `tensor` the node's result number `result`.
 MOON_MUST_CHECK moon_status node_attach(tape_node *node, int result, moon_tensor *tensor);

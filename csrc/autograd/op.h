@@ -91,6 +91,11 @@ typedef struct op_backward_call {
   moon_tensor **list_out;            // per member
 } op_backward_call;
 // A gradient may have the shape of the broadcast result: it is summed to the input's shape.
+//
+// engine->grad_enabled is true in a backward exactly when a graph of the gradient is wanted. The
+// tensors in args, results and grads are then on the tape, so that operators run on them record
+// the gradient's own gradient; kernels do not, and a backward that runs those takes another path
+// then (ops/compose.h), or carries OP_ONCE.
 
 typedef enum op_flag {
   OP_INPLACE = 1,      // has an in-place form, name with "_" appended
@@ -100,6 +105,9 @@ typedef enum op_flag {
   OP_FUNCTION_ONLY = 16,   // moon.name(...), no method
   OP_METHOD_ONLY = 32,     // t:name(...), no function
   OP_HIDDEN = 64,          // reached through other means (indexing); not in moon
+  OP_ONCE = 128,           // the gradient has no gradient: its backward records nothing
+  OP_CONSTANT = 256,       // the result depends on no input's values: there is no gradient
+  OP_KEPT_GRADS = 512,     // backward also takes gradients of the results in [brackets]
 } op_flag;
 
 // Which element types the first tensor (or the result, where there is none) may have.
@@ -118,6 +126,7 @@ typedef struct op_descriptor {
   moon_status (*backward)(op_backward_call *call);   // NULL: not differentiable
   intptr_t row;                                      // for generated families: the row number
   const struct op_signature *signature;              // the parsed schema; set by op_register
+  const char *family;                                // its file in csrc/ops; set by the registry
 } op_descriptor;
 
 // -- the parsed schema

@@ -4,13 +4,49 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "autograd/gradient.h"
 #include "autograd/node.h"
 #include "base/alloc.h"
+
+// -- hooks
+
+void hook_add(tape_hook **list, tape_hook *hook) {
+  while (*list) list = &(*list)->next;
+  hook->next = NULL;
+  *list = hook;
+}
+
+void hook_release_all(tape_hook *list) {
+  while (list) {
+    tape_hook *gone = list;
+    list = gone->next;
+    gone->release(gone);
+  }
+}
+
+moon_status hook_call_all(tape_hook *list, moon_engine *engine, int result, moon_tensor **grad) {
+  for (tape_hook *hook = list, *next; hook; hook = next) {
+    next = hook->next;
+    if (hook->result == result) MOON_TRY(hook->call(hook, engine, grad));
+  }
+  return MOON_OK;
+}
+
+static void slot_release(tape_slot *slot) {
+  if (!slot) return;
+  if (atomic_fetch_sub_explicit(&slot->references, 1, memory_order_acq_rel) != 1) return;
+  tensor_release(slot->grad);
+  alloc_delete(slot);
+}
+
+// -- records and nodes
 
 void record_release(tape_record *record) {
   if (!record) return;
   if (atomic_fetch_sub_explicit(&record->references, 1, memory_order_acq_rel) != 1) return;
   tensor_release(record->grad);
+  slot_release(record->slot);
+  hook_release_all(record->hooks);
   node_release(record->node);
   alloc_delete(record);
 }
@@ -67,6 +103,7 @@ void node_release(tape_node *node) {
       dead = before;
     }
     for (int i = 0; i < OP_MAX_RESULTS; i++) tensor_release(gone->grads[i]);
+    hook_release_all(gone->hooks);
     alloc_delete(gone);
   }
 }
@@ -206,6 +243,48 @@ moon_status node_attach(tape_node *node, int result, moon_tensor *tensor) {
   record->requires_grad = true;
   atomic_fetch_add_explicit(&node->references, 1, memory_order_relaxed);
   node_release(before);
+  if (!record->slot) return MOON_OK;
+  slot_release(record->slot);   // the old node's hook keeps it; this result gets its own
+  record->slot = NULL;
+  return tape_retain_grad(tensor);
+}
+
+// -- gradients of results that keep them
+
+typedef struct retain_hook {
+  tape_hook base;
+  tape_slot *slot;
+} retain_hook;
+
+static moon_status retain_call(tape_hook *hook, moon_engine *engine, moon_tensor **grad) {
+  tape_slot *slot = ((retain_hook *)hook)->slot;
+  return gradient_gather_shared(engine, &slot->grad, tensor_retain(*grad));
+}
+
+static void retain_release(tape_hook *hook) {
+  slot_release(((retain_hook *)hook)->slot);
+  alloc_delete(hook);
+}
+
+moon_status tape_retain_grad(moon_tensor *tensor) {
+  if (!tape_requires_grad(tensor))
+    return moon_fail(MOON_BAD_STATE, "this tensor requires no gradient, so there is none to keep");
+  tape_record *record = record_of(tensor);
+  if (!record->node || record->slot) return MOON_OK;   // a leaf keeps its gradient anyway
+  tape_slot *slot;
+  retain_hook *hook;
+  MOON_TRY(alloc_new(sizeof *slot, (void **)&slot));
+  moon_status status = alloc_new(sizeof *hook, (void **)&hook);
+  if (status != MOON_OK) {
+    alloc_delete(slot);
+    return status;
+  }
+  atomic_init(&slot->references, 2);
+  hook->base.result = record->result;
+  hook->base.call = retain_call;
+  hook->base.release = retain_release;
+  hook->slot = record->slot = slot;
+  hook_add(&record->node->hooks, &hook->base);
   return MOON_OK;
 }
 
@@ -236,7 +315,9 @@ moon_status tape_set_requires_grad(moon_engine *engine, moon_tensor *tensor, boo
 }
 
 moon_tensor *tape_peek_grad(const moon_tensor *tensor) {
-  return tensor->meta ? record_of(tensor)->grad : NULL;
+  if (!tensor->meta) return NULL;
+  const tape_record *record = record_of(tensor);
+  return record->slot ? record->slot->grad : record->grad;
 }
 
 moon_status tape_set_grad(moon_tensor *tensor, moon_tensor *grad) {
@@ -249,8 +330,9 @@ moon_status tape_set_grad(moon_tensor *tensor, moon_tensor *grad) {
   tape_record *record;
   MOON_TRY(record_ensure(tensor, &record));
   if (grad) tensor_retain(grad);
-  tensor_release(record->grad);
-  record->grad = grad;
+  moon_tensor **place = record->slot ? &record->slot->grad : &record->grad;
+  tensor_release(*place);
+  *place = grad;
   return MOON_OK;
 }
 

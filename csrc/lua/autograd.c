@@ -1,33 +1,156 @@
-// Autograd in Lua: backward, detach, switching the tape on and off, and parameters whose shape is
-// decided later (lazy layers).
+// Autograd in Lua: backward, grad, detach, switching the tape on and off, and parameters whose
+// shape is decided later (lazy layers).
+#include <string.h>
+
 #include "autograd/tape.h"
 #include "lua/binding.h"
 #include "tensor/shape.h"
 
-// x:backward(gradient?, {retain_graph = false})
+// -- options of backward and grad
+
+static const char *const option_names[] = {
+  "retain_graph", "create_graph", "allow_unused", "grad_outputs"
+};
+enum { RETAIN_GRAPH, CREATE_GRAPH, ALLOW_UNUSED, GRAD_OUTPUTS, OPTIONS };
+
+static int option_at(lua_State *L, int index) {
+  if (lua_type(L, index) != LUA_TSTRING) return -1;
+  for (int i = 0; i < OPTIONS; i++)
+    if (strcmp(lua_tostring(L, index), option_names[i]) == 0) return i;
+  return -1;
+}
+
+// Reads a table of options. The value of grad_outputs, or nil, is left on the stack.
+static tape_options read_options(lua_State *L, const char *name, int index, bool of_grad) {
+  bool given[OPTIONS] = { false }, retain_given = false;
+  lua_pushnil(L);
+  int outputs = lua_gettop(L);
+  for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
+    int option = option_at(L, -2);
+    if (option < 0 || (!of_grad && option > CREATE_GRAPH))
+      binding_error(L, "%s: there is no option \"%s\"; the options are %s", name,
+                    lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : luaL_typename(L, -2),
+                    of_grad ? "grad_outputs, retain_graph, create_graph, allow_unused"
+                            : "retain_graph, create_graph");
+    if (option == GRAD_OUTPUTS) {
+      lua_pushvalue(L, -1);
+      lua_replace(L, outputs);
+      continue;
+    }
+    if (!lua_isboolean(L, -1))
+      binding_error(L, "%s: %s must be true or false, got %s", name, option_names[option],
+                    luaL_typename(L, -1));
+    given[option] = lua_toboolean(L, -1);
+    if (option == RETAIN_GRAPH) retain_given = true;
+  }
+  return (tape_options){ .retain = retain_given ? given[RETAIN_GRAPH] : given[CREATE_GRAPH],
+                         .create_graph = given[CREATE_GRAPH],
+                         .allow_unused = given[ALLOW_UNUSED] };
+}
+
+// x:backward(gradient?, {retain_graph = create_graph, create_graph = false})
 static int tensor_backward(lua_State *L) {
   binding_state *state = binding_here(L);
   moon_tensor *root = tensor_check(L, 1, "backward", "loss"), *gradient = tensor_at(L, 2);
+  tape_options given = { 0 };
   int options = gradient ? 3 : 2;
-  bool retain = false;
   if (!gradient && lua_isnil(L, 2)) options = 3;
   if (lua_istable(L, options)) {
-    for (lua_pushnil(L); lua_next(L, options); lua_pop(L, 1)) {
-      lua_pushvalue(L, -2);
-      lua_pushliteral(L, "retain_graph");
-      if (!lua_rawequal(L, -1, -2))
-        binding_error(L, "backward: there is no option \"%s\"; the options are retain_graph",
-                      lua_tostring(L, -2));
-      lua_pop(L, 2);
-      retain = lua_toboolean(L, -1);
-    }
+    given = read_options(L, "backward", options, false);
   } else if (!lua_isnoneornil(L, options)) {
     binding_error(L, "backward: expected a gradient or {retain_graph = true}, got %s",
                   luaL_typename(L, options));
   }
-  binding_check(L, tape_backward(state->engine, root, gradient, retain));
+  binding_check(L, tape_backward(state->engine, root, gradient, &given));
   binding_collect_if_due(L, state);
   return 0;
+}
+
+// -- moon.grad
+
+// A tensor, or a list of them; the array lies in a userdata left on the stack, and the tensors stay
+// alive through the value at `index`. `places`: how many there must be, -1: any number but 0;
+// then members may also be false, for none.
+static moon_tensor **read_list(lua_State *L, int index, const char *argument, int places,
+                               int *count) {
+  bool one = tensor_at(L, index) != NULL;
+  if (!one && !lua_istable(L, index))
+    binding_error(L, "grad: %s must be a tensor or a list of tensors, got %s", argument,
+                  luaL_typename(L, index));
+  *count = one ? 1 : (int)lua_rawlen(L, index);
+  if (places < 0 && *count == 0) binding_error(L, "grad: the list of %s is empty", argument);
+  if (places >= 0 && *count > places)
+    binding_error(L, "grad: there are %d %s for %d outputs", *count, argument, places);
+  moon_tensor **list = lua_newuserdata(L, ((size_t)(places > *count ? places : *count) + 1) *
+                                          sizeof *list);
+  for (int i = 0; i < places; i++) list[i] = NULL;
+  if (one) {
+    list[0] = tensor_at(L, index);
+    return list;
+  }
+  for (int i = 0; i < *count; i++) {
+    lua_rawgeti(L, index, i + 1);
+    list[i] = tensor_at(L, -1);
+    bool none = places >= 0 && !lua_toboolean(L, -1);
+    if (!list[i] && !none)
+      binding_error(L, "grad: member %d of %s must be a tensor, got %s", i + 1, argument,
+                    luaL_typename(L, -1));
+    lua_pop(L, 1);
+  }
+  return list;
+}
+
+// moon.grad(outputs, inputs, {grad_outputs =, retain_graph =, create_graph =, allow_unused =})
+//   -> the gradient, or a list of them where inputs is a list
+static int grad(lua_State *L) {
+  binding_state *state = binding_here(L);
+  tape_options options = { 0 };
+  int outputs, inputs, given;
+  lua_settop(L, 3);
+  if (lua_istable(L, 3)) {
+    options = read_options(L, "grad", 3, true);
+  } else {
+    if (!lua_isnil(L, 3))
+      binding_error(L, "grad: expected a table of options, got %s", luaL_typename(L, 3));
+    lua_pushnil(L);
+  }
+  bool listed = !tensor_at(L, 2);
+  luaL_checkstack(L, 8, "no room for gradients");
+  moon_tensor **from = read_list(L, 1, "outputs", -1, &outputs);
+  moon_tensor **to = read_list(L, 2, "inputs", -1, &inputs);
+  if (lua_isnil(L, 4)) {
+    lua_newtable(L);
+    lua_replace(L, 4);
+  }
+  moon_tensor **seeds = read_list(L, 4, "grad_outputs", outputs, &given);
+  moon_tensor **grads = lua_newuserdata(L, (size_t)inputs * sizeof *grads);
+  lua_createtable(L, inputs, 0);
+  int results = lua_gettop(L);
+  for (int i = 0; i < inputs; i++) {   // handles first: a gradient is owned once it exists
+    handle_push(L, state);
+    lua_rawseti(L, results, i + 1);
+  }
+  binding_check(L, tape_grad(state->engine, outputs, from, seeds, inputs, to, &options, grads));
+  for (int i = 0; i < inputs; i++) {
+    lua_rawgeti(L, results, i + 1);
+    if (grads[i]) handle_fill(handle_at(L, -1), grads[i]);
+    lua_pop(L, 1);
+    if (grads[i]) continue;
+    lua_pushnil(L);
+    lua_rawseti(L, results, i + 1);
+  }
+  binding_collect_if_due(L, state);
+  if (!listed) lua_rawgeti(L, results, 1);
+  return 1;
+}
+
+// x:retain_grad() -> x: x.grad is then kept, though x is no leaf
+static int retain_grad(lua_State *L) {
+  moon_tensor *t = tensor_check(L, 1, "retain_grad", "x");
+  moon_status status = tape_retain_grad(t);
+  if (status != MOON_OK) binding_check(L, moon_fail_in(status, "retain_grad: "));
+  lua_settop(L, 1);
+  return 1;
 }
 
 // x:detach(): the same memory without history
@@ -109,6 +232,7 @@ static int materialize(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
+  { "grad", grad },
   { "no_grad", no_grad }, { "enable_grad", enable_grad }, { "is_grad_enabled", is_grad_enabled },
   { "lazy_tensor", lazy_tensor }, { "is_lazy", is_lazy }, { "materialize_", materialize },
   { NULL, NULL },
@@ -116,7 +240,7 @@ static const luaL_Reg functions[] = {
 
 static const luaL_Reg methods[] = {
   { "backward", tensor_backward }, { "detach", tensor_detach },
-  { "requires_grad_", set_requires_grad }, { NULL, NULL },
+  { "requires_grad_", set_requires_grad }, { "retain_grad", retain_grad }, { NULL, NULL },
 };
 
 void autograd_open(lua_State *L, binding_state *state) {

@@ -180,6 +180,7 @@ static void push_descriptor(lua_State *L, const op_descriptor *op) {
   const op_signature *s = op->signature;
   lua_newtable(L);
   set_string(L, "name", op->name);
+  set_string(L, "family", op->family);
   set_string(L, "schema", op->schema);
   set_string(L, "doc", op->doc ? op->doc : "");
   if (op->example) set_string(L, "example", op->example);

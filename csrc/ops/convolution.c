@@ -1,6 +1,6 @@
 // Convolution in two dimensions. The work is the device's (conv2d_* slots); here the sizes are
-// checked, so that a kernel never meets a shape that does not fit, and the gradients are put
-// together: input and weight have slots of their own, the bias is a sum.
+// checked, so that a kernel never meets a shape that does not fit. The gradients of input and weight
+// have slots and operators of their own, the bias's is a sum.
 #include <inttypes.h>
 
 #include "ops/support.h"
@@ -104,45 +104,92 @@ static moon_status forward_conv2d(op_call *call) {
                                                &out);
 }
 
-static moon_status input_gradient(op_backward_call *call, const conv2d_geometry *geometry,
-                                  const device_array *g) {
-  const moon_tensor *weight = call->args[WEIGHT].tensor;
-  MOON_TRY(ops_new(call->engine, weight, weight->dtype, 4, call->inputs[INPUT].shape,
-                   &call->out[INPUT]));
-  device_array w = tensor_array(weight), dx = tensor_array(call->out[INPUT]);
-  return tensor_kernels(weight)->conv2d_backward_input(call->engine, geometry, g, &w, &dx);
-}
-
-static moon_status weight_gradient(op_backward_call *call, const conv2d_geometry *geometry,
-                                   const device_array *g) {
-  const moon_tensor *input = call->args[INPUT].tensor;
-  MOON_TRY(ops_new(call->engine, input, input->dtype, 4, call->inputs[WEIGHT].shape,
-                   &call->out[WEIGHT]));
-  device_array x = tensor_array(input), dw = tensor_array(call->out[WEIGHT]);
-  return tensor_kernels(input)->conv2d_backward_weight(call->engine, geometry, g, &x, &dw);
-}
-
-static moon_status bias_gradient(op_backward_call *call, const device_array *g) {
-  moon_tensor *gradient = call->grads[0];
-  MOON_TRY(ops_new(call->engine, gradient, gradient->dtype, 1, call->inputs[BIAS].shape,
-                   &call->out[BIAS]));
-  device_array sums = tensor_array(call->out[BIAS]);
-  int64_t channels = sums.shape[0];
-  sums.ndim = 4;
-  for (int i = 0; i < 4; i++) sums.shape[i] = sums.strides[i] = 1;
-  sums.shape[1] = channels;
-  return tensor_kernels(gradient)->reduce(call->engine, REDUCE_SUM, g, &sums);
+// The last two sizes as arguments.
+static void image_size(const int64_t *shape, op_value sizes[2]) {
+  for (int i = 0; i < 2; i++) sizes[i] = op_int(shape[2 + i]);
 }
 
 static moon_status backward_conv2d(op_backward_call *call) {
-  conv2d_geometry geometry;
-  MOON_TRY(read_geometry(call->args, call->inputs[WEIGHT].shape, &geometry));
-  device_array g = tensor_array(call->grads[0]);
-  if (call->needs[INPUT]) MOON_TRY(input_gradient(call, &geometry, &g));
-  if (call->needs[WEIGHT]) MOON_TRY(weight_gradient(call, &geometry, &g));
-  if (call->needs[BIAS]) MOON_TRY(bias_gradient(call, &g));
-  return MOON_OK;
+  moon_engine *e = call->engine;
+  const op_value *args = call->args;
+  moon_tensor *g = call->grads[0];
+  op_value taken = op_tensor(g), sizes[2];
+  op_value stride = args[STRIDE], padding = args[PADDING], dilation = args[DILATION];
+  image_size(call->inputs[INPUT].shape, sizes);
+  if (call->needs[INPUT])
+    MOON_TRY(OP_RUN(e, ops_get(OP_conv2d_input_gradient), &call->out[INPUT], taken, args[WEIGHT],
+                    sizes[0], sizes[1], stride, padding, dilation, args[GROUPS]));
+  image_size(call->inputs[WEIGHT].shape, sizes);
+  if (call->needs[WEIGHT])
+    MOON_TRY(OP_RUN(e, ops_get(OP_conv2d_weight_gradient), &call->out[WEIGHT], taken, args[INPUT],
+                    sizes[0], sizes[1], stride, padding, dilation, args[GROUPS]));
+  if (!call->needs[BIAS]) return MOON_OK;
+  return OP_RUN(e, ops_get(OP_sum), &call->out[BIAS], taken, op_ints(3, (int64_t[]){ 0, 2, 3 }));
 }
+
+// -- its gradients, operators too. The three are one form, linear in each of image, weight and
+//    result, so the derivatives of each are the other two.
+
+enum { GRADIENT, OTHER, HEIGHT, WIDTH, G_STRIDE, G_PADDING, G_DILATION, G_GROUPS };
+
+// The options stand one place later than conv2d's, whose BIAS they do not have.
+static moon_status gradient_geometry(const op_value *args, const int64_t *weight_shape,
+                                     conv2d_geometry *geometry) {
+  return read_geometry(args + (G_STRIDE - STRIDE), weight_shape, geometry);
+}
+
+static moon_status forward_input_gradient(op_call *call) {
+  const moon_tensor *g = call->args[GRADIENT].tensor, *weight = call->args[OTHER].tensor;
+  conv2d_geometry geometry;
+  MOON_TRY(gradient_geometry(call->args, weight->shape, &geometry));
+  int64_t shape[4] = { g->shape[0], weight->shape[1] * geometry.groups,
+                       call->args[HEIGHT].integer, call->args[WIDTH].integer };
+  MOON_TRY(ops_new(call->engine, g, g->dtype, 4, shape, &call->results[0]));
+  device_array y = tensor_array(g), w = tensor_array(weight), dx = tensor_array(call->results[0]);
+  return tensor_kernels(g)->conv2d_backward_input(call->engine, &geometry, &y, &w, &dx);
+}
+
+static moon_status backward_input_gradient(op_backward_call *call) {
+  const op_value *args = call->args;
+  op_value image = op_tensor(call->grads[0]), sizes[2];
+  op_value stride = args[G_STRIDE], padding = args[G_PADDING], dilation = args[G_DILATION];
+  if (call->needs[GRADIENT])
+    MOON_TRY(OP_RUN(call->engine, ops_get(OP_conv2d), &call->out[GRADIENT], image, args[OTHER],
+                    op_none(), stride, padding, dilation, args[G_GROUPS]));
+  if (!call->needs[OTHER]) return MOON_OK;
+  image_size(call->inputs[OTHER].shape, sizes);
+  return OP_RUN(call->engine, ops_get(OP_conv2d_weight_gradient), &call->out[OTHER],
+                args[GRADIENT], image, sizes[0], sizes[1], stride, padding, dilation,
+                args[G_GROUPS]);
+}
+
+static moon_status forward_weight_gradient(op_call *call) {
+  const moon_tensor *g = call->args[GRADIENT].tensor, *image = call->args[OTHER].tensor;
+  conv2d_geometry geometry;
+  int64_t shape[4] = { g->shape[1], image->shape[1] / call->args[G_GROUPS].integer,
+                       call->args[HEIGHT].integer, call->args[WIDTH].integer };
+  MOON_TRY(gradient_geometry(call->args, shape, &geometry));
+  MOON_TRY(ops_new(call->engine, g, g->dtype, 4, shape, &call->results[0]));
+  device_array y = tensor_array(g), x = tensor_array(image), dw = tensor_array(call->results[0]);
+  return tensor_kernels(g)->conv2d_backward_weight(call->engine, &geometry, &y, &x, &dw);
+}
+
+static moon_status backward_weight_gradient(op_backward_call *call) {
+  const op_value *args = call->args;
+  op_value weight = op_tensor(call->grads[0]), sizes[2];
+  op_value stride = args[G_STRIDE], padding = args[G_PADDING], dilation = args[G_DILATION];
+  if (call->needs[GRADIENT])
+    MOON_TRY(OP_RUN(call->engine, ops_get(OP_conv2d), &call->out[GRADIENT], args[OTHER], weight,
+                    op_none(), stride, padding, dilation, args[G_GROUPS]));
+  if (!call->needs[OTHER]) return MOON_OK;
+  image_size(call->inputs[OTHER].shape, sizes);
+  return OP_RUN(call->engine, ops_get(OP_conv2d_input_gradient), &call->out[OTHER],
+                args[GRADIENT], weight, sizes[0], sizes[1], stride, padding, dilation,
+                args[G_GROUPS]);
+}
+
+#define GRADIENT_OPTIONS \
+  "height: int, width: int, stride: int[2], padding: pads[2], dilation: int[2], groups: int) -> out"
 
 static op_descriptor descriptors[] = {
   { .name = "conv2d", .dtypes = OP_FLOATS,
@@ -159,5 +206,15 @@ static op_descriptor descriptors[] = {
     .example = "moon.conv2d(moon.ones(1, 1, 1, 3), moon.ones(1, 1, 1, 2), {padding = \"same\"}) "
                "--> {{{{2, 2, 1}}}}",
     .forward = forward_conv2d, .backward = backward_conv2d },
+  { .name = "conv2d_input_gradient", .flags = OP_HIDDEN, .saves = "gradient@weight weight@gradient",
+    .schema = "(gradient: Tensor, weight: Tensor, " GRADIENT_OPTIONS,
+    .doc = "The gradient of conv2d's input, of `height` and `width`, from that of its result: each "
+           "element of the result spreads by the weight (a transposed convolution).",
+    .forward = forward_input_gradient, .backward = backward_input_gradient },
+  { .name = "conv2d_weight_gradient", .flags = OP_HIDDEN, .saves = "gradient@input input@gradient",
+    .schema = "(gradient: Tensor, input: Tensor, " GRADIENT_OPTIONS,
+    .doc = "The gradient of conv2d's weight, whose kernel is `height` by `width`, from that of its "
+           "result.",
+    .forward = forward_weight_gradient, .backward = backward_weight_gradient },
 };
 OP_FAMILY(convolution, descriptors);

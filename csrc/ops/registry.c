@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "autograd/tape.h"
 #include "base/alloc.h"
 #include "base/os.h"
 #include "ops/pointwise.h"
@@ -14,8 +15,8 @@
 #include "ops/families.def"
 #undef FAMILY
 
-static const op_family *const families[] = {
-#define FAMILY(name) &ops_##name,
+static const struct { const char *name; const op_family *family; } families[] = {
+#define FAMILY(name) { #name, &ops_##name },
 #include "ops/families.def"
 #undef FAMILY
 };
@@ -41,16 +42,23 @@ static int by_name(const void *a, const void *b) {
 static moon_status gather(void) {
   int count = 0;
   MOON_TRY(pointwise_prepare());
-  for (int f = 0; f < FAMILIES; f++) count += families[f]->count;
+  for (int f = 0; f < FAMILIES; f++) count += families[f].family->count;
   MOON_TRY(alloc_new((size_t)count * sizeof *sorted, (void **)&sorted));
   for (int f = 0; f < FAMILIES; f++)
-    for (int i = 0; i < families[f]->count; i++) sorted[sorted_count++] = &families[f]->ops[i];
+    for (int i = 0; i < families[f].family->count; i++) {
+      op_descriptor *op = &families[f].family->ops[i];
+      op->family = families[f].name;
+      sorted[sorted_count++] = op;
+    }
   qsort(sorted, (size_t)sorted_count, sizeof *sorted, by_name);
   for (int i = 0; i < sorted_count; i++) MOON_TRY(op_register(sorted[i]));
   for (int i = 0; i < OPS_USED_COUNT; i++) {
     used[i] = ops_find(used_names[i]);
     if (!used[i]) return moon_fail(MOON_BAD_STATE, "no operator is called %s", used_names[i]);
   }
+  tape_use_arithmetic(&(tape_arithmetic){ .add = used[OP_add], .sum = used[OP_sum],
+                                          .reshape = used[OP_reshape], .cast = used[OP_cast],
+                                          .clone = used[OP_clone] });
   return MOON_OK;
 }
 

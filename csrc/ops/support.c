@@ -10,6 +10,12 @@ moon_status ops_need_float(const char *argument, const moon_tensor *tensor) {
                    argument, dtype_name(tensor->dtype));
 }
 
+moon_status ops_need_wide_float(const char *argument, const moon_tensor *tensor) {
+  if (tensor->dtype == MOON_F32 || tensor->dtype == MOON_F64) return MOON_OK;
+  return moon_fail(MOON_BAD_DTYPE, "%s must be float32 or float64, got %s; cast it with :to "
+                   "\"float32\"", argument, dtype_name(tensor->dtype));
+}
+
 moon_status ops_need_dtype(const char *argument, const moon_tensor *tensor, moon_dtype dtype) {
   if (tensor->dtype == dtype) return MOON_OK;
   return moon_fail(MOON_BAD_DTYPE, "%s must be %s, got %s; cast it with :to \"%s\"", argument,

@@ -24,6 +24,8 @@ op_descriptor *ops_get(int used);
 
 // -- checks; their sentences start with the argument's name, the operator's is put in front
 MOON_MUST_CHECK moon_status ops_need_float(const char *argument, const moon_tensor *tensor);
+// float32 or float64: what the libraries and transforms without half types calculate in.
+MOON_MUST_CHECK moon_status ops_need_wide_float(const char *argument, const moon_tensor *tensor);
 MOON_MUST_CHECK moon_status ops_need_dtype(const char *argument, const moon_tensor *tensor,
                                            moon_dtype dtype);
 // Both of one dtype; the sentence names the cast to write.

@@ -3,6 +3,7 @@
 --
 -- A schema maps a name to { type, default } (and `required = true`). Types:
 --   "number" "integer" "positive" (whole, 1 or more) "boolean" "string" "function" "table"
+--   "from_zero" "above_zero" (finite numbers) "share" (0 to 1) "fraction" (0 to below 1)
 --   "tensor" "callable" (a function or something that can be called)
 --   "pair" (a whole number for both, or a list of two)   "any"   { "a", "b" } one of these strings
 
@@ -22,10 +23,20 @@ local function is_tensor(value)
   return type(value) == "userdata" and require("moonlet.core").is_tensor(value)
 end
 
+local function is_finite(value)
+  return type(value) == "number" and value - value == 0
+end
+
 -- Each type: a test and the words for what it wants.
 local kinds = {
   number = { function(v) return type(v) == "number" end, "a number" },
   integer = { is_whole, "a whole number" },
+  from_zero = { function(v) return is_finite(v) and v >= 0 end, "a number from 0" },
+  above_zero = { function(v) return is_finite(v) and v > 0 end, "a number above 0" },
+  share = { function(v) return is_finite(v) and v >= 0 and v <= 1 end, "a number from 0 to 1" },
+  fraction = {
+    function(v) return is_finite(v) and v >= 0 and v < 1 end, "a number from 0 to below 1",
+  },
   positive = { function(v) return is_whole(v) and v >= 1 end, "a whole number from 1" },
   boolean = { function(v) return type(v) == "boolean" end, "true or false" },
   string = { function(v) return type(v) == "string" end, "a string" },

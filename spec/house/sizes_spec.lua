@@ -105,8 +105,8 @@ describe("names", function()
         local file = path:match("([%w]+)[%w_]*%.h$")
         local known = { moon = true, MOON = true, [part] = true, [file] = true }
         known[file:gsub("s$", "")] = true
-        -- node.h holds records too; op.h and tensor.h have short verbs for their own structs
-        for _, extra in ipairs { "record", "shape", "array", "half", "bfloat", "base" } do
+        -- node.h holds records and hooks too; op.h and tensor.h have short verbs for their own structs
+        for _, extra in ipairs { "record", "hook", "shape", "array", "half", "bfloat", "base" } do
           known[extra] = true
         end
         for _, line in ipairs(sources.lines(path)) do

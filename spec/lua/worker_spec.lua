@@ -233,6 +233,8 @@ describe("closing a worker", function()
     for _ = 1, 50000 do worker:send(x) end
     worker:close()
     assert.is_true(x:item() < 50000)
+    collectgarbage()
+    collectgarbage()
     local before = moon.memory().live
     local unread = start("count", { to = 1000 })
     unread:close()

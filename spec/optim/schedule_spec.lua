@@ -25,10 +25,10 @@ describe("schedules", function()
     near({ 1, 1, 0.5, 0.5, 0.25 }, course(optim.StepLR(optimizer(), 2, { gamma = 0.5 }), 4))
     near({ 1, 0.1, 0.1, 0.01 }, course(optim.MultiStepLR(optimizer(), { 1, 3 }), 3))
     near({ 2, 1, 0.5 }, course(optim.ExponentialLR(optimizer(2), 0.5), 2))
-    near({ 1, 0.5, 0, 0 }, course(optim.CosineAnnealingLR(optimizer(), 2), 3))
+    near({ 1, 0.5, 0, 0.5 }, course(optim.CosineAnnealingLR(optimizer(), 2), 3))
     near({ 0, 0.5, 1, 1 }, course(optim.WarmupLR(optimizer(), 2), 3))
     near({ 0.5, 0.75, 1, 0.5, 0 },
-      course(optim.OneCycleLR(optimizer(), 4, { warmup = 0.5, start = 0.5, finish = 0 }), 4))
+      course(optim.WarmupCosineLR(optimizer(), 4, { warmup = 0.5, start = 0.5, finish = 0 }), 4))
   end)
 
   it("keep the groups' rates apart", function()
@@ -51,7 +51,7 @@ describe("schedules", function()
 
   it("wait out a cooldown and stop at the minimum", function()
     local schedule = optim.ReduceLROnPlateau(optimizer(),
-      { patience = 0, factor = 0.1, cooldown = 1, minimum = 0.05, mode = "max" })
+      { patience = 0, factor = 0.1, cooldown = 1, min_lr = 0.05, mode = "max" })
     local rates = {}
     for i = 1, 6 do
       schedule:step(1)
@@ -63,7 +63,7 @@ describe("schedules", function()
   it("go on from a state dictionary", function()
     local cases = {
       function(opt) return optim.StepLR(opt, 2) end,
-      function(opt) return optim.OneCycleLR(opt, 10) end,
+      function(opt) return optim.WarmupCosineLR(opt, 10) end,
       function(opt) return optim.ReduceLROnPlateau(opt, { patience = 0 }) end,
     }
     for _, make in ipairs(cases) do
@@ -85,7 +85,7 @@ describe("schedules", function()
     local _, message = pcall(optim.StepLR, 3, 2)
     assert.matches("StepLR: the first argument is an optimiser", message)
     _, message = pcall(optim.StepLR, optimizer(), 0)
-    assert.matches("StepLR: period must be a whole number from 1", message)
+    assert.matches("StepLR: step_size must be a whole number from 1", message)
     _, message = pcall(function() optim.ReduceLROnPlateau(optimizer()):step() end)
     assert.matches("metric must be a number", message)
   end)

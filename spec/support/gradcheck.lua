@@ -75,7 +75,8 @@ function gradcheck.check(fn, inputs, options)
   local unpack = table.unpack or unpack   -- luacheck: ignore
   local leaves = {}
   for i = 1, count do leaves[i] = leaf_of(inputs[i]) end
-  weighted_sum(fn(unpack(leaves, 1, count))):backward()
+  local total = weighted_sum(fn(unpack(leaves, 1, count)))
+  if total.requires_grad or not options.may_be_constant then total:backward() end
   local function loss()
     return moon.no_grad(function() return weighted_sum(fn(unpack(inputs, 1, count))):item() end)
   end
@@ -83,6 +84,42 @@ function gradcheck.check(fn, inputs, options)
     if is_varied(inputs[i]) then compare(loss, inputs[i], i, leaves[i].grad, options) end
   end
   return true
+end
+
+-- The gradients of sum(weights * (y + y * y / 2)), which depend on the inputs through y even where
+-- the function is linear, and so on what came in as the gradient of the result.
+local function gradients(fn, ...)
+  local count, given, leaves = select("#", ...), { ... }, {}
+  for i = 1, count do
+    if is_varied(given[i]) then
+      if not given[i].requires_grad then given[i] = given[i]:detach():requires_grad_() end
+      leaves[#leaves + 1] = given[i]
+    end
+  end
+  local unpack = table.unpack or unpack   -- luacheck: ignore
+  local results, bent = { n = 0 }, {}
+  local function take(...) results = { n = select("#", ...), ... } end
+  take(fn(unpack(given, 1, count)))
+  for k = 1, results.n do
+    local y = results[k]
+    if is_varied(y) then bent[#bent + 1] = y + y * y * 0.5 end
+  end
+  local loss = weighted_sum(unpack(bent))
+  if not loss.requires_grad then return moon.zeros(1, { dtype = "float64" }) end
+  local grads = moon.grad(loss, leaves, { create_graph = true, allow_unused = true })
+  for i = 1, #leaves do
+    grads[i] = grads[i] or moon.zeros(leaves[i]:size(), { dtype = "float64" })
+  end
+  return unpack(grads, 1, #leaves)
+end
+
+-- The same for the gradient of the gradient.
+function gradcheck.second(fn, inputs, options)
+  local all = { may_be_constant = true }
+  for name, value in pairs(options or {}) do all[name] = value end
+  return gradcheck.check(function(...)
+    return moon.enable_grad(gradients, fn, ...)
+  end, inputs, all)
 end
 
 return gradcheck

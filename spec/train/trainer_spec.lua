@@ -18,7 +18,7 @@ local function make(folder, directory, given)
   local trainer = train.Trainer {
     net = net, optimizer = optimizer, train = loader,
     test = data.Loader(data.MNIST { root = folder, split = "test" }, { batch = 16 }),
-    schedule = optim.OneCycleLR(optimizer, 3 * loader:size()), epochs = given.epochs or 3,
+    schedule = optim.WarmupCosineLR(optimizer, 3 * loader:size()), epochs = given.epochs or 3,
     classes = 10, directory = directory, quiet = true, callbacks = given.callbacks,
     limit = given.limit, loss = given.loss, log = given.log,
   }

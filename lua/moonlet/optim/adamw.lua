@@ -6,7 +6,7 @@ local AdamW = Adam:extend "AdamW"
 
 AdamW.schema = {}
 for name, rule in pairs(Adam.schema) do AdamW.schema[name] = rule end
-AdamW.schema.weight_decay = { "number", 0.01 }
+AdamW.schema.weight_decay = { "from_zero", 0.01 }
 AdamW.decoupled = true
 
 return AdamW

@@ -8,7 +8,7 @@ local MultiStepLR = Schedule:extend "MultiStepLR"
 --- Multiplies the learning rate by gamma at given epochs.
 -- @tparam Optimizer optimizer
 -- @tparam table milestones numbers of epochs after which it drops
--- @tparam ?table given gamma = 0.1
+-- @tparam ?table given gamma = 0.1, per_batch = false
 -- @usage local moon = require "moonlet"
 -- local opt = moon.optim.SGD(moon.nn.Linear(1, 1):parameters(), { lr = 1 })
 -- local schedule = moon.optim.MultiStepLR(opt, { 1, 3 }, { gamma = 0.5 })
@@ -20,7 +20,7 @@ function MultiStepLR:init(optimizer, milestones, given)
   for i, epoch in ipairs(milestones) do
     self.milestones[i] = options.argument("MultiStepLR", "milestone " .. i, epoch, "positive")
   end
-  self.gamma = options.read("MultiStepLR", given, { gamma = { "number", 0.1 } }).gamma
+  self.gamma = self:read(given, { gamma = { "from_zero", 0.1 } }).gamma
   self:attach(optimizer)
 end
 

@@ -2,9 +2,11 @@
 -- table a parameter, made at the first step that has a gradient, and a flat state dictionary.
 --
 -- A subclass names its options (`schema`), its state tensors (`slots`) and writes
--- update(parameter, gradient, group, state). A step is whole towards Ctrl-C: an interrupt that
--- arrives in the middle is heard by the first operator after it. The fused updates make no
--- temporary tensors, so a step opens no scope.
+-- update(parameter, gradient, group, state), with state.step counting from 0. A step is whole
+-- towards Ctrl-C: an interrupt that arrives in the middle is heard by the first operator after it.
+-- The fused updates make no temporary tensors and open no scope; classes that write their formula
+-- with operators say `temporaries` and get a scope for each parameter, so that at most one
+-- parameter's temporaries live at a time.
 
 local core = require "moonlet.core"
 local options = require "moonlet.options"
@@ -12,9 +14,15 @@ local Class = require "moonlet.class"
 
 local Optimizer = Class:extend "Optimizer"
 
-Optimizer.schema = { lr = { "number", 0.01 } }
+Optimizer.schema = { lr = { "from_zero", 0.01 } }
 Optimizer.slots = {}            -- state tensors like the parameter, zero at first
-Optimizer.optional_slots = {}   -- state tensors that `update` makes when it needs them
+Optimizer.temporaries = false   -- does `update` make tensors that it drops?
+
+--- The options of a subclass: `own`, and over them what every optimiser takes (maximize).
+function Optimizer.options(own)
+  own.maximize = own.maximize or { "boolean", false }
+  return own
+end
 
 local function check(self, method) Class.check_self(self, Optimizer, method, "optimizer") end
 
@@ -87,11 +95,39 @@ end
 -- @tparam ?table given options for all groups
 function Optimizer:init(params, given)
   if given ~= nil then options.read(self.class_name, given, self.schema) end
-  self.groups, self.entries = {}, {}
+  self.groups, self.entries, self.defaults = {}, {}, given or {}
   for _, group in ipairs(as_groups(self, params, 4)) do
-    self.groups[#self.groups + 1] = read_group(self, group, given or {}, 4)
+    self.groups[#self.groups + 1] = read_group(self, group, self.defaults, 4)
   end
   number_parameters(self, 4)
+end
+
+--- Adds a group of parameters in the middle of a run: what was frozen and now trains.
+-- @tparam table group { params = {...}, option = value, ... }; options left out take the defaults
+-- that the optimiser was made with
+-- @usage local moon = require "moonlet"
+-- local body, head = moon.nn.Linear(2, 2), moon.nn.Linear(2, 1)
+-- local opt = moon.optim.SGD(head:parameters(), { lr = 0.1 })
+-- opt:add_group { params = body:parameters(), lr = 0.01 }
+-- assert(opt.groups[2].lr == 0.01)
+function Optimizer:add_group(group)
+  check(self, "add_group")
+  if type(group) ~= "table" or type(group.params) ~= "table" then
+    error(("%s: a group is a table with params"):format(self.class_name), 2)
+  end
+  local made = read_group(self, group, self.defaults, 3)
+  local seen = {}
+  for _, entry in ipairs(self.entries) do seen[entry.parameter] = true end
+  for _, parameter in ipairs(made.params) do
+    if seen[parameter] then
+      error(("%s: a parameter of the new group is trained already"):format(self.class_name), 2)
+    end
+    seen[parameter] = true
+  end
+  self.groups[#self.groups + 1] = made
+  for _, parameter in ipairs(made.params) do
+    self.entries[#self.entries + 1] = { parameter = parameter, group = made }
+  end
 end
 
 --- Drops every gradient.
@@ -100,27 +136,69 @@ function Optimizer:zero_grad()
   for _, entry in ipairs(self.entries) do drop_gradient(entry.parameter) end
 end
 
-local function fresh_state(self, parameter)
+--- A state tensor: zeros like the parameter, kept alive across scopes.
+function Optimizer.zeros(parameter)
+  return core.keep(core.zeros_like(parameter))
+end
+
+--- The gradient with the weight decay added, as the coupled optimisers have it.
+function Optimizer.decayed(parameter, gradient, group)
+  if group.weight_decay == 0 then return gradient end
+  return gradient + parameter * group.weight_decay
+end
+
+--- Coupled or decoupled weight decay, as group.decoupled_weight_decay says: the gradient to go on
+-- with.
+function Optimizer.couple(parameter, gradient, group)
+  if not group.decoupled_weight_decay then
+    return Optimizer.decayed(parameter, gradient, group)
+  end
+  parameter:mul_(1 - group.lr * group.weight_decay)
+  return gradient
+end
+
+--- Replaced by classes that need more than zeroed slots.
+function Optimizer:fresh_state(parameter)
   local state = { step = 0 }
-  for _, slot in ipairs(self.slots) do state[slot] = core.keep(core.zeros_like(parameter)) end
+  for _, slot in ipairs(self.slots) do state[slot] = self.zeros(parameter) end
   return state
+end
+
+local function update_one(self, entry, gradient)
+  if entry.group.maximize then gradient = -gradient end
+  self:update(entry.parameter, gradient, entry.group, entry.state)
 end
 
 local function update_all(self)
   for _, entry in ipairs(self.entries) do
-    local gradient = entry.parameter.grad
+    local gradient = not core.is_lazy(entry.parameter) and entry.parameter.grad
     if gradient then
-      entry.state = entry.state or fresh_state(self, entry.parameter)
-      self:update(entry.parameter, gradient, entry.group, entry.state)
+      entry.state = entry.state or self:fresh_state(entry.parameter, entry.group)
+      if self.temporaries or entry.group.maximize then
+        core.scope(update_one, self, entry, gradient)
+      else
+        update_one(self, entry, gradient)
+      end
       entry.state.step = entry.state.step + 1
     end
   end
 end
 
 --- Moves every parameter that has a gradient.
-function Optimizer:step()
+-- @tparam ?function closure drops the gradients, calculates the loss, calls backward, returns the
+-- loss; run first where it is given
+-- @return the closure's loss
+function Optimizer:step(closure)
   check(self, "step")
+  local loss = closure and self:evaluate(closure)
   core.uninterrupted(core.no_grad, update_all, self)
+  return loss
+end
+
+--- Runs a closure with the tape on; for subclasses.
+function Optimizer:evaluate(closure)
+  options.argument(self.class_name, "closure", closure, "callable", 4)
+  return core.enable_grad(function() return closure() end)
 end
 
 --- The learning rate of the first group.
@@ -157,10 +235,24 @@ local function check_dict(self, dict)
   end
 end
 
-local function take_slots(state, slots, dict, prefix)
-  for _, slot in ipairs(slots) do
-    local tensor = dict[prefix .. slot]
-    if tensor then state[slot] = core.keep(tensor:clone()) end
+-- A state tensor of another run, in the type and on the device that the parameter has now.
+local function adopt(parameter, tensor, name)
+  if core.is_lazy(parameter) then return core.keep(tensor:clone()) end
+  local mine, theirs = parameter.shape, tensor.shape
+  if table.concat(mine, "x") ~= table.concat(theirs, "x") then
+    error(("load_state_dict: %s is %s but its parameter is %s"):format(
+      name, table.concat(theirs, "x"), table.concat(mine, "x")), 4)
+  end
+  return core.keep(tensor:to(parameter):clone())
+end
+
+local function load_groups(self, dict)
+  for g, group in ipairs(self.groups) do
+    for name in pairs(self.schema) do
+      local value = dict[("groups.%d.%s"):format(g, name)]
+      if value ~= nil then group[name] = value end
+    end
+    group.initial_lr = dict[("groups.%d.initial_lr"):format(g)] or group.initial_lr
   end
 end
 
@@ -168,21 +260,18 @@ end
 function Optimizer:load_state_dict(dict)
   check(self, "load_state_dict")
   check_dict(self, dict)
-  for g, group in ipairs(self.groups) do
-    for name in pairs(self.schema) do
-      local value = dict[("groups.%d.%s"):format(g, name)]
-      if value ~= nil then group[name] = value end
+  local states = {}
+  for key, value in pairs(dict) do
+    local number, name = key:match("^state%.(%d+)%.(.+)$")
+    local i = tonumber(number)
+    if i and self.entries[i] then
+      states[i] = states[i] or {}
+      local is_tensor = core.is_tensor(value)
+      states[i][name] = is_tensor and adopt(self.entries[i].parameter, value, key) or value
     end
   end
-  for i, entry in ipairs(self.entries) do
-    local prefix = ("state.%d."):format(i)
-    entry.state = nil
-    if dict[prefix .. "step"] then
-      entry.state = { step = dict[prefix .. "step"] }
-      take_slots(entry.state, self.slots, dict, prefix)
-      take_slots(entry.state, self.optional_slots, dict, prefix)
-    end
-  end
+  load_groups(self, dict)
+  for i, entry in ipairs(self.entries) do entry.state = states[i] end
 end
 
 return Optimizer

@@ -1,0 +1,279 @@
+// A walk over the tape. See walk.h.
+#include "autograd/walk.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "autograd/gradient.h"
+#include "base/alloc.h"
+
+// -- places and targets
+
+walk_place walk_place_of(const moon_tensor *tensor) {
+  tape_record *record = record_of(tensor);
+  if (!record->node) return (walk_place){ .leaf = record };
+  return (walk_place){ .node = record->node, .result = record->result };
+}
+
+static void place_retain(walk_place place) {
+  if (place.leaf) atomic_fetch_add_explicit(&place.leaf->references, 1, memory_order_relaxed);
+  if (place.node) atomic_fetch_add_explicit(&place.node->references, 1, memory_order_relaxed);
+}
+
+static void place_release(walk_place place) {
+  record_release(place.leaf);
+  node_release(place.node);
+}
+
+static int order_places(const void *a, const void *b) {
+  const walk_place *x = &((const walk_target *)a)->place, *y = &((const walk_target *)b)->place;
+  if (x->leaf != y->leaf) return (uintptr_t)x->leaf < (uintptr_t)y->leaf ? -1 : 1;
+  if (x->node != y->node) return (uintptr_t)x->node < (uintptr_t)y->node ? -1 : 1;
+  return (x->result > y->result) - (x->result < y->result);
+}
+
+void walk_sort_targets(walk *w) {
+  if (w->target_count > 1)
+    qsort(w->targets, (size_t)w->target_count, sizeof *w->targets, order_places);
+}
+
+walk_target *walk_find(walk *w, walk_place place) {
+  walk_target key = { .place = place };
+  if (w->target_count == 0) return NULL;
+  return bsearch(&key, w->targets, (size_t)w->target_count, sizeof key, order_places);
+}
+
+// -- gathering
+
+static moon_status grow(void **list, size_t count, size_t *capacity, size_t bytes) {
+  size_t wider = *capacity ? 2 * *capacity : 64;
+  void *made;
+  if (count < *capacity) return MOON_OK;
+  MOON_TRY(alloc_new(wider * bytes, &made));
+  if (count > 0) memcpy(made, *list, count * bytes);
+  alloc_delete(*list);
+  *list = made;
+  *capacity = wider;
+  return MOON_OK;
+}
+
+static moon_status walk_push(walk *w, tape_node *node) {
+  if (!node || node->walk == w) return MOON_OK;
+  if (node->walk)
+    return moon_fail(MOON_BAD_STATE, "%s: a backward is going through the tape of %s already; one "
+                     "inside of another needs a tape of its own", w->name, node->op->name);
+  MOON_TRY(grow((void **)&w->nodes, w->count, &w->capacity, sizeof *w->nodes));
+  node->walk = w;
+  node->needed = w->targets == NULL;
+  node->wanted = 0;
+  w->nodes[w->count++] = node;
+  return MOON_OK;
+}
+
+static int later_first(const void *a, const void *b) {
+  uint64_t x = (*(tape_node *const *)a)->sequence, y = (*(tape_node *const *)b)->sequence;
+  return (x < y) - (x > y);
+}
+
+// Whether a gradient that goes along this edge arrives where one is wanted.
+static bool edge_wanted(walk *w, const tape_edge *edge) {
+  if (!w->targets) return edge->node || edge->leaf;
+  if (edge->node) return edge->node->needed || (edge->node->wanted >> edge->result & 1);
+  return edge->leaf && walk_find(w, (walk_place){ .leaf = edge->leaf });
+}
+
+static void mark_reached(walk *w) {
+  for (size_t i = 0; i < w->count; i++) {
+    tape_node *node = w->nodes[i];
+    for (int k = 0; k < node->input_count; k++) {
+      if (!node->edges[k].leaf) continue;
+      walk_target *target = walk_find(w, (walk_place){ .leaf = node->edges[k].leaf });
+      if (target) target->reached = true;
+    }
+  }
+  for (int i = 0; i < w->target_count; i++) {
+    walk_target *target = &w->targets[i];
+    if (!target->place.node || target->place.node->walk != w) continue;
+    target->place.node->wanted |= 1u << target->place.result;
+    target->reached = true;
+  }
+  for (int i = 0; i < w->root_count; i++) {
+    walk_target *target = walk_find(w, w->roots[i].place);
+    if (target) target->reached = true;
+  }
+}
+
+// Earlier calls first: what a node leads to is known when its turn comes.
+static void mark_needed(walk *w) {
+  mark_reached(w);
+  for (size_t i = w->count; i-- > 0;) {
+    tape_node *node = w->nodes[i];
+    for (int k = 0; k < node->input_count && !node->needed; k++)
+      node->needed = edge_wanted(w, &node->edges[k]);
+  }
+}
+
+static moon_status check_reached(walk *w) {
+  for (int i = 0; w->all_reached && i < w->target_count && !w->missing; i++)
+    if (!w->targets[i].reached) w->missing = &w->targets[i];
+  return w->missing ? MOON_BAD_STATE : MOON_OK;   // the caller has the sentence
+}
+
+static moon_status check_freed(const walk *w) {
+  for (size_t i = 0; i < w->count; i++)
+    if (w->nodes[i]->freed && w->nodes[i]->needed)
+      return moon_fail(MOON_BAD_STATE, "%s: the tape of %s was already used and freed by an "
+                       "earlier backward; give that one {retain_graph = true} to use it twice",
+                       w->name, w->nodes[i]->op->name);
+  return MOON_OK;
+}
+
+static moon_status walk_gather(walk *w) {
+  for (int i = 0; i < w->root_count; i++) MOON_TRY(walk_push(w, w->roots[i].place.node));
+  for (size_t i = 0; i < w->count; i++) {
+    tape_node *node = w->nodes[i];
+    for (int k = 0; k < node->input_count; k++) MOON_TRY(walk_push(w, node->edges[k].node));
+  }
+  if (w->count > 1) qsort(w->nodes, w->count, sizeof *w->nodes, later_first);
+  if (w->targets) mark_needed(w);
+  MOON_TRY(check_reached(w));
+  return check_freed(w);
+}
+
+// -- delivering
+
+// A leaf with hooks waits for the end of the walk, so that they see the whole gradient once.
+static moon_status leaf_wait(walk *w, tape_record *leaf, moon_tensor *grad) {
+  for (int i = 0; i < w->leaf_count; i++)
+    if (w->leaves[i].leaf == leaf) return gradient_gather(w->engine, &w->leaves[i].grad, grad);
+  size_t capacity = (size_t)w->leaf_capacity;
+  moon_status status =
+      grow((void **)&w->leaves, (size_t)w->leaf_count, &capacity, sizeof *w->leaves);
+  if (status != MOON_OK) {
+    tensor_release(grad);
+    return status;
+  }
+  w->leaf_capacity = (int)capacity;
+  atomic_fetch_add_explicit(&leaf->references, 1, memory_order_relaxed);
+  w->leaves[w->leaf_count++] = (walk_leaf){ leaf, grad };
+  return MOON_OK;
+}
+
+// Takes `grad` over, also on failure.
+static moon_status deliver(walk *w, walk_place place, moon_tensor *grad) {
+  if (place.node) return gradient_gather(w->engine, &place.node->grads[place.result], grad);
+  if (!w->targets && place.leaf->hooks) return leaf_wait(w, place.leaf, grad);
+  if (!w->targets) return gradient_gather_shared(w->engine, &place.leaf->grad, grad);
+  walk_target *target = walk_find(w, place);
+  if (target) return gradient_gather(w->engine, &target->grad, grad);
+  tensor_release(grad);
+  return MOON_OK;
+}
+
+static moon_status leaves_close(walk *w) {
+  for (int i = 0; i < w->target_count; i++) {
+    walk_target *target = &w->targets[i];
+    if (target->place.leaf && target->grad)
+      MOON_TRY(hook_call_all(target->place.leaf->hooks, w->engine, 0, &target->grad));
+  }
+  for (int i = 0; i < w->leaf_count; i++) {
+    walk_leaf *waiting = &w->leaves[i];
+    MOON_TRY(hook_call_all(waiting->leaf->hooks, w->engine, 0, &waiting->grad));
+    moon_tensor *grad = waiting->grad;
+    waiting->grad = NULL;
+    MOON_TRY(gradient_gather_shared(w->engine, &waiting->leaf->grad, grad));
+  }
+  return MOON_OK;
+}
+
+// -- running
+
+// Hands the gradients in `out` to where they are wanted; takes all of them over.
+static moon_status distribute(walk *w, tape_node *node, const bool *needs, moon_tensor **out) {
+  moon_status status = MOON_OK;
+  for (int i = 0; i < node->input_count; i++) {
+    tape_edge *edge = &node->edges[i];
+    if (!out[i]) continue;
+    if (status == MOON_OK && needs[i]) status = gradient_fit(w->engine, &node->inputs[i], &out[i]);
+    if (status != MOON_OK || !needs[i])
+      tensor_release(out[i]);
+    else
+      status = deliver(w, (walk_place){ edge->leaf, edge->node, edge->result }, out[i]);
+  }
+  return status;
+}
+
+static moon_status node_run(walk *w, tape_node *node) {
+  size_t inputs = (size_t)node->input_count;
+  moon_tensor **out;
+  MOON_TRY(alloc_new(inputs * (sizeof *out + sizeof(bool)), (void **)&out));
+  bool *needs = (bool *)(out + inputs);
+  for (size_t i = 0; i < inputs; i++) needs[i] = edge_wanted(w, &node->edges[i]);
+  moon_status status = node_backward(w->engine, node, needs, out);
+  if (status == MOON_OK) status = distribute(w, node, needs, out);
+  alloc_delete(out);
+  return status;
+}
+
+// The node's gradients are complete: hooks see them, targets get theirs, its backward runs.
+static moon_status node_turn(walk *w, tape_node *node) {
+  bool arrived = false;
+  for (int i = 0; i < OP_MAX_RESULTS; i++) {
+    if (!node->grads[i]) continue;
+    arrived = true;
+    MOON_TRY(hook_call_all(node->hooks, w->engine, i, &node->grads[i]));
+    if (!(node->wanted >> i & 1)) continue;
+    walk_target *target = walk_find(w, (walk_place){ .node = node, .result = i });
+    target->grad = tensor_retain(node->grads[i]);
+  }
+  return arrived && node->needed ? node_run(w, node) : MOON_OK;
+}
+
+static void node_done(walk *w, tape_node *node) {
+  for (int i = 0; i < OP_MAX_RESULTS; i++) {
+    tensor_release(node->grads[i]);
+    node->grads[i] = NULL;
+  }
+  if (!w->retain && node->needed) node_free_saved(node);
+}
+
+static moon_status walk_run(walk *w) {
+  for (int i = 0; i < w->root_count; i++)
+    MOON_TRY(deliver(w, w->roots[i].place, tensor_retain(w->roots[i].seed)));
+  for (size_t i = 0; i < w->count; i++) {
+    MOON_TRY(engine_check_interrupt(w->engine));
+    MOON_TRY(node_turn(w, w->nodes[i]));
+    node_done(w, w->nodes[i]);
+  }
+  return leaves_close(w);
+}
+
+static void walk_close(walk *w) {
+  for (size_t i = 0; i < w->count; i++) {
+    tape_node *node = w->nodes[i];
+    if (node->walk != w) continue;
+    node->walk = NULL;
+    for (int k = 0; k < OP_MAX_RESULTS; k++) {
+      tensor_release(node->grads[k]);
+      node->grads[k] = NULL;
+    }
+  }
+  for (int i = 0; i < w->leaf_count; i++) {
+    tensor_release(w->leaves[i].grad);
+    record_release(w->leaves[i].leaf);
+  }
+  alloc_delete(w->nodes);
+  alloc_delete(w->leaves);
+}
+
+moon_status walk_go(walk *w) {
+  bool enabled = w->engine->grad_enabled;
+  for (int i = 0; i < w->root_count; i++) place_retain(w->roots[i].place);
+  w->engine->grad_enabled = w->create_graph;
+  moon_status status = walk_gather(w);
+  if (status == MOON_OK) status = walk_run(w);
+  w->engine->grad_enabled = enabled;
+  walk_close(w);
+  for (int i = 0; i < w->root_count; i++) place_release(w->roots[i].place);
+  return status;
+}

@@ -1,0 +1,34 @@
+-- Adamax: m = beta1 m + (1 - beta1) g;  u = max(beta2 u, |g| + eps);
+-- p = p - lr / (1 - beta1^t) m / u, t the number of steps and g = gradient + weight_decay p.
+
+local Optimizer = require "moonlet.optim.optimizer"
+
+local Adamax = Optimizer:extend "Adamax"
+
+Adamax.schema = Optimizer.options {
+  lr = { "from_zero", 2e-3 }, beta1 = { "fraction", 0.9 }, beta2 = { "fraction", 0.999 },
+  eps = { "from_zero", 1e-8 }, weight_decay = { "from_zero", 0 },
+}
+Adamax.slots = { "first", "largest" }
+Adamax.temporaries = true
+
+--- Adamax (Kingma and Ba 2015): Adam with the largest gradient in place of the mean square.
+-- @function Adamax:init
+-- @tparam table params a list of parameters, or of groups
+-- @tparam ?table given lr = 2e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0,
+-- maximize = false
+-- @usage local moon = require "moonlet"
+-- local net = moon.nn.Linear(2, 1)
+-- local opt = moon.optim.Adamax(net:parameters())
+-- net(moon.ones(4, 2)):mean():backward()
+-- opt:step()
+
+function Adamax:update(parameter, gradient, group, state)
+  local g = self.decayed(parameter, gradient, group)
+  state.first:mul_(group.beta1):add_(g * (1 - group.beta1))
+  state.largest:mul_(group.beta2):maximum_(g:abs():add_(group.eps))
+  local rate = group.lr / (1 - group.beta1 ^ (state.step + 1))
+  parameter:sub_((state.first / state.largest):mul_(rate))
+end
+
+return Adamax
