@@ -12,7 +12,7 @@
 //   Tensor|number   a tensor; a number becomes a 0-d tensor of the first tensor's dtype
 //   int, number, bool, string, dtype, device
 //   int?, number?, dtype?, ...   the same or nothing
-//   int[2], int[3]  a number for all, or a list of two, three
+//   int[2], int[3]  a number for all, or a list of two, three; int[1]: a list of one
 //   pads[2]         what is added round two dimensions (pads[1], pads[3] alike): a number for every
 //                   side, a list of one number or {before, after} a dimension, or a word: "same",
 //                   "valid", "full". Arrives as one number, one a dimension, or before and after

@@ -65,6 +65,7 @@ static const struct { const char *text; op_kind kind; int fixed; } types[] = {
   { "Tensor|number", OP_SCALAR_OR_TENSOR, 0 },
   { "Tensor[]", OP_TENSORS, 0 },
   { "Tensor", OP_TENSOR, 0 },
+  { "int[1]", OP_INTS, 1 },
   { "int[2]", OP_INTS, 2 },
   { "int[3]", OP_INTS, 3 },
   { "pads[1]", OP_PADS, 1 },

@@ -94,6 +94,8 @@ static void read_list(const reader *r, const op_param *param, int index, op_valu
   }
 }
 
+static const char *const count_words[] = { "any length", "one", "two", "three" };
+
 // One number for all of an int[2] or int[3].
 static void repeat_first(const op_param *param, op_value *value) {
   for (int i = 1; i < param->fixed; i++) value->ints.v[i] = value->ints.v[0];
@@ -108,7 +110,7 @@ static int read_ints(const reader *r, const op_param *param, int index, int last
     if (value->ints.count == 1) repeat_first(param, value);
     if (param->fixed && value->ints.count != param->fixed)
       binding_error(L, "%s: %s must be a number or a list of %s, got %d", r->name, param->name,
-                    param->fixed == 2 ? "two" : "three", value->ints.count);
+                    count_words[param->fixed], value->ints.count);
     return 1;
   }
   int count = 0;

@@ -159,27 +159,64 @@ static moon_status forward_unfold(op_call *call) {
   return tensor_new_view(x, x->ndim + 1, shape, strides, x->offset, &call->results[0]);
 }
 
-// Windows overlap, but position k of all windows does not: one addition for each k.
+// unfold and unfold_gradient are each other's adjoints.
 static moon_status backward_unfold(op_backward_call *call) {
   enum { INPUT, DIM, SIZE, STEP };
-  moon_tensor *g = call->grads[0], *sum;
-  int dim, ndim = call->inputs[0].ndim;
-  MOON_TRY(shape_dim(ndim, call->args[DIM].integer, &dim));
-  MOON_TRY(ops_new_filled(call->engine, g, g->dtype, ndim, call->inputs[0].shape, 0, &sum));
-  moon_status status = MOON_OK;
-  for (int64_t k = 0; k < call->args[SIZE].integer && status == MOON_OK; k++) {
+  int dim;
+  MOON_TRY(shape_dim(call->inputs[INPUT].ndim, call->args[DIM].integer, &dim));
+  return OP_RUN(call->engine, ops_get(OP_unfold_gradient), &call->out[INPUT],
+                op_tensor(call->grads[0]), op_int(dim), op_int(call->inputs[INPUT].shape[dim]),
+                call->args[STEP]);
+}
+
+// Adds element k of every window to where it came from. Windows overlap, but position k of all
+// windows does not: one addition for each k.
+static moon_status add_windows(op_call *call, int dim, int64_t step) {
+  moon_tensor *g = call->args[0].tensor, *sum = call->results[0];
+  int64_t windows = g->shape[g->ndim - 1];
+  for (int64_t k = 0; k < windows; k++) {
     device_array from = tensor_array(g), to = tensor_array(sum);
     size_t size = dtype_size(g->dtype);
-    from.ndim = ndim;
-    from.data = (char *)from.data + (size_t)(k * g->strides[ndim]) * size;
+    from.ndim = g->ndim - 1;
+    from.data = (char *)from.data + (size_t)(k * g->strides[g->ndim - 1]) * size;
     to.data = (char *)to.data + (size_t)(k * to.strides[dim]) * size;
     to.shape[dim] = g->shape[dim];
-    if (to.shape[dim] > 1) to.strides[dim] *= call->args[STEP].integer;
-    status = tensor_kernels(g)->binary(call->engine, BINARY_add, (double[2]){ 0, 0 }, &to, &from,
-                                       &to);
+    if (to.shape[dim] > 1) to.strides[dim] *= step;
+    MOON_TRY(tensor_kernels(g)->binary(call->engine, BINARY_add, (double[2]){ 0, 0 }, &to, &from,
+                                       &to));
   }
-  if (status != MOON_OK) tensor_release(sum);
-  else call->out[0] = sum;
+  return MOON_OK;
+}
+
+static moon_status forward_unfold_gradient(op_call *call) {
+  enum { GRADIENT, DIM, LENGTH, STEP };
+  moon_tensor *g = call->args[GRADIENT].tensor;
+  int64_t shape[MOON_MAX_DIMS], step = call->args[STEP].integer, reach;
+  int dim;
+  if (g->ndim < 2) return moon_fail(MOON_BAD_SHAPE, "gradient must have windows, got none");
+  MOON_TRY(shape_dim(g->ndim - 1, call->args[DIM].integer, &dim));
+  memcpy(shape, g->shape, sizeof shape);
+  shape[dim] = call->args[LENGTH].integer;
+  if (step < 1 || g->shape[dim] < 1 || __builtin_mul_overflow(g->shape[dim] - 1, step, &reach) ||
+      reach > shape[dim] - g->shape[g->ndim - 1])
+    return moon_fail(MOON_BAD_SHAPE, "the windows do not fit into a length of %" PRId64,
+                     shape[dim]);
+  MOON_TRY(ops_new_filled(call->engine, g, g->dtype, g->ndim - 1, shape, 0, &call->results[0]));
+  return add_windows(call, dim, step);
+}
+
+static moon_status backward_unfold_gradient(op_backward_call *call) {
+  enum { GRADIENT, DIM, LENGTH, STEP };
+  const op_input *windows = &call->inputs[GRADIENT];
+  moon_tensor *all, **out = &call->out[GRADIENT];
+  int dim;
+  MOON_TRY(shape_dim(windows->ndim - 1, call->args[DIM].integer, &dim));
+  MOON_TRY(OP_RUN(call->engine, ops_get(OP_unfold), &all, op_tensor(call->grads[0]), op_int(dim),
+                  op_int(windows->shape[windows->ndim - 1]), call->args[STEP]));
+  // a length may hold more windows than there were
+  moon_status status = OP_RUN(call->engine, ops_get(OP_narrow), out, op_tensor(all), op_int(dim),
+                              op_int(0), op_int(windows->shape[dim]));
+  tensor_release(all);
   return status;
 }
 
@@ -407,6 +444,10 @@ static op_descriptor descriptors[] = {
     .doc = "All windows of `size` along a dimension, `step` apart; the windows' elements become a "
            "last dimension. A view: windows overlap where step < size.",
     .forward = forward_unfold, .backward = backward_unfold },
+  { .name = "unfold_gradient", .flags = OP_HIDDEN,
+    .schema = "(gradient: Tensor, dim: dim, length: int, step: int) -> out",
+    .doc = "Adds windows up into a dimension of `length`: the adjoint of unfold.",
+    .forward = forward_unfold_gradient, .backward = backward_unfold_gradient },
   { .name = "transpose", .schema = "(input: Tensor, a: dim, b: dim) -> out", .flags = OP_VIEW,
     .doc = "Swaps two dimensions. A view.",
     .forward = forward_transpose, .backward = backward_transpose },

@@ -1,0 +1,50 @@
+// What convolutions of one, two and three dimensions have in common: their arguments, checked, as
+// numbers. The schemas of all begin alike:
+//   (input, weight, bias?, stride, padding, dilation, groups)                      conv*
+//   (input, weight, bias?, stride, padding, output_padding, groups, dilation)      conv_transpose*
+#ifndef MOON_OPS_CONVOLUTION_H
+#define MOON_OPS_CONVOLUTION_H
+
+#include "ops/compose.h"
+
+enum { CONVOLUTION_MAX_DIMS = 3 };
+
+typedef struct convolution_geometry {
+  int ndim;                                // of the kernel
+  int64_t kernel[CONVOLUTION_MAX_DIMS], stride[CONVOLUTION_MAX_DIMS];
+  int64_t dilation[CONVOLUTION_MAX_DIMS];
+  int64_t before[CONVOLUTION_MAX_DIMS], after[CONVOLUTION_MAX_DIMS];   // padding
+  int64_t extra[CONVOLUTION_MAX_DIMS];     // output padding
+  int64_t groups;
+  int64_t output[CONVOLUTION_MAX_DIMS];    // sizes of the result
+} convolution_geometry;
+
+// Checks all arguments of a conv* of `ndim` dimensions.
+MOON_MUST_CHECK moon_status convolution_read(const op_value *args, int ndim,
+                                             convolution_geometry *g);
+// Checks all arguments of a conv_transpose*.
+MOON_MUST_CHECK moon_status convolution_read_transposed(const op_value *args, int ndim,
+                                                        convolution_geometry *g);
+
+// "height", "width": the name of dimension i of `ndim`.
+const char *convolution_side(int ndim, int i);
+// A kernel's elements from the first to the last: dilation * (kernel - 1) + 1; it must fit the
+// padded input.
+MOON_MUST_CHECK moon_status convolution_count(const moon_tensor *input, const moon_tensor *weight,
+                                              const convolution_geometry *g, int i,
+                                              int64_t *positions);
+
+// -- steps of formulas
+
+// Every position of a kernel along dimension `dim`: x (..., size, ...) becomes
+// (..., positions, ..., kernel). A view.
+moon_tensor *convolution_slide(compose *c, moon_tensor *x, int dim, int64_t kernel, int64_t stride,
+                               int64_t dilation);
+// The adjoint: (..., positions, ..., kernel) is added up into (..., size, ...).
+moon_tensor *convolution_gather(compose *c, moon_tensor *x, int dim, int64_t size, int64_t stride,
+                                int64_t dilation);
+// Zeros round the last `ndim` dimensions; a negative number cuts.
+moon_tensor *convolution_pad(compose *c, moon_tensor *x, int ndim, const int64_t *before,
+                             const int64_t *after);
+
+#endif
