@@ -81,6 +81,12 @@ moon_tensor *compose_reshape(compose *c, moon_tensor *x, int ndim, const int64_t
   return COMPOSE(c, reshape, op_tensor(x), op_ints(ndim, shape));
 }
 
+moon_tensor *compose_own(compose *c, moon_tensor *x) {
+  if (c->status != MOON_OK) return NULL;
+  x->is_view = false;
+  return x;
+}
+
 void compose_keep(compose *c, moon_tensor *tensor, moon_tensor **result) {
   if (c->status == MOON_OK && tensor) *result = tensor_retain(tensor);
 }

@@ -47,6 +47,9 @@ moon_tensor *compose_scale(compose *c, moon_tensor *x, double factor);
 moon_tensor *compose_offset(compose *c, moon_tensor *x, double by);
 // The same elements in another shape, as reshape.
 moon_tensor *compose_reshape(compose *c, moon_tensor *x, int ndim, const int64_t *shape);
+// `x`, a view of what this composition made, for a result: nobody else knows the tensor it shows,
+// so it may be changed in place like one that is no view.
+moon_tensor *compose_own(compose *c, moon_tensor *x);
 // Takes over a tensor made by other means (given with the status of making it).
 moon_tensor *compose_adopt(compose *c, moon_status status, moon_tensor *tensor);
 // Lets a status made by other means count as a step's.

@@ -35,7 +35,8 @@ static moon_status forward_conv1d(op_call *call) {
   moon_tensor *x = COMPOSE(&c, unsqueeze, call->args[INPUT], op_int(2));
   moon_tensor *w = COMPOSE(&c, unsqueeze, call->args[WEIGHT], op_int(2));
   moon_tensor *y = convolve_planes(&c, x, w, call, &g);
-  return compose_close(&c, COMPOSE(&c, squeeze, op_tensor(y), op_int(2)), &call->results[0]);
+  y = compose_own(&c, COMPOSE(&c, squeeze, op_tensor(y), op_int(2)));
+  return compose_close(&c, y, &call->results[0]);
 }
 
 // x (n, c, d, h, w) -> (n * output depth, c * kernel depth, h, w)

@@ -85,6 +85,7 @@ local makers = {
   ["int[2]"] = function()
     return chance(0.5) and pick { 1, 2, 3, 0, -1, 2 ^ 40 } or { pick(integers), pick(integers) }
   end,
+  ["int[1]"] = function() return chance(0.5) and integer() or { integer() } end,
   ["int[3]"] = function()
     return chance(0.5) and pick { 1, 2, 3, 0, -1, 2 ^ 40 } or list_of(3, integer)
   end,
