@@ -14,21 +14,10 @@ enum { COL_INPUT, COL_SIZE, COL_KERNEL, COL_STRIDE, COL_PADDING, COL_DILATION };
 // Reads kernel, stride, padding, dilation, which stand in this order from args[0] on.
 static moon_status read_windows(const op_value *args, convolution_geometry *g) {
   enum { KERNEL, STRIDE, PADDING, DILATION };
-  window_pads pads;
-  *g = (convolution_geometry){ .ndim = 2, .groups = 1 };
+  *g = (convolution_geometry){ .ndim = 2 };
   MOON_TRY(window_check_pair("kernel", args[KERNEL].ints.v, 1));
-  MOON_TRY(window_check_pair("stride", args[STRIDE].ints.v, 1));
-  MOON_TRY(window_check_pair("dilation", args[DILATION].ints.v, 1));
-  MOON_TRY(window_read_pads(&args[PADDING], 2, args[KERNEL].ints.v, args[STRIDE].ints.v,
-                            args[DILATION].ints.v, &pads));
-  for (int i = 0; i < 2; i++) {
-    g->kernel[i] = args[KERNEL].ints.v[i];
-    g->stride[i] = args[STRIDE].ints.v[i];
-    g->dilation[i] = args[DILATION].ints.v[i];
-    g->before[i] = pads.before[i];
-    g->after[i] = pads.after[i];
-  }
-  return MOON_OK;
+  for (int i = 0; i < 2; i++) g->kernel[i] = args[KERNEL].ints.v[i];
+  return convolution_options(&args[STRIDE], &args[PADDING], &args[DILATION], NULL, g);
 }
 
 // How many windows a picture of `size` has along its height (0) or width (1).
@@ -151,28 +140,20 @@ static moon_status check_own_bias(const moon_tensor *input, const moon_tensor *w
 static moon_status read_local(const op_value *args, int ndim, convolution_geometry *g) {
   const moon_tensor *input = args[INPUT].tensor, *weight = args[WEIGHT].tensor;
   char w[TENSOR_SHAPE_TEXT];
-  window_pads pads;
-  *g = (convolution_geometry){ .ndim = ndim, .groups = 1 };
+  *g = (convolution_geometry){ .ndim = ndim };
   MOON_TRY(ops_need_float("input", input));
   MOON_TRY(ops_need_ndim("input", input, ndim + 2, inputs[ndim]));
   MOON_TRY(ops_need_same_dtype("input", input, "weight", weight));
   MOON_TRY(ops_need_ndim("weight", weight, 2 * ndim + 2, weights[ndim]));
   for (int i = 0; i < ndim; i++) {
     g->kernel[i] = weight->shape[ndim + 2 + i];
-    g->stride[i] = args[STRIDE].ints.v[i];
-    g->dilation[i] = args[DILATION].ints.v[i];
     if (g->kernel[i] < 1)
       return moon_fail(MOON_BAD_SHAPE, "weight has a kernel of no %s (weight %s)",
                        convolution_side(ndim, i), tensor_shape_text(weight, w));
   }
-  MOON_TRY(window_check("stride", ndim, g->stride, 1));
-  MOON_TRY(window_check("dilation", ndim, g->dilation, 1));
-  MOON_TRY(window_read_pads(&args[PADDING], ndim, g->kernel, g->stride, g->dilation, &pads));
-  for (int i = 0; i < ndim; i++) {
-    g->before[i] = pads.before[i];
-    g->after[i] = pads.after[i];
+  MOON_TRY(convolution_options(&args[STRIDE], &args[PADDING], &args[DILATION], NULL, g));
+  for (int i = 0; i < ndim; i++)
     MOON_TRY(convolution_count(input, weight, g, i, &g->output[i]));
-  }
   MOON_TRY(check_own_weights(input, weight, g));
   return check_own_bias(input, weight, args[BIAS].tensor, g);
 }

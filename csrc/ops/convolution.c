@@ -1,101 +1,30 @@
-// Convolution in two dimensions. The work is the device's (conv2d_* slots); here the sizes are
-// checked, so that a kernel never meets a shape that does not fit. The gradients of input and weight
-// have slots and operators of their own, the bias's is a sum.
-#include <inttypes.h>
-
-#include "ops/support.h"
-#include "ops/window.h"
+// Convolution in two dimensions. The work is the device's (conv2d_* slots); convolution_read checks
+// the sizes, so that a kernel never meets a shape that does not fit. The gradients of input and
+// weight have slots and operators of their own, the bias's is a sum.
+#include "ops/convolution.h"
 
 enum { INPUT, WEIGHT, BIAS, STRIDE, PADDING, DILATION, GROUPS };
 
-// `weight_shape`: the weight itself may not have been saved.
-static moon_status read_geometry(const op_value *args, const int64_t *weight_shape,
-                                 conv2d_geometry *geometry) {
-  window_pads pads;
-  MOON_TRY(window_check_pair("stride", args[STRIDE].ints.v, 1));
-  MOON_TRY(window_check_pair("dilation", args[DILATION].ints.v, 1));
-  MOON_TRY(window_read_pads(&args[PADDING], 2, &weight_shape[2], args[STRIDE].ints.v,
-                            args[DILATION].ints.v, &pads));
+static conv2d_geometry device_geometry(const convolution_geometry *g) {
+  conv2d_geometry geometry = { .groups = g->groups };
   for (int i = 0; i < 2; i++) {
-    geometry->stride[i] = args[STRIDE].ints.v[i];
-    geometry->padding_before[i] = pads.before[i];
-    geometry->padding_after[i] = pads.after[i];
-    geometry->dilation[i] = args[DILATION].ints.v[i];
+    geometry.stride[i] = g->stride[i];
+    geometry.padding_before[i] = g->before[i];
+    geometry.padding_after[i] = g->after[i];
+    geometry.dilation[i] = g->dilation[i];
   }
-  geometry->groups = args[GROUPS].integer;
-  return MOON_OK;
-}
-
-// -- checks
-
-static moon_status check_channels(const moon_tensor *input, const moon_tensor *weight,
-                                  int64_t groups) {
-  char x[TENSOR_SHAPE_TEXT], w[TENSOR_SHAPE_TEXT];
-  int64_t out = weight->shape[0], in = input->shape[1], expected;
-  if (groups < 1)
-    return moon_fail(MOON_BAD_ARGUMENT, "groups must be at least 1, got %" PRId64, groups);
-  if (out % groups != 0)
-    return moon_fail(MOON_BAD_SHAPE, "%" PRId64 " groups do not divide the %" PRId64
-                     " output channels (weight %s)", groups, out, tensor_shape_text(weight, w));
-  if (__builtin_mul_overflow(weight->shape[1], groups, &expected)) expected = INT64_MAX;
-  if (expected != in)
-    return moon_fail(MOON_BAD_SHAPE, "input has %" PRId64 " channels but weight expects %" PRId64
-                     " (input %s, weight %s, groups %" PRId64 ")", in,
-                     expected, tensor_shape_text(input, x), tensor_shape_text(weight, w), groups);
-  return MOON_OK;
-}
-
-static moon_status check_bias(const moon_tensor *input, const moon_tensor *weight,
-                              const moon_tensor *bias) {
-  char b[TENSOR_SHAPE_TEXT], w[TENSOR_SHAPE_TEXT];
-  if (!bias) return MOON_OK;
-  MOON_TRY(ops_need_same_dtype("input", input, "bias", bias));
-  if (bias->ndim == 1 && bias->shape[0] == weight->shape[0]) return MOON_OK;
-  return moon_fail(MOON_BAD_SHAPE, "bias must have one element for each of the %" PRId64 " output "
-                   "channels, got %s (weight %s)", weight->shape[0], tensor_shape_text(bias, b),
-                   tensor_shape_text(weight, w));
-}
-
-// How many positions the kernel takes along dimension 2 + i of the input.
-static moon_status output_size(const moon_tensor *input, const moon_tensor *weight,
-                               const conv2d_geometry *g, int i, int64_t *size) {
-  char x[TENSOR_SHAPE_TEXT], w[TENSOR_SHAPE_TEXT];
-  int64_t padded = input->shape[2 + i] + g->padding_before[i] + g->padding_after[i];
-  int64_t kernel = weight->shape[2 + i], span;
-  const char *side = i == 0 ? "height" : "width";
-  if (kernel < 1)
-    return moon_fail(MOON_BAD_SHAPE, "weight has a kernel of no %s (weight %s)", side,
-                     tensor_shape_text(weight, w));
-  if (__builtin_mul_overflow(g->dilation[i], kernel - 1, &span) || span >= padded)
-    return moon_fail(MOON_BAD_SHAPE, "the kernel's %s %" PRId64 " (dilation %" PRId64 ") is larger "
-                     "than the padded input's %" PRId64 " (input %s, weight %s, padding %" PRId64
-                     ")", side, kernel, g->dilation[i], padded, tensor_shape_text(input, x),
-                     tensor_shape_text(weight, w), g->padding_before[i]);
-  *size = (padded - span - 1) / g->stride[i] + 1;
-  return MOON_OK;
-}
-
-static moon_status check_conv2d(const op_value *args, conv2d_geometry *geometry, int64_t *shape) {
-  const moon_tensor *input = args[INPUT].tensor, *weight = args[WEIGHT].tensor;
-  MOON_TRY(window_check_image(input));
-  MOON_TRY(ops_need_same_dtype("input", input, "weight", weight));
-  MOON_TRY(ops_need_ndim("weight", weight, 4, "(out channels, in channels / groups, h, w)"));
-  MOON_TRY(read_geometry(args, weight->shape, geometry));
-  MOON_TRY(check_channels(input, weight, geometry->groups));
-  MOON_TRY(check_bias(input, weight, args[BIAS].tensor));
-  shape[0] = input->shape[0];
-  shape[1] = weight->shape[0];
-  MOON_TRY(output_size(input, weight, geometry, 0, &shape[2]));
-  return output_size(input, weight, geometry, 1, &shape[3]);
+  return geometry;
 }
 
 // -- conv2d
 
 static moon_status forward_conv2d(op_call *call) {
   moon_tensor *input = call->args[INPUT].tensor, *bias = call->args[BIAS].tensor;
-  conv2d_geometry geometry;
-  int64_t shape[4];
-  MOON_TRY(check_conv2d(call->args, &geometry, shape));
+  convolution_geometry g;
+  MOON_TRY(convolution_read(call->args, 2, &g));
+  conv2d_geometry geometry = device_geometry(&g);
+  int64_t shape[4] = { input->shape[0], call->args[WEIGHT].tensor->shape[0], g.output[0],
+                       g.output[1] };
   MOON_TRY(ops_new(call->engine, input, input->dtype, 4, shape, &call->results[0]));
   device_array x = tensor_array(input), w = tensor_array(call->args[WEIGHT].tensor), b;
   device_array out = tensor_array(call->results[0]);
@@ -132,10 +61,13 @@ static moon_status backward_conv2d(op_backward_call *call) {
 
 enum { GRADIENT, OTHER, HEIGHT, WIDTH, G_STRIDE, G_PADDING, G_DILATION, G_GROUPS };
 
-// The options stand one place later than conv2d's, whose BIAS they do not have.
 static moon_status gradient_geometry(const op_value *args, const int64_t *weight_shape,
                                      conv2d_geometry *geometry) {
-  return read_geometry(args + (G_STRIDE - STRIDE), weight_shape, geometry);
+  convolution_geometry g = { .ndim = 2, .kernel = { weight_shape[2], weight_shape[3] } };
+  MOON_TRY(convolution_options(&args[G_STRIDE], &args[G_PADDING], &args[G_DILATION],
+                               &args[G_GROUPS], &g));
+  *geometry = device_geometry(&g);
+  return MOON_OK;
 }
 
 static moon_status forward_input_gradient(op_call *call) {

@@ -26,10 +26,14 @@ MOON_MUST_CHECK moon_status convolution_read(const op_value *args, int ndim,
 MOON_MUST_CHECK moon_status convolution_read_transposed(const op_value *args, int ndim,
                                                         convolution_geometry *g);
 
+// Reads the options of a kernel whose sizes are in g->kernel; no groups (NULL) is one.
+MOON_MUST_CHECK moon_status convolution_options(const op_value *stride, const op_value *padding,
+                                                const op_value *dilation, const op_value *groups,
+                                                convolution_geometry *g);
+
 // "height", "width": the name of dimension i of `ndim`.
 const char *convolution_side(int ndim, int i);
-// A kernel's elements from the first to the last: dilation * (kernel - 1) + 1; it must fit the
-// padded input.
+// How many positions the kernel takes along its dimension i; it must fit the padded input.
 MOON_MUST_CHECK moon_status convolution_count(const moon_tensor *input, const moon_tensor *weight,
                                               const convolution_geometry *g, int i,
                                               int64_t *positions);

@@ -83,20 +83,20 @@ static moon_status check_bias(const moon_tensor *bias, int64_t channels,
 
 // -- numbers
 
-static moon_status read_numbers(const op_value *args, int dilation, int groups,
+moon_status convolution_options(const op_value *stride, const op_value *padding,
+                                const op_value *dilation, const op_value *groups,
                                 convolution_geometry *g) {
   window_pads pads;
-  const int64_t *strides = args[STRIDE].ints.v, *dilations = args[dilation].ints.v;
-  MOON_TRY(window_check("stride", g->ndim, strides, 1));
-  MOON_TRY(window_check("dilation", g->ndim, dilations, 1));
-  MOON_TRY(window_read_pads(&args[PADDING], g->ndim, g->kernel, strides, dilations, &pads));
+  MOON_TRY(window_check("stride", g->ndim, stride->ints.v, 1));
+  MOON_TRY(window_check("dilation", g->ndim, dilation->ints.v, 1));
+  MOON_TRY(window_read_pads(padding, g->ndim, g->kernel, stride->ints.v, dilation->ints.v, &pads));
   for (int i = 0; i < g->ndim; i++) {
-    g->stride[i] = strides[i];
-    g->dilation[i] = dilations[i];
+    g->stride[i] = stride->ints.v[i];
+    g->dilation[i] = dilation->ints.v[i];
     g->before[i] = pads.before[i];
     g->after[i] = pads.after[i];
   }
-  g->groups = args[groups].integer;
+  g->groups = groups ? groups->integer : 1;
   return MOON_OK;
 }
 
@@ -122,7 +122,7 @@ moon_status convolution_read(const op_value *args, int ndim, convolution_geometr
   *g = (convolution_geometry){ .ndim = ndim };
   MOON_TRY(check_tensors(args, ndim, false));
   MOON_TRY(check_kernel(weight, g));
-  MOON_TRY(read_numbers(args, DILATION, GROUPS, g));
+  MOON_TRY(convolution_options(&args[STRIDE], &args[PADDING], &args[DILATION], &args[GROUPS], g));
   MOON_TRY(check_groups(weight, g->groups, "output"));
   if (__builtin_mul_overflow(weight->shape[1], g->groups, &expected)) expected = INT64_MAX;
   MOON_TRY(check_channels(input, weight, expected, g->groups));
@@ -167,7 +167,8 @@ moon_status convolution_read_transposed(const op_value *args, int ndim, convolut
   if (args[PADDING].ints.word == OP_PADS_SAME)
     return moon_fail(MOON_BAD_ARGUMENT, "padding \"same\" has no meaning where the result grows; "
                      "give numbers");
-  MOON_TRY(read_numbers(args, TRANSPOSED_DILATION, TRANSPOSED_GROUPS, g));
+  MOON_TRY(convolution_options(&args[STRIDE], &args[PADDING], &args[TRANSPOSED_DILATION],
+                               &args[TRANSPOSED_GROUPS], g));
   MOON_TRY(window_check("output_padding", ndim, args[OUTPUT_PADDING].ints.v, 0));
   memcpy(g->extra, args[OUTPUT_PADDING].ints.v, (size_t)ndim * sizeof *g->extra);
   MOON_TRY(check_groups(weight, g->groups, "input"));

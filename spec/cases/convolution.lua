@@ -237,6 +237,56 @@ return {
       { T { 0, 2, 3, 3, 3 }, T { 3, 2, 2, 2, 2 }, T { 3 }, torch = "F.conv3d(a, b, c)" },
     },
   },
+  conv_transpose1d = {
+    naive = sliding.transpose, fuzz = fuzz_transposed(1),
+    cases = {
+      { T { 2, 3, 5 }, T { 3, 2, 3 }, T { 2 }, torch = "F.conv_transpose1d(a, b, c)" },
+      { T { 1, 4, 4 }, T { 4, 3, 3 }, T { 6 },
+        { stride = 3, padding = 2, output_padding = 2, groups = 2, dilation = 2 },
+        torch = "F.conv_transpose1d(a, b, c, stride=3, padding=2, output_padding=2, groups=2, "
+          .. "dilation=2)" },
+      { T { 1, 1, 3 }, T { 1, 1, 2 }, nil, { stride = 2, output_padding = 1 }, n = 4,
+        torch = "F.conv_transpose1d(a, b, stride=2, output_padding=1)" },
+      { T { 1, 1, 1 }, T { 1, 1, 1 }, nil, { padding = { { 2, 0 } }, output_padding = 4,
+        dilation = 5 }, n = 4, torch = "a * b * 0 + torch.zeros(1, 1, 3)" },
+      { T { 0, 3, 5 }, T { 3, 2, 3 }, T { 2 }, torch = "F.conv_transpose1d(a, b, c)" },
+    },
+  },
+  conv_transpose2d = {
+    naive = sliding.transpose, fuzz = fuzz_transposed(2),
+    large = { T { 4, 16, 10, 10 }, T { 16, 8, 4, 4 }, T { 8 }, { stride = 2, padding = 1 } },
+    cases = {
+      { T { 2, 3, 3, 4 }, T { 3, 2, 3, 2 }, T { 2 }, torch = "F.conv_transpose2d(a, b, c)" },
+      { T { 1, 4, 3, 2 }, T { 4, 3, 3, 2 }, T { 6 },
+        { stride = { 2, 3 }, padding = { 1, 2 }, output_padding = { 1, 2 }, groups = 2,
+          dilation = { 2, 1 } },
+        torch = "F.conv_transpose2d(a, b, c, stride=(2, 3), padding=(1, 2), "
+          .. "output_padding=(1, 2), groups=2, dilation=(2, 1))" },
+      { T { 1, 2, 3, 3 }, T { 2, 1, 4, 4 }, nil, { stride = 2, padding = 1, groups = 2 }, n = 4,
+        torch = "F.conv_transpose2d(a, b, stride=2, padding=1, groups=2)" },
+      { T { 1, 1, 3, 3 }, T { 1, 1, 2, 3 }, nil, { padding = "full" }, n = 4,
+        torch = "F.conv_transpose2d(a, b, padding=(1, 2))" },
+      { T { 1, 1, 3, 3 }, T { 1, 2, 2, 3 }, nil, { padding = { { 1, 0 }, { 0, 2 } } }, n = 4,
+        torch = "F.conv_transpose2d(a, b)[:, :, 1:, :-2]" },
+      { T { 0, 3, 3, 4 }, T { 3, 2, 3, 2 }, nil, n = 2, torch = "F.conv_transpose2d(a, b)" },
+    },
+  },
+  conv_transpose3d = {
+    naive = sliding.transpose, fuzz = fuzz_transposed(3),
+    cases = {
+      { T { 2, 2, 2, 3, 2 }, T { 2, 2, 2, 1, 3 }, T { 2 }, torch = "F.conv_transpose3d(a, b, c)" },
+      { T { 1, 4, 2, 2, 1 }, T { 4, 1, 3, 2, 2 }, T { 2 },
+        { stride = { 2, 1, 3 }, padding = { 1, 0, 1 }, output_padding = { 1, 1, 2 }, groups = 2,
+          dilation = { 1, 2, 1 } },
+        torch = "F.conv_transpose3d(a, b, c, stride=(2, 1, 3), padding=(1, 0, 1), "
+          .. "output_padding=(1, 1, 2), groups=2, dilation=(1, 2, 1))" },
+      { T { 1, 1, 2, 2, 2 }, T { 1, 1, 2, 2, 2 }, nil, { padding = { { 0, 1 }, 0, { 1, 0 } },
+        dilation = { 3, 1, 1 } }, n = 4,
+        torch = "F.conv_transpose3d(a, b, dilation=(3, 1, 1))[:, :, :-1, :, 1:]" },
+      { T { 0, 2, 2, 3, 2 }, T { 2, 2, 2, 1, 3 }, nil, n = 2,
+        torch = "F.conv_transpose3d(a, b)" },
+    },
+  },
   im2col = {
     naive = columns, fuzz = fuzz_columns,
     cases = {
