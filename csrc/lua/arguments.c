@@ -199,7 +199,8 @@ static void read_tensors(const reader *r, const op_param *param, int index, op_v
   for (int i = 0; i < count; i++) {
     lua_rawgeti(L, index, i + 1);
     list[i] = tensor_at(L, -1);
-    if (!list[i])
+    if (list[i]) r->call->carries |= handle_at(L, -1)->carries;
+    else
       binding_error(L, "%s: member %d of %s must be a tensor, got %s", r->name, i + 1, param->name,
                     luaL_typename(L, -1));
     lua_pop(L, 1);
@@ -249,7 +250,8 @@ static void read_tensor(const reader *r, const op_param *param, int index, op_va
     return;
   }
   value->tensor = tensor_at(r->L, index);
-  if (!value->tensor)
+  if (value->tensor) r->call->carries |= handle_at(r->L, index)->carries;
+  else
     refuse(r, param, param->kind == OP_TENSOR ? "a tensor" : "a tensor or a number", index);
 }
 
@@ -365,6 +367,7 @@ void arguments_read(lua_State *L, const op_descriptor *op, const char *name, int
   reader r = { L, op, name, call };
   int last = lua_gettop(L), index = first, param = 0;
   call->count = s->param_count;
+  call->carries = false;
   for (int i = 0; i < call->count; i++) {
     call->values[i] = op_none();
     call->is_number[i] = false;

@@ -25,6 +25,7 @@ typedef struct tensor_handle {
   struct tensor_handle *previous, *next;   // in the scope's list; NULL outside of scopes
   bool keep;                               // scopes pass it on
   bool lazy;                               // its shape is decided by the first use
+  bool carries;                            // has a carrier: carry.c
   unsigned mark;                           // serial of the scope that found it among its results
   const char *released_at;                 // where the scope stands that released it
 } tensor_handle;
@@ -45,6 +46,8 @@ typedef struct binding_state {
   bool close_due;                          // its finaliser ran in one of them
   unsigned scopes;                         // opened so far
   int tensor_metatable;                    // reference in the registry
+  int payloads;                            // reference: id -> payload, weak (carry.c)
+  uint64_t payload_ids;                    // given so far
   int scope_positions;                     // reference: a set of strings, "file:line" of scopes
   char library[256];                       // how sources of the library begin; "" = unknown
 } binding_state;
@@ -82,6 +85,22 @@ moon_tensor *tensor_check(lua_State *L, int index, const char *name, const char 
 int scope_run(lua_State *L);                            // moon.scope(fn, ...)
 void handle_open(lua_State *L, binding_state *state);  // makes the metatable
 
+// -- carry.c: Lua values that a tape needs, held by the tensors a backward can start from
+void carry_open(lua_State *L, binding_state *state);
+// Gives the value on top of the stack an id of its own; it lives as long as others hold it.
+uint64_t payload_register(lua_State *L, binding_state *state);
+bool payload_push(lua_State *L, const binding_state *state, uint64_t id);   // nil, false: gone
+// Pushes what the tensors among stack values first..last carry (lists and options are looked
+// into): their one carrier, a new table of several, or nil.
+void carry_join(lua_State *L, int first, int last);
+// Makes the value on top of the stack (popped; nil: nothing) what the tensor at `index` carries,
+// in place of what it did.
+void carry_set(lua_State *L, int index);
+void carry_push(lua_State *L, int index);   // what the tensor there carries, or nil
+// After a call whose arguments stand at first..last: tensors of its results (stack values from
+// `result` on, lists too) that are on the tape carry what the arguments do.
+void carry_over(lua_State *L, int first, int last, int result);
+
 // -- arguments.c
 // A Lua number: as a double, and exactly where it is a whole number in int64's range.
 typedef struct binding_number {
@@ -97,6 +116,7 @@ MOON_MUST_CHECK moon_status binding_scalar(binding_state *state, binding_number 
                                            moon_dtype dtype, moon_tensor **scalar);
 typedef struct binding_call {
   int count;                               // parameters of the operator
+  bool carries;                            // one of the tensors has a carrier
   op_value values[OP_MAX_PARAMS];
   bool is_number[OP_MAX_PARAMS];           // a number where a tensor may stand
   binding_number numbers[OP_MAX_PARAMS];

@@ -222,6 +222,7 @@ static int index_number(lua_State *L, binding_state *state, moon_tensor *t) {
   tensor_handle *handle = handle_push(L, state);
   binding_check(L, take_block(state, t, &b, &result));
   handle_fill(handle, result);
+  if (handle_at(L, 1)->carries) carry_over(L, 1, 1, lua_gettop(L));
   return 1;
 }
 
@@ -230,6 +231,7 @@ static int index_tensor(lua_State *L, binding_state *state, moon_tensor *t) {
   tensor_handle *handle = handle_push(L, state);
   binding_check(L, take_by_tensor(state, t, tensor_at(L, 2), &result));
   handle_fill(handle, result);
+  if (handle_at(L, 1)->carries) carry_over(L, 1, 1, lua_gettop(L));
   binding_collect_if_due(L, state);
   return 1;
 }
@@ -363,6 +365,8 @@ int tensor_newindex(lua_State *L) {
                                                    : assign_positions(state, t, index, value);
   tensor_release(value);
   binding_check(L, status);
+  tensor_handle *given = handle_at(L, 3);
+  if (given && given->carries) carry_over(L, 1, 3, 1);
   binding_collect_if_due(L, state);
   return 0;
 }

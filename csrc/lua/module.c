@@ -176,6 +176,7 @@ MODULE_EXPORT int luaopen_moonlet_core(lua_State *L);
 int luaopen_moonlet_core(lua_State *L) {
   binding_state *state = binding_of(L);
   if (!state) state = state_open(L);
+  if (state->payloads == 0) carry_open(L, state);
   if (state->tensor_metatable == 0) handle_open(L, state);   // also when memory ran out last time
   lua_newtable(L);
   lua_pushlightuserdata(L, state);

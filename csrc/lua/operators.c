@@ -21,13 +21,14 @@ static int call_inplace(lua_State *L, binding_state *state, op_descriptor *op, i
   moon_status status = arguments_make_scalars(state, op, name, call);
   if (status == MOON_OK) status = op_apply_inplace(state->engine, op, call->values);
   arguments_close(call);
+  if (status == MOON_OK && call->carries) carry_over(L, first, lua_gettop(L), first);
   if (status == MOON_OK) lua_pushvalue(L, first);
   return finish(L, state, status, 1);
 }
 
 // Handles are made before the call, so that a result is owned from the moment it exists.
-static int call_function(lua_State *L, binding_state *state, op_descriptor *op, binding_call *call,
-                         const char *name) {
+static int call_function(lua_State *L, binding_state *state, op_descriptor *op, int first,
+                         binding_call *call, const char *name) {
   moon_tensor *results[OP_MAX_RESULTS] = { 0 };
   tensor_handle *handles[OP_MAX_RESULTS];
   int visible = op->signature->visible_results, given = 0;
@@ -46,6 +47,7 @@ static int call_function(lua_State *L, binding_state *state, op_descriptor *op, 
     }
   }
   lua_settop(L, base + given);
+  if (status == MOON_OK && call->carries) carry_over(L, first, base, base + 1);
   return finish(L, state, status, given);
 }
 
@@ -67,9 +69,10 @@ static int push_list(lua_State *L) {
   return 1;
 }
 
-static int call_list(lua_State *L, binding_state *state, op_descriptor *op, binding_call *call,
-                     const char *name) {
+static int call_list(lua_State *L, binding_state *state, op_descriptor *op, int first,
+                     binding_call *call, const char *name) {
   list_results results = { .state = state };
+  int base = lua_gettop(L);
   luaL_checkstack(L, 4, "no room for results");
   lua_pushcfunction(L, push_list);   // before there is anything that an error could lose
   moon_status status = arguments_make_scalars(state, op, name, call);
@@ -82,6 +85,7 @@ static int call_list(lua_State *L, binding_state *state, op_descriptor *op, bind
   for (int i = 0; i < results.count; i++) tensor_release(results.list[i]);
   alloc_delete(results.list);
   if (failed) return lua_error(L);
+  if (call->carries) carry_over(L, first, base, base + 1);
   binding_collect_if_due(L, state);
   return 1;
 }
@@ -91,8 +95,8 @@ int operator_call(lua_State *L, binding_state *state, op_descriptor *op, bool in
   const char *name = inplace ? op->signature->inplace_name : op->name;
   arguments_read(L, op, name, first, &call);
   if (inplace) return call_inplace(L, state, op, first, &call, name);
-  if (op->signature->returns_list) return call_list(L, state, op, &call, op->name);
-  return call_function(L, state, op, &call, op->name);
+  if (op->signature->returns_list) return call_list(L, state, op, first, &call, op->name);
+  return call_function(L, state, op, first, &call, op->name);
 }
 
 static int operator_function(lua_State *L) {
