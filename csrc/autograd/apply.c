@@ -47,7 +47,7 @@ static moon_status survey_tensor(call_survey *survey, moon_engine *engine, moon_
   const tape_node *node = record_of(tensor)->node;
   if (node && node->engine_id != engine->id)
     return moon_fail(MOON_BAD_STATE, "a tape does not cross Lua states: this tensor was made by %s "
-                     "in another one; use detach() before handing it over", node->op->name);
+                     "in another one; use detach() before handing it over", node_name(node));
   *needs = survey->any_needs = true;
   return MOON_OK;
 }

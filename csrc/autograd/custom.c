@@ -8,7 +8,7 @@
 #include "base/alloc.h"
 
 static moon_status backward(op_backward_call *call) {
-  const tape_custom *custom = call->node->custom;
+  tape_custom *custom = call->node->custom;
   return custom->backward(custom, call);
 }
 
@@ -43,6 +43,7 @@ static moon_status custom_new(const custom_call *call, tape_custom **custom) {
   made->results = (op_input *)(made + 1);
   made->saved = (custom_saved *)(made->results + results);
   made->result_count = call->result_count;
+  for (int i = 0; i < call->result_count; i++) made->constant |= (uint32_t)call->constant[i] << i;
   for (size_t i = 0; i < results; i++) node_describe(&made->results[i], call->results[i]);
   *custom = made;
   return MOON_OK;
@@ -124,6 +125,28 @@ void custom_peek_saved(const tape_custom *custom, const op_backward_call *call,
                : s->result >= 0 ? call->results[s->result]
                                 : s->tensor;
   }
+}
+
+moon_status custom_continue(tape_custom *custom, int count, moon_tensor **results,
+                            moon_tensor **grads) {
+  moon_tensor **more;
+  MOON_TRY(alloc_new((2 * (size_t)count + 1) * sizeof *more, (void **)&more));
+  int kept = 0;
+  for (int i = 0; i < count; i++)
+    if (results[i] && grads[i] && tape_requires_grad(results[i])) more[kept++] = results[i];
+  for (int i = 0, n = kept; i < count; i++)
+    if (results[i] && grads[i] && tape_requires_grad(results[i])) more[n++] = grads[i];
+  for (int i = 0; i < 2 * kept; i++) tensor_retain(more[i]);
+  custom->more = more;
+  custom->more_count = kept;
+  return MOON_OK;
+}
+
+void custom_end_turn(tape_custom *custom) {
+  for (int i = 0; i < 2 * custom->more_count; i++) tensor_release(custom->more[i]);
+  alloc_delete(custom->more);
+  custom->more = NULL;
+  custom->more_count = 0;
 }
 
 void custom_free_saved(tape_custom *custom) {

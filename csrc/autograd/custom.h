@@ -9,7 +9,7 @@
 
 #include "autograd/op.h"
 
-enum { CUSTOM_NAME = 48 };
+enum { CUSTOM_NAME = 48, CUSTOM_RESULTS = 32 };   // at most so many results
 
 // Where a saved tensor is: among the inputs, among the results, or here.
 typedef struct custom_saved {
@@ -21,19 +21,26 @@ typedef struct custom_saved {
 typedef struct tape_custom {
   char name[CUSTOM_NAME];
   uint64_t id;                  // the layer above knows what it stands for
-  // Fills call->list_out, one an input; may set call->more.
-  moon_status (*backward)(const struct tape_custom *custom, op_backward_call *call);
-  bool open;                    // its backward runs what it runs again on the tape: call->more
+  // Fills call->list_out, one an input; an open one calls custom_continue instead.
+  moon_status (*backward)(struct tape_custom *custom, op_backward_call *call);
+  bool open;
+  int more_count;               // during its turn: results of the new run,
+  moon_tensor **more;           // and after them as many gradients; owned
   int result_count, saved_count;
+  uint32_t constant;            // bit i: no gradient comes from result i
   op_input *results;            // shape and type of each
   custom_saved *saved;
 } tape_custom;
+
+// An open node runs in its backward what it ran in its forward, this time on the tape: a part of the
+// graph that nobody stored. It gives the walk what came out, and the walk goes on from there, so
+// that gradients flow to whatever that run read, inputs or not, in the order they always have.
 
 // A call to be put on the tape after it has run with the tape off.
 typedef struct custom_call {
   const char *name;             // copied
   uint64_t id;
-  moon_status (*backward)(const tape_custom *custom, op_backward_call *call);
+  moon_status (*backward)(tape_custom *custom, op_backward_call *call);
   bool open;
   int input_count, result_count, saved_count;
   moon_tensor **inputs;         // borrowed, all three
@@ -50,6 +57,12 @@ MOON_MUST_CHECK moon_status custom_record(moon_engine *engine, const custom_call
 // The saved tensors in their order, borrowed for the call of the backward.
 void custom_peek_saved(const tape_custom *custom, const op_backward_call *call,
                        moon_tensor **saved);
+
+// Hands the walk results of the new run and the gradients of each; retains them. Those without a
+// gradient or a history are left out.
+MOON_MUST_CHECK moon_status custom_continue(tape_custom *custom, int count, moon_tensor **results,
+                                            moon_tensor **grads);
+void custom_end_turn(tape_custom *custom);   // releases them
 
 // For node_release.
 void custom_free_saved(tape_custom *custom);

@@ -48,17 +48,18 @@ typedef struct tape_node {
   uint64_t engine_id;
   uint64_t sequence;           // later calls have larger numbers: the order of the walk
   op_descriptor *op;
-  int input_count, list_count;
+  int input_count, list_count, result_count;
   bool freed;                  // backward has taken what was saved
   op_value *args;              // one a parameter; tensors are saved aliases or NULL
   op_input *inputs;
   tape_edge *edges;
   uint_fast32_t *versions;     // of the saved inputs
   moon_tensor **list;          // saved members of the Tensor[] parameter
-  moon_tensor *results[OP_MAX_RESULTS];   // saved aliases or NULL
-  uint_fast32_t result_versions[OP_MAX_RESULTS];
+  moon_tensor **results;       // saved aliases or NULL
+  uint_fast32_t *result_versions;
+  struct tape_custom *custom;  // what a function of the layer above is; NULL: an operator (custom.h)
   tape_hook *hooks;                       // on gradients of its results
-  moon_tensor *grads[OP_MAX_RESULTS];     // during a walk: what has arrived so far
+  moon_tensor **grads;                    // during a walk: what has arrived so far
   const void *walk;                       // during a walk: which one
   bool needed;                            // during a walk: it leads to a wanted gradient
   unsigned wanted;                        // during a walk: bit i, the gradient of result i is
@@ -76,6 +77,13 @@ void record_release(tape_record *record);
 // Builds a node for a call that has run: edges from its inputs, saved tensors. Owned.
 MOON_MUST_CHECK moon_status node_new(const op_call *call, const bool *needs, const bool *list_needs,
                                      int list_count, tape_node **node);
+// The same in steps, for nodes that no operator left: an empty one, described inputs, edges (of
+// inputs that require a gradient only).
+MOON_MUST_CHECK moon_status node_allocate(moon_engine *engine, op_descriptor *op, int list_count,
+                                          int result_count, tape_node **node);
+void node_describe(op_input *input, const moon_tensor *tensor);
+void node_connect(tape_node *node, int input, moon_tensor *tensor);
+const char *node_name(const tape_node *node);   // of the operator or function
 void node_release(tape_node *node);      // iterative over everything it held alone
 void node_free_saved(tape_node *node);
 

@@ -89,6 +89,7 @@ typedef struct op_backward_call {
   const bool *list_needs;            // per member of the Tensor[] parameter
   moon_tensor **out;                 // per parameter: its gradient, the caller's; NULL = zero
   moon_tensor **list_out;            // per member
+  struct tape_node *node;            // whose turn it is
 } op_backward_call;
 // A gradient may have the shape of the broadcast result: it is summed to the input's shape.
 //

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "autograd/custom.h"
 #include "autograd/gradient.h"
 #include "autograd/node.h"
 #include "base/alloc.h"
@@ -77,10 +78,11 @@ void node_free_saved(tape_node *node) {
     tensor_release(node->list[i]);
     node->list[i] = NULL;
   }
-  for (int i = 0; i < OP_MAX_RESULTS; i++) {
+  for (int i = 0; i < node->result_count; i++) {
     tensor_release(node->results[i]);
     node->results[i] = NULL;
   }
+  if (node->custom) custom_free_saved(node->custom);
   node->freed = true;
 }
 
@@ -102,28 +104,42 @@ void node_release(tape_node *node) {
       before->next = dead;
       dead = before;
     }
-    for (int i = 0; i < OP_MAX_RESULTS; i++) tensor_release(gone->grads[i]);
+    for (int i = 0; i < gone->result_count; i++) tensor_release(gone->grads[i]);
+    alloc_delete(gone->custom);
     hook_release_all(gone->hooks);
     alloc_delete(gone);
   }
 }
 
-static moon_status node_allocate(op_descriptor *op, int list_count, tape_node **node) {
+const char *node_name(const tape_node *node) {
+  return node->custom ? node->custom->name : node->op->name;
+}
+
+moon_status node_allocate(moon_engine *engine, op_descriptor *op, int list_count, int result_count,
+                          tape_node **node) {
   size_t params = (size_t)op->signature->param_count, inputs = params + (size_t)list_count;
+  size_t results = (size_t)result_count;
   size_t bytes = sizeof(tape_node) + params * sizeof(op_value) +
                  inputs * (sizeof(op_input) + sizeof(tape_edge) + sizeof(uint_fast32_t)) +
-                 (size_t)list_count * sizeof(moon_tensor *);
+                 ((size_t)list_count + 2 * results) * sizeof(moon_tensor *) +
+                 results * sizeof(uint_fast32_t);
   tape_node *made;
   MOON_TRY(alloc_new(bytes, (void **)&made));
   atomic_init(&made->references, 1);
+  made->engine_id = engine->id;
+  made->sequence = engine->next_node++;
   made->op = op;
   made->input_count = (int)inputs;
   made->list_count = list_count;
+  made->result_count = result_count;
   made->args = (op_value *)(made + 1);
   made->inputs = (op_input *)(made->args + params);
   made->edges = (tape_edge *)(made->inputs + inputs);
   made->versions = (uint_fast32_t *)(made->edges + inputs);
-  made->list = (moon_tensor **)(made->versions + inputs);
+  made->result_versions = made->versions + inputs;
+  made->list = (moon_tensor **)(made->result_versions + results);
+  made->results = made->list + list_count;
+  made->grads = made->results + results;
   *node = made;
   return MOON_OK;
 }
@@ -132,7 +148,7 @@ static uint_fast32_t version_of(const moon_tensor *tensor) {
   return atomic_load_explicit(&tensor->storage->version, memory_order_relaxed);
 }
 
-static void input_describe(op_input *input, const moon_tensor *tensor) {
+void node_describe(op_input *input, const moon_tensor *tensor) {
   input->is_tensor = true;
   input->dtype = tensor->dtype;
   input->device = tensor_device(tensor);
@@ -152,13 +168,18 @@ static void edge_connect(tape_edge *edge, moon_tensor *tensor) {
   }
 }
 
+void node_connect(tape_node *node, int input, moon_tensor *tensor) {
+  node_describe(&node->inputs[input], tensor);
+  if (tape_requires_grad(tensor)) edge_connect(&node->edges[input], tensor);
+}
+
 // Describes input number `i`, connects it where its gradient is wanted, and saves it where the
 // backward reads it.
 static moon_status node_take_input(tape_node *node, int i, moon_tensor *tensor, bool needed,
                                    bool save, moon_tensor **saved) {
   *saved = NULL;
   if (!tensor) return MOON_OK;
-  input_describe(&node->inputs[i], tensor);
+  node_describe(&node->inputs[i], tensor);
   if (needed) edge_connect(&node->edges[i], tensor);
   if (!save) return MOON_OK;
   node->versions[i] = version_of(tensor);
@@ -204,9 +225,7 @@ moon_status node_new(const op_call *call, const bool *needs, const bool *list_ne
                      int list_count, tape_node **node) {
   const op_signature *signature = call->op->signature;
   tape_node *made;
-  MOON_TRY(node_allocate(call->op, list_count, &made));
-  made->engine_id = call->engine->id;
-  made->sequence = call->engine->next_node++;
+  MOON_TRY(node_allocate(call->engine, call->op, list_count, signature->result_count, &made));
   unsigned bits = need_bits(signature->param_count, needs, signature->list_param, list_count,
                             list_needs);
   node_clear_args(made);
@@ -337,5 +356,5 @@ moon_status tape_set_grad(moon_tensor *tensor, moon_tensor *grad) {
 }
 
 const char *tape_operator_name(const moon_tensor *tensor) {
-  return tape_is_leaf(tensor) ? NULL : record_of(tensor)->node->op->name;
+  return tape_is_leaf(tensor) ? NULL : node_name(record_of(tensor)->node);
 }

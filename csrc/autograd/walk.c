@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "autograd/custom.h"
 #include "autograd/gradient.h"
 #include "base/alloc.h"
 
@@ -61,18 +62,21 @@ static moon_status walk_push(walk *w, tape_node *node) {
   if (!node || node->walk == w) return MOON_OK;
   if (node->walk)
     return moon_fail(MOON_BAD_STATE, "%s: a backward is going through the tape of %s already; one "
-                     "inside of another needs a tape of its own", w->name, node->op->name);
+                     "inside of another needs a tape of its own", w->name, node_name(node));
   MOON_TRY(grow((void **)&w->nodes, w->count, &w->capacity, sizeof *w->nodes));
+  bool open = node->custom && node->custom->open;
   node->walk = w;
-  node->needed = w->targets == NULL;
+  node->needed = w->targets == NULL || open;
+  w->open |= open;
   node->wanted = 0;
+  atomic_fetch_add_explicit(&node->references, 1, memory_order_relaxed);
   w->nodes[w->count++] = node;
   return MOON_OK;
 }
 
-static int later_first(const void *a, const void *b) {
+static int earlier_first(const void *a, const void *b) {
   uint64_t x = (*(tape_node *const *)a)->sequence, y = (*(tape_node *const *)b)->sequence;
-  return (x < y) - (x > y);
+  return (x > y) - (x < y);
 }
 
 // Whether a gradient that goes along this edge arrives where one is wanted.
@@ -82,8 +86,8 @@ static bool edge_wanted(walk *w, const tape_edge *edge) {
   return edge->leaf && walk_find(w, (walk_place){ .leaf = edge->leaf });
 }
 
-static void mark_reached(walk *w) {
-  for (size_t i = 0; i < w->count; i++) {
+static void mark_reached(walk *w, size_t first) {
+  for (size_t i = first; i < w->count; i++) {
     tape_node *node = w->nodes[i];
     for (int k = 0; k < node->input_count; k++) {
       if (!node->edges[k].leaf) continue;
@@ -104,9 +108,9 @@ static void mark_reached(walk *w) {
 }
 
 // Earlier calls first: what a node leads to is known when its turn comes.
-static void mark_needed(walk *w) {
-  mark_reached(w);
-  for (size_t i = w->count; i-- > 0;) {
+static void mark_needed(walk *w, size_t first) {
+  mark_reached(w, first);
+  for (size_t i = first; i < w->count; i++) {
     tape_node *node = w->nodes[i];
     for (int k = 0; k < node->input_count && !node->needed; k++)
       node->needed = edge_wanted(w, &node->edges[k]);
@@ -119,25 +123,31 @@ static moon_status check_reached(walk *w) {
   return w->missing ? MOON_BAD_STATE : MOON_OK;   // the caller has the sentence
 }
 
-static moon_status check_freed(const walk *w) {
-  for (size_t i = 0; i < w->count; i++)
+static moon_status check_freed(const walk *w, size_t first) {
+  for (size_t i = w->count; i-- > first;)
     if (w->nodes[i]->freed && w->nodes[i]->needed)
       return moon_fail(MOON_BAD_STATE, "%s: the tape of %s was already used and freed by an "
                        "earlier backward; give that one {retain_graph = true} to use it twice",
-                       w->name, w->nodes[i]->op->name);
+                       w->name, node_name(w->nodes[i]));
   return MOON_OK;
+}
+
+// All that nodes from number `first` on lead to; sorts and looks at what was added.
+static moon_status walk_spread(walk *w, size_t first) {
+  for (size_t i = first; i < w->count; i++) {
+    tape_node *node = w->nodes[i];
+    for (int k = 0; k < node->input_count; k++) MOON_TRY(walk_push(w, node->edges[k].node));
+  }
+  if (w->count - first > 1)
+    qsort(w->nodes + first, w->count - first, sizeof *w->nodes, earlier_first);
+  if (w->targets) mark_needed(w, first);
+  return check_freed(w, first);
 }
 
 static moon_status walk_gather(walk *w) {
   for (int i = 0; i < w->root_count; i++) MOON_TRY(walk_push(w, w->roots[i].place.node));
-  for (size_t i = 0; i < w->count; i++) {
-    tape_node *node = w->nodes[i];
-    for (int k = 0; k < node->input_count; k++) MOON_TRY(walk_push(w, node->edges[k].node));
-  }
-  if (w->count > 1) qsort(w->nodes, w->count, sizeof *w->nodes, later_first);
-  if (w->targets) mark_needed(w);
-  MOON_TRY(check_reached(w));
-  return check_freed(w);
+  MOON_TRY(walk_spread(w, 0));
+  return w->open ? MOON_OK : check_reached(w);   // what an open node leads to shows in its turn
 }
 
 // -- delivering
@@ -203,6 +213,25 @@ static moon_status distribute(walk *w, tape_node *node, const bool *needs, moon_
   return status;
 }
 
+// Goes on from what an open node calculated again. Those nodes are later than all that wait, but
+// for nodes of older tensors that only this run has read.
+static moon_status walk_on(walk *w, const tape_custom *custom) {
+  size_t first = w->count;
+  if (custom->more_count == 0) return MOON_OK;
+  for (int i = 0; i < custom->more_count; i++)
+    MOON_TRY(walk_push(w, walk_place_of(custom->more[i]).node));
+  MOON_TRY(walk_spread(w, first));
+  for (int i = 0; i < custom->more_count; i++) {
+    walk_place place = walk_place_of(custom->more[i]);
+    walk_target *target = walk_find(w, place);
+    if (target) target->reached = true;
+    MOON_TRY(deliver(w, place, tensor_retain(custom->more[custom->more_count + i])));
+  }
+  if (first > 0 && first < w->count && w->nodes[first]->sequence < w->nodes[first - 1]->sequence)
+    qsort(w->nodes, w->count, sizeof *w->nodes, earlier_first);
+  return MOON_OK;
+}
+
 static moon_status node_run(walk *w, tape_node *node) {
   size_t inputs = (size_t)node->input_count;
   moon_tensor **out;
@@ -211,6 +240,7 @@ static moon_status node_run(walk *w, tape_node *node) {
   for (size_t i = 0; i < inputs; i++) needs[i] = edge_wanted(w, &node->edges[i]);
   moon_status status = node_backward(w->engine, node, needs, out);
   if (status == MOON_OK) status = distribute(w, node, needs, out);
+  if (status == MOON_OK && node->custom) status = walk_on(w, node->custom);
   alloc_delete(out);
   return status;
 }
@@ -218,7 +248,7 @@ static moon_status node_run(walk *w, tape_node *node) {
 // The node's gradients are complete: hooks see them, targets get theirs, its backward runs.
 static moon_status node_turn(walk *w, tape_node *node) {
   bool arrived = false;
-  for (int i = 0; i < OP_MAX_RESULTS; i++) {
+  for (int i = 0; i < node->result_count; i++) {
     if (!node->grads[i]) continue;
     arrived = true;
     MOON_TRY(hook_call_all(node->hooks, w->engine, i, &node->grads[i]));
@@ -229,35 +259,37 @@ static moon_status node_turn(walk *w, tape_node *node) {
   return arrived && node->needed ? node_run(w, node) : MOON_OK;
 }
 
-static void node_done(walk *w, tape_node *node) {
-  for (int i = 0; i < OP_MAX_RESULTS; i++) {
+static void node_leave(tape_node *node) {
+  node->walk = NULL;
+  for (int i = 0; i < node->result_count; i++) {
     tensor_release(node->grads[i]);
     node->grads[i] = NULL;
   }
-  if (!w->retain && node->needed) node_free_saved(node);
+  if (node->custom) custom_end_turn(node->custom);
+  node_release(node);
+}
+
+static moon_status node_take_turn(walk *w, tape_node *node) {
+  w->count--;
+  moon_status status = node_turn(w, node);
+  if (status == MOON_OK && !w->retain && node->needed) node_free_saved(node);
+  node_leave(node);
+  return status;
 }
 
 static moon_status walk_run(walk *w) {
   for (int i = 0; i < w->root_count; i++)
     MOON_TRY(deliver(w, w->roots[i].place, tensor_retain(w->roots[i].seed)));
-  for (size_t i = 0; i < w->count; i++) {
+  while (w->count > 0) {
     MOON_TRY(engine_check_interrupt(w->engine));
-    MOON_TRY(node_turn(w, w->nodes[i]));
-    node_done(w, w->nodes[i]);
+    MOON_TRY(node_take_turn(w, w->nodes[w->count - 1]));
   }
+  if (w->open) MOON_TRY(check_reached(w));
   return leaves_close(w);
 }
 
 static void walk_close(walk *w) {
-  for (size_t i = 0; i < w->count; i++) {
-    tape_node *node = w->nodes[i];
-    if (node->walk != w) continue;
-    node->walk = NULL;
-    for (int k = 0; k < OP_MAX_RESULTS; k++) {
-      tensor_release(node->grads[k]);
-      node->grads[k] = NULL;
-    }
-  }
+  for (size_t i = 0; i < w->count; i++) node_leave(w->nodes[i]);
   for (int i = 0; i < w->leaf_count; i++) {
     tensor_release(w->leaves[i].grad);
     record_release(w->leaves[i].leaf);

@@ -1,10 +1,11 @@
 // A walk over the tape: what backward and grad have in common.
 //
-// The nodes that the roots reach are gathered once and sorted so that later calls come first. Each
-// is asked in that order for the gradients of its inputs, and is complete when its turn comes,
+// The nodes that the roots reach are gathered once and sorted so that later calls come last. Each
+// is asked from the last on for the gradients of its inputs, and is complete when its turn comes,
 // because all its consumers were called later. Nothing recurses. Gradients go to the leaves' .grad,
 // or, where there are targets, to those and nowhere else; then only nodes that lead to a target
-// run. What a node saved is freed as soon as it was used, unless it is to be retained.
+// run. What a node saved is freed as soon as it was used, unless it is to be retained. An open node
+// (custom.h) gives the walk more nodes when its turn comes, later calls than all that are left.
 #ifndef MOON_AUTOGRAD_WALK_H
 #define MOON_AUTOGRAD_WALK_H
 
@@ -43,7 +44,8 @@ typedef struct walk {
   int target_count;
   bool all_reached;              // fail, before anything runs, where a target is not reached
   walk_target *missing;          // which one that was
-  tape_node **nodes;             // the rest is the walk's own
+  bool open;                     // the rest is the walk's own: it met a node that leads to more
+  tape_node **nodes;             // those whose turn is still to come
   size_t count, capacity;
   walk_leaf *leaves;
   int leaf_count, leaf_capacity;
