@@ -61,7 +61,10 @@ static int tensor_backward(lua_State *L) {
     binding_error(L, "backward: expected a gradient or {retain_graph = true}, got %s",
                   luaL_typename(L, options));
   }
-  binding_check(L, tape_backward(state->engine, root, gradient, &given));
+  int before = carry_walk_open(L, state, 1, lua_gettop(L), given.create_graph);
+  moon_status status = tape_backward(state->engine, root, gradient, &given);
+  carry_walk_close(L, state, before);
+  binding_check(L, status);
   binding_collect_if_due(L, state);
   return 0;
 }
@@ -130,10 +133,20 @@ static int grad(lua_State *L) {
     handle_push(L, state);
     lua_rawseti(L, results, i + 1);
   }
-  binding_check(L, tape_grad(state->engine, outputs, from, seeds, inputs, to, &options, grads));
+  int before = carry_walk_open(L, state, 1, 4, options.create_graph);
+  moon_status status =
+      tape_grad(state->engine, outputs, from, seeds, inputs, to, &options, grads);
+  carry_walk_push(L, state);
+  int carrier = lua_gettop(L);
+  carry_walk_close(L, state, before);
+  binding_check(L, status);
   for (int i = 0; i < inputs; i++) {
     lua_rawgeti(L, results, i + 1);
     if (grads[i]) handle_fill(handle_at(L, -1), grads[i]);
+    if (grads[i] && options.create_graph) {
+      lua_pushvalue(L, carrier);
+      carry_set(L, carrier + 1);
+    }
     lua_pop(L, 1);
     if (grads[i]) continue;
     lua_pushnil(L);

@@ -48,6 +48,9 @@ typedef struct binding_state {
   int tensor_metatable;                    // reference in the registry
   int payloads;                            // reference: id -> payload, weak (carry.c)
   uint64_t payload_ids;                    // given so far
+  int walk_carrier;                        // reference: what the running walk carries, or false
+  int run_function, run_hooks;             // references: Lua functions, of lua/moonlet
+  int thrown;                              // stack index of an error that is no text; 0: none
   int scope_positions;                     // reference: a set of strings, "file:line" of scopes
   char library[256];                       // how sources of the library begin; "" = unknown
 } binding_state;
@@ -66,6 +69,8 @@ int binding_error(lua_State *L, const char *format, ...);
 int binding_raise(lua_State *L);
 // Raises if status is not OK.
 void binding_check(lua_State *L, moon_status status);
+// The state that an engine belongs to.
+binding_state *binding_of_engine(const moon_engine *engine);
 // Calls call(argument as light userdata) protected; nothing outside the protection asks for memory.
 // Not 0 on an error, whose text is then on the stack, unless not even that had room.
 int binding_protect(lua_State *L, lua_CFunction call, void *argument);
@@ -97,6 +102,13 @@ void carry_join(lua_State *L, int first, int last);
 // in place of what it did.
 void carry_set(lua_State *L, int index);
 void carry_push(lua_State *L, int index);   // what the tensor there carries, or nil
+// A walk, during which the tape may call Lua: what its arguments (stack values first..last) carry,
+// and what comes to it on the way, stays alive until its end; with a graph, for ever in the results.
+// Leaves one value on the stack, whose index carry_walk_close takes.
+int carry_walk_open(lua_State *L, binding_state *state, int first, int last, bool graph);
+void carry_walk_close(lua_State *L, binding_state *state, int before);   // never raises
+void carry_walk_push(lua_State *L, const binding_state *state);   // its carrier, or nil
+void carry_walk_add(lua_State *L, const binding_state *state, int index);   // what a tensor carries
 // After a call whose arguments stand at first..last: tensors of its results (stack values from
 // `result` on, lists too) that are on the tape carry what the arguments do.
 void carry_over(lua_State *L, int first, int last, int result);
@@ -143,6 +155,7 @@ moon_dtype binding_read_dtype(lua_State *L, int index, const char *name);   // r
 void operators_open(lua_State *L, binding_state *state);    // and the tensors' methods
 void convert_open(lua_State *L, binding_state *state);
 void autograd_open(lua_State *L, binding_state *state);
+void function_open(lua_State *L, binding_state *state);     // what the tape calls in Lua
 void memory_open(lua_State *L, binding_state *state);
 void settings_open(lua_State *L, binding_state *state);
 void files_open(lua_State *L, binding_state *state);        // safetensors, gzip

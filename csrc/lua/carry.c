@@ -18,6 +18,8 @@ void carry_open(lua_State *L, binding_state *state) {
   lua_setfield(L, -2, "__mode");
   lua_setmetatable(L, -2);
   state->payloads = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_pushboolean(L, 0);
+  state->walk_carrier = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
 uint64_t payload_register(lua_State *L, binding_state *state) {
@@ -136,4 +138,52 @@ void carry_over(lua_State *L, int first, int last, int result) {
     }
   }
   lua_settop(L, top);
+}
+
+// -- walks
+
+int carry_walk_open(lua_State *L, binding_state *state, int first, int last, bool graph) {
+  luaL_checkstack(L, 4, "no room for a walk");
+  lua_rawgeti(L, LUA_REGISTRYINDEX, state->walk_carrier);
+  int before = lua_gettop(L);
+  carry_join(L, first, last);
+  if (!lua_isnil(L, -1) || graph) {
+    lua_newtable(L);
+    lua_insert(L, -2);
+    if (lua_isnil(L, -1)) {
+      lua_pop(L, 1);
+    } else {
+      lua_pushboolean(L, 1);
+      lua_rawset(L, -3);
+    }
+  } else {
+    lua_pop(L, 1);
+    lua_pushboolean(L, 0);
+  }
+  lua_rawseti(L, LUA_REGISTRYINDEX, state->walk_carrier);
+  return before;
+}
+
+void carry_walk_close(lua_State *L, binding_state *state, int before) {
+  lua_pushvalue(L, before);
+  lua_rawseti(L, LUA_REGISTRYINDEX, state->walk_carrier);
+}
+
+void carry_walk_push(lua_State *L, const binding_state *state) {
+  lua_rawgeti(L, LUA_REGISTRYINDEX, state->walk_carrier);
+  if (lua_istable(L, -1)) return;
+  lua_pop(L, 1);
+  lua_pushnil(L);
+}
+
+void carry_walk_add(lua_State *L, const binding_state *state, int index) {
+  const tensor_handle *handle = handle_at(L, index);
+  if (!handle || !handle->carries) return;
+  carry_walk_push(L, state);
+  if (!lua_isnil(L, -1)) {
+    carry_push(L, index);
+    lua_pushboolean(L, 1);
+    lua_rawset(L, -3);
+  }
+  lua_pop(L, 1);
 }

@@ -66,7 +66,18 @@ int binding_error(lua_State *L, const char *format, ...) {
   return lua_error(L);
 }
 
-int binding_raise(lua_State *L) { return binding_error(L, "%s", moon_error_text()); }
+int binding_raise(lua_State *L) {
+  binding_state *state = binding_of(L);
+  int thrown = state->thrown;
+  state->thrown = 0;
+  if (thrown > 0 && thrown <= lua_gettop(L)) {   // Lua code below the core raised it
+    lua_pushvalue(L, thrown);
+    return lua_error(L);
+  }
+  return binding_error(L, "%s", moon_error_text());
+}
+
+binding_state *binding_of_engine(const moon_engine *engine) { return engine->collect_context; }
 
 // core.set_library(prefix): sources that begin so are the library's own; errors name other lines
 static int set_library(lua_State *L) {
@@ -184,6 +195,7 @@ int luaopen_moonlet_core(lua_State *L) {
   lua_setfield(L, -2, "set_library");
   convert_open(L, state);
   autograd_open(L, state);
+  function_open(L, state);
   memory_open(L, state);
   settings_open(L, state);
   files_open(L, state);

@@ -8,6 +8,7 @@
 local core = require "moonlet.core"
 core.set_library((debug.getinfo(1, "S").source:gsub("init%.lua$", "")))
 require "moonlet.tensor"(core)
+require "moonlet.tape"(core)
 
 local moon = {}
 for name, value in pairs(core) do moon[name] = value end
@@ -17,10 +18,15 @@ local parts = {
   metrics = true, image = true,
 }
 
+-- Members that live in files of their own beside this one.
+local members = {
+  Function = "function",
+}
+
 return setmetatable(moon, {
   __index = function(_, name)
-    if not parts[name] then return core[name] end
-    local part = require("moonlet." .. name)
+    if not parts[name] and not members[name] then return core[name] end
+    local part = require("moonlet." .. (members[name] or name))
     moon[name] = part
     return part
   end,

@@ -1,0 +1,258 @@
+// The tape calls Lua: custom functions, checkpoints and hooks on gradients.
+//
+// The walk runs in C below a Lua call of backward or grad, and a node of it calls Lua again. All
+// that happens in one protected call, so that no error of Lua jumps across the core; the error's
+// text becomes the status' sentence, and anything that is no text is raised again as it was when
+// the core has cleaned up. What the node stands for is found by number (carry.c).
+#include <string.h>
+
+#include "autograd/custom.h"
+#include "autograd/node.h"
+#include "autograd/tape.h"
+#include "base/alloc.h"
+#include "lua/binding.h"
+
+// -- calling Lua from a walk
+
+// Whose Lua calls which, so that the innermost walk's thread runs it; binding_here keeps `running`.
+static moon_status call_lua(binding_state *state, lua_CFunction body, void *argument) {
+  lua_State *L = state->running;
+  int top = lua_gettop(L);
+  bool enabled = state->engine->grad_enabled;
+  int failed = binding_protect(L, body, argument);
+  state->running = L;
+  if (state->engine) state->engine->grad_enabled = enabled;
+  if (!failed) return MOON_OK;
+  if (lua_gettop(L) > top && lua_type(L, -1) != LUA_TSTRING) {
+    state->thrown = lua_gettop(L);   // binding_raise takes it from there
+    return moon_fail(MOON_BAD_STATE, "an error that is no text");
+  }
+  (void)moon_fail(MOON_BAD_STATE, "%s", lua_gettop(L) > top ? lua_tostring(L, -1)
+                                                            : "out of memory for Lua");
+  lua_settop(L, top);
+  return MOON_BAD_STATE;
+}
+
+// A tensor for Lua in a walk: it keeps its own reference. Where it lies on the tape it carries
+// what the walk does.
+static void push_walked(lua_State *L, binding_state *state, moon_tensor *tensor) {
+  if (!tensor) {
+    lua_pushnil(L);
+    return;
+  }
+  tensor_push(L, state, NULL);
+  handle_fill(handle_at(L, lua_gettop(L)), tensor_retain(tensor));
+  if (!tape_requires_grad(tensor)) return;
+  carry_walk_push(L, state);
+  carry_set(L, lua_gettop(L) - 1);
+}
+
+// -- functions
+
+typedef struct function_turn {
+  binding_state *state;
+  tape_custom *custom;
+  op_backward_call *call;
+  moon_tensor **saved;
+} function_turn;
+
+static void push_saved(lua_State *L, const function_turn *turn) {
+  int count = turn->custom->saved_count;
+  custom_peek_saved(turn->custom, turn->call, turn->saved);
+  lua_createtable(L, count, 0);
+  for (int i = 0; i < count; i++) {
+    push_walked(L, turn->state, turn->saved[i]);
+    lua_rawseti(L, -2, i + 1);
+  }
+}
+
+static void push_zeros(lua_State *L, binding_state *state, const op_input *like) {
+  moon_tensor *zeros;
+  tensor_handle *handle = handle_push(L, state);
+  binding_check(L, tensor_new(state->engine, like->device, like->dtype, like->ndim, like->shape,
+                              &zeros));
+  handle_fill(handle, zeros);
+  device_array array = tensor_array(zeros);
+  binding_check(L, tensor_kernels(zeros)->fill(state->engine, 0, &array));
+}
+
+// Where nothing arrived, zeros; nil for a result that can have no gradient.
+static void push_grads(lua_State *L, const function_turn *turn) {
+  int count = turn->custom->result_count;
+  lua_createtable(L, count, 0);
+  for (int i = 0; i < count; i++) {
+    moon_tensor *gradient = turn->call->grads[i];
+    if (!gradient && !dtype_is_float(turn->custom->results[i].dtype)) continue;
+    if (gradient) push_walked(L, turn->state, gradient);
+    else push_zeros(L, turn->state, &turn->custom->results[i]);
+    lua_rawseti(L, -2, i + 1);
+  }
+}
+
+static void check_gradient(lua_State *L, const function_turn *turn, int i, const moon_tensor *g) {
+  const op_input *input = &turn->call->list_inputs[i];
+  char a[TENSOR_SHAPE_TEXT], b[TENSOR_SHAPE_TEXT];
+  if (g->dtype == input->dtype && g->ndim == input->ndim &&
+      memcmp(g->shape, input->shape, (size_t)g->ndim * sizeof *g->shape) == 0)
+    return;
+  lua_pushfstring(L, "the gradient of its tensor %d must be %s of %s like that, got %s of %s", i + 1,
+                  dtype_name(input->dtype),
+                  shape_text(input->ndim, input->shape, a), dtype_name(g->dtype),
+                  tensor_shape_text(g, b));
+  lua_error(L);
+}
+
+// The table of gradients on top of the stack, one an input.
+static void take_gradients(lua_State *L, const function_turn *turn) {
+  int table = lua_gettop(L);
+  for (int i = 0; i < turn->call->args[0].tensors.count; i++) {
+    lua_rawgeti(L, table, i + 1);
+    moon_tensor *gradient = tensor_at(L, -1);
+    if (gradient && turn->call->list_needs[i]) {
+      check_gradient(L, turn, i, gradient);
+      carry_walk_add(L, turn->state, lua_gettop(L));
+      turn->call->list_out[i] = tensor_retain(gradient);
+    }
+    lua_pop(L, 1);
+  }
+}
+
+// Runs run_function(payload, saved, grads) -> gradients.
+static int function_body(lua_State *L) {
+  function_turn *turn = lua_touserdata(L, 1);
+  luaL_checkstack(L, 16, "no room for a backward");
+  lua_rawgeti(L, LUA_REGISTRYINDEX, turn->state->run_function);
+  if (!payload_push(L, turn->state, turn->custom->id))
+    return luaL_error(L, "the function's context is gone");
+  push_saved(L, turn);
+  push_grads(L, turn);
+  lua_call(L, 3, 1);
+  take_gradients(L, turn);
+  return 0;
+}
+
+static moon_status function_backward(tape_custom *custom, op_backward_call *call) {
+  binding_state *state = binding_of_engine(call->engine);
+  function_turn turn = { .state = state, .custom = custom, .call = call };
+  size_t bytes = ((size_t)custom->saved_count + 1) * sizeof *turn.saved;
+  MOON_TRY(alloc_new(bytes, (void **)&turn.saved));
+  moon_status status = call_lua(state, function_body, &turn);
+  alloc_delete(turn.saved);
+  return status;
+}
+
+// core.function_needs(...) -> which arguments need a gradient, as a list of booleans; nil: none
+static int function_needs(lua_State *L) {
+  binding_state *state = binding_here(L);
+  int count = lua_gettop(L), needed = 0;
+  if (!state->engine->grad_enabled) return 0;
+  for (int i = 1; i <= count; i++) {
+    moon_tensor *tensor = tensor_at(L, i);
+    needed += tensor && tape_requires_grad(tensor);
+  }
+  if (needed == 0) return 0;
+  luaL_checkstack(L, 4, "no room for a list");
+  lua_createtable(L, count, 0);
+  for (int i = 1; i <= count; i++) {
+    moon_tensor *tensor = tensor_at(L, i);
+    lua_pushboolean(L, tensor && tape_requires_grad(tensor));
+    lua_rawseti(L, -2, i);
+  }
+  return 1;
+}
+
+// The tensors of the list at `index`, in a userdata left on the stack.
+static moon_tensor **read_tensors(lua_State *L, int index, int *count) {
+  *count = (int)lua_rawlen(L, index);
+  moon_tensor **list = lua_newuserdata(L, ((size_t)*count + 1) * sizeof *list);
+  for (int i = 0; i < *count; i++) {
+    lua_rawgeti(L, index, i + 1);
+    list[i] = tensor_check(L, lua_gettop(L), "function", "a member");
+    lua_pop(L, 1);
+  }
+  return list;
+}
+
+// New handles for the results, in a table left on the stack; what they carry is the payload.
+static int push_handles(lua_State *L, binding_state *state, int count) {
+  lua_createtable(L, count, 0);
+  for (int i = 1; i <= count; i++) {
+    handle_push(L, state);
+    lua_rawseti(L, -2, i);
+  }
+  return lua_gettop(L);
+}
+
+static void fill_handles(lua_State *L, int handles, int count, moon_tensor **taped) {
+  for (int i = 0; i < count; i++) {
+    lua_rawgeti(L, handles, i + 1);
+    handle_fill(handle_at(L, -1), taped[i]);
+    lua_pop(L, 1);
+  }
+  for (int i = 0; i < count; i++) {
+    if (!tape_requires_grad(taped[i])) continue;
+    lua_rawgeti(L, handles, i + 1);
+    lua_pushvalue(L, 1);
+    carry_set(L, lua_gettop(L) - 1);
+    lua_pop(L, 1);
+  }
+}
+
+// core.function_record(payload, name, inputs, results, saved, constant, open) -> results: puts a
+// call on the tape that has run. The lists hold tensors; `constant` is a list of booleans, one a
+// result. The payload, a table, keeps what the inputs carry; the results carry the payload.
+static int function_record(lua_State *L) {
+  binding_state *state = binding_here(L);
+  custom_call call = { .backward = function_backward, .open = lua_toboolean(L, 7) };
+  luaL_checktype(L, 1, LUA_TTABLE);
+  for (int i = 3; i <= 6; i++) luaL_checktype(L, i, LUA_TTABLE);
+  call.name = luaL_checkstring(L, 2);
+  lua_settop(L, 7);
+  call.inputs = read_tensors(L, 3, &call.input_count);
+  call.results = read_tensors(L, 4, &call.result_count);
+  call.saved = read_tensors(L, 5, &call.saved_count);
+  if (call.result_count > CUSTOM_RESULTS)
+    binding_error(L, "%s: a function returns at most %d tensors, this one %d", call.name,
+                  CUSTOM_RESULTS, call.result_count);
+  bool constant[CUSTOM_RESULTS];
+  for (int i = 0; i < call.result_count; i++) {
+    lua_rawgeti(L, 6, i + 1);
+    constant[i] = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+  }
+  call.constant = constant;
+  carry_join(L, 3, 3);
+  lua_rawseti(L, 1, 1);
+  lua_pushvalue(L, 1);
+  call.id = payload_register(L, state);
+  lua_pop(L, 1);
+  int handles = push_handles(L, state, call.result_count);
+  moon_tensor *taped[CUSTOM_RESULTS];
+  moon_status status = custom_record(state->engine, &call, taped);
+  if (status != MOON_OK) (void)moon_fail_in(status, "%s: ", call.name);
+  binding_check(L, status);
+  fill_handles(L, handles, call.result_count, taped);
+  binding_collect_if_due(L, state);
+  return 1;
+}
+
+// core.set_runners(run_function, run_hooks): what the tape calls
+static int set_runners(lua_State *L) {
+  binding_state *state = binding_here(L);
+  lua_settop(L, 2);
+  luaL_unref(L, LUA_REGISTRYINDEX, state->run_hooks);
+  state->run_hooks = luaL_ref(L, LUA_REGISTRYINDEX);
+  luaL_unref(L, LUA_REGISTRYINDEX, state->run_function);
+  state->run_function = luaL_ref(L, LUA_REGISTRYINDEX);
+  return 0;
+}
+
+static const luaL_Reg functions[] = {
+  { "function_needs", function_needs }, { "function_record", function_record },
+  { "set_runners", set_runners }, { NULL, NULL },
+};
+
+void function_open(lua_State *L, binding_state *state) {
+  if (state->run_function == 0) state->run_function = state->run_hooks = LUA_NOREF;
+  binding_functions(L, state, functions);
+}
