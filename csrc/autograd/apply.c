@@ -131,6 +131,8 @@ static moon_status apply(op_call *call) {
   alloc_delete(survey.list_needs);
   if (status == MOON_OK) return MOON_OK;
   release_results(call);
+  // a hidden operator speaks for the one that calls it
+  if ((call->op->flags & (OP_HIDDEN | OP_MUTATES)) == OP_HIDDEN) return status;
   return moon_fail_in(status, "%s: ",
                       call->inplace ? call->op->signature->inplace_name : call->op->name);
 }

@@ -1,5 +1,7 @@
 // Losses against class labels: cross_entropy and nll_loss. Labels count from 1 for users and from 0
 // for kernels; inside, labels, weights and losses are flat vectors of n * inner elements.
+// cross_entropy against probabilities is a formula; against labels it is the hidden operator
+// cross_entropy_labels, with kernels of its own.
 //
 // A weight for each label stands for both options: the class's weight, and 0 where the label is the
 // one to ignore. The mean divides by the sum of these weights, so it is NaN when all are ignored.
@@ -7,7 +9,7 @@
 #include <inttypes.h>
 
 #include "ops/channels.h"
-#include "ops/support.h"
+#include "ops/loss.h"
 
 enum { INPUT, TARGET, WEIGHT, IGNORE };        // of both operators
 enum { CE_SMOOTHING = 4, CE_REDUCTION };
@@ -70,7 +72,7 @@ static moon_status check_target(const moon_tensor *input, const moon_tensor *tar
                      "%s; add the batch with input:unsqueeze(1)", tensor_shape_text(input, x));
   if (dtype_class_of(target->dtype) != DTYPE_INTEGER)
     return moon_fail(MOON_BAD_DTYPE, "target must hold class labels of an integer type, got %s; "
-                     "cast it with :to \"int64\" (class probabilities are not taken)",
+                     "cast it with :to \"int64\"",
                      dtype_name(target->dtype));
   bool fits = target->ndim == input->ndim - 1 && target->shape[0] == input->shape[0];
   for (int i = 1; fits && i < target->ndim; i++) fits = target->shape[i] == input->shape[i + 1];
@@ -83,17 +85,25 @@ static moon_status check_target(const moon_tensor *input, const moon_tensor *tar
                    tensor_shape_text(target, t));
 }
 
-static moon_status check_classes(const op_value *args) {
-  const moon_tensor *input = args[INPUT].tensor, *weight = args[WEIGHT].tensor;
+static moon_status check_smoothing(double smoothing) {
+  if (smoothing >= 0 && smoothing <= 1) return MOON_OK;
+  return moon_fail(MOON_BAD_ARGUMENT, "label_smoothing must lie in 0..1, got %g", smoothing);
+}
+
+static moon_status check_class_weight(const moon_tensor *input, const moon_tensor *weight) {
   char w[TENSOR_SHAPE_TEXT], x[TENSOR_SHAPE_TEXT];
-  MOON_TRY(ops_need_float("input", input));
-  MOON_TRY(check_target(input, args[TARGET].tensor));
   if (!weight) return MOON_OK;
   MOON_TRY(ops_need_same_dtype("input", input, "weight", weight));
   if (weight->ndim == 1 && weight->shape[0] == input->shape[1]) return MOON_OK;
   return moon_fail(MOON_BAD_SHAPE, "weight must have one element for each of the %" PRId64
                    " classes of input %s, got %s", input->shape[1], tensor_shape_text(input, x),
                    tensor_shape_text(weight, w));
+}
+
+static moon_status check_classes(const op_value *args) {
+  MOON_TRY(ops_need_float("input", args[INPUT].tensor));
+  MOON_TRY(check_target(args[INPUT].tensor, args[TARGET].tensor));
+  return check_class_weight(args[INPUT].tensor, args[WEIGHT].tensor);
 }
 
 // Where `labels` (int64) equal `ignore`.
@@ -232,12 +242,10 @@ static moon_status prepare_cross_entropy(op_call *call) {
   return status;
 }
 
-static moon_status forward_cross_entropy(op_call *call) {
+static moon_status forward_cross_entropy_labels(op_call *call) {
   moon_tensor *input = call->args[INPUT].tensor, *target = call->args[TARGET].tensor, *losses;
-  double smoothing = call->args[CE_SMOOTHING].number;
   MOON_TRY(check_classes(call->args));
-  if (!(smoothing >= 0 && smoothing <= 1))
-    return moon_fail(MOON_BAD_ARGUMENT, "label_smoothing must lie in 0..1, got %g", smoothing);
+  MOON_TRY(check_smoothing(call->args[CE_SMOOTHING].number));
   MOON_TRY(prepare_cross_entropy(call));
   MOON_TRY(ops_new(call->engine, input, input->dtype, target->ndim, target->shape, &losses));
   moon_status status = run_cross_entropy(call, losses);
@@ -332,19 +340,81 @@ static moon_status backward_nll_loss(op_backward_call *call) {
   return status;
 }
 
+// -- cross_entropy for both kinds of target
+
+static moon_status check_probabilities(const op_value *args) {
+  const moon_tensor *input = args[INPUT].tensor, *weight = args[WEIGHT].tensor;
+  const moon_tensor *target = args[TARGET].tensor;
+  char x[TENSOR_SHAPE_TEXT], t[TENSOR_SHAPE_TEXT];
+  MOON_TRY(ops_need_float("input", input));
+  if (!tensor_same_shape(input, target))
+    return moon_fail(MOON_BAD_SHAPE, "target must hold class labels of an integer type, or "
+                     "probabilities in the shape of input %s, got %s %s",
+                     tensor_shape_text(input, x), dtype_name(target->dtype),
+                     tensor_shape_text(target, t));
+  MOON_TRY(ops_need_same_dtype("input", input, "target", target));
+  if (input->ndim < 2)
+    return moon_fail(MOON_BAD_SHAPE, "input must have dimensions (n, c) or (n, c, d1, ...), got "
+                     "%s; add the batch with input:unsqueeze(1)", tensor_shape_text(input, x));
+  if (args[IGNORE].given)
+    return moon_fail(MOON_BAD_ARGUMENT, "ignore_index is for class labels, but target holds "
+                     "probabilities (%s)", dtype_name(args[TARGET].tensor->dtype));
+  MOON_TRY(check_class_weight(input, weight));
+  return check_smoothing(args[CE_SMOOTHING].number);
+}
+
+// -sum over classes of weight * target * log softmax(input), the target smoothed
+static moon_status against_probabilities(op_call *call) {
+  const op_value *args = call->args;
+  moon_tensor *x = args[INPUT].tensor, *t = args[TARGET].tensor, *weight = args[WEIGHT].tensor;
+  double smoothing = args[CE_SMOOTHING].number;
+  int64_t shape[MOON_MAX_DIMS];
+  MOON_TRY(check_probabilities(args));
+  for (int i = 0; i < x->ndim; i++) shape[i] = i == 1 ? x->shape[1] : 1;
+  compose c = compose_open(call->engine);
+  moon_tensor *logp = COMPOSE(&c, log_softmax, op_tensor(x), op_int(1));
+  if (smoothing > 0) {
+    t = compose_scale(&c, t, 1 - smoothing);
+    t = compose_offset(&c, t, smoothing / (double)(x->shape[1] > 0 ? x->shape[1] : 1));
+  }
+  if (weight) t = loss_times(&c, t, compose_reshape(&c, weight, x->ndim, shape));
+  moon_tensor *losses = COMPOSE(&c, sum, op_tensor(loss_times(&c, t, logp)),
+                                op_ints(1, (int64_t[]){ 1 }));
+  losses = COMPOSE(&c, neg, op_tensor(losses));
+  return loss_close(&c, losses, args[CE_REDUCTION].integer, &call->results[0]);
+}
+
+static moon_status forward_cross_entropy(op_call *call) {
+  if (dtype_is_float(call->args[TARGET].tensor->dtype)) return against_probabilities(call);
+  return op_run(call->engine, ops_get(OP_cross_entropy_labels), &call->results[0],
+                call->op->signature->param_count, call->args);
+}
+
 #define REDUCTION "reduction: \"mean\"|\"sum\"|\"none\" = \"mean\""
 
+#define CROSS_ENTROPY                                                                       \
+  "(input: Tensor, target: Tensor, weight: Tensor?, ignore_index: int?, "                   \
+  "label_smoothing: number = 0, " REDUCTION ") -> "
+
 static op_descriptor descriptors[] = {
-  { .name = "cross_entropy", .dtypes = OP_FLOATS,
-    .schema = "(input: Tensor, target: Tensor, weight: Tensor?, ignore_index: int?, "
-              "label_smoothing: number = 0, " REDUCTION ") -> out, [total], [index], [logp]",
-    .saves = "weight total index logp",
+  { .name = "cross_entropy", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
+    .schema = CROSS_ENTROPY "out",
     .doc = "-log softmax(input) at the labels: input (n, c) or (n, c, d1, ...) are scores, target "
            "(n) or (n, d1, ...) labels in 1..c. weight (c) weighs the classes; the mean divides by "
            "the weights of the labels that are not ignore_index. label_smoothing spreads that part "
-           "of each label evenly over all classes (Szegedy et al. 2016). Only input has a "
-           "gradient.",
-    .forward = forward_cross_entropy, .backward = backward_cross_entropy },
+           "of each label evenly over all classes (Szegedy et al. 2016). Labels have no gradient. "
+           "A target of input's type and shape holds probabilities p instead: -sum over classes "
+           "of weight * p * log softmax(input), and the mean divides by the number of sums.",
+    .example = "moon.cross_entropy(moon.tensor { { 1000, 0 } }, "
+               "moon.tensor({ 2 }, { dtype = \"int64\" })) --> 1000\n"
+               "moon.cross_entropy(moon.tensor { { 1000, 0 } }, moon.tensor { { 0.5, 0.5 } }) "
+               "--> 500",
+    .forward = forward_cross_entropy },
+  { .name = "cross_entropy_labels", .dtypes = OP_FLOATS, .flags = OP_HIDDEN,
+    .schema = CROSS_ENTROPY "out, [total], [index], [logp]",
+    .saves = "weight total index logp",
+    .doc = "cross_entropy against class labels.",
+    .forward = forward_cross_entropy_labels, .backward = backward_cross_entropy },
   { .name = "nll_loss", .dtypes = OP_FLOATS,
     .schema = "(input: Tensor, target: Tensor, weight: Tensor?, ignore_index: int?, "
               REDUCTION ") -> out, [total], [index], [weights]",

@@ -325,20 +325,22 @@ static moon_status positive_losses(moon_engine *engine, moon_tensor *x, moon_ten
 }
 
 static moon_status forward_bce_with_logits(op_call *call) {
-  enum { POS_WEIGHT = 2, REDUCTION };
+  enum { POS_WEIGHT = 2, WEIGHT, REDUCTION };
   moon_engine *engine = call->engine;
   moon_tensor *x = call->args[INPUT].tensor, *t = call->args[TARGET].tensor, *losses, *positive;
-  moon_tensor *weight = call->args[POS_WEIGHT].tensor;
+  moon_tensor *weight = call->args[WEIGHT].tensor, *pos_weight = call->args[POS_WEIGHT].tensor;
   MOON_TRY(check_pair(call->args));
-  MOON_TRY(check_weight("pos_weight", x, weight));
+  MOON_TRY(check_weight("weight", x, weight));
+  MOON_TRY(check_weight("pos_weight", x, pos_weight));
   MOON_TRY(negative_losses(engine, x, t, &losses));
-  moon_status status = positive_losses(engine, x, t, weight, &positive);
+  moon_status status = positive_losses(engine, x, t, pos_weight, &positive);
   if (status != MOON_OK) {
     tensor_release(losses);
     return status;
   }
   status = STEP_WITH(add, &losses, positive);
   tensor_release(positive);
+  if (status == MOON_OK && weight) status = STEP_WITH(mul, &losses, weight);
   return status == MOON_OK ? finish(call, losses, call->args[REDUCTION].integer) : status;
 }
 
@@ -369,9 +371,11 @@ static op_descriptor descriptors[] = {
            "broadcasts to input and has no gradient.",
     .forward = forward_bce, .backward = backward_bce },
   { .name = "binary_cross_entropy_with_logits", .dtypes = OP_FLOATS,
-    .schema = SCHEMA("pos_weight: Tensor?, " REDUCTION_SCHEMA), .flags = OP_COMPOSITE,
-    .doc = "binary_cross_entropy of sigmoid(input), without overflow. pos_weight broadcasts to "
-           "input and weighs the part of target, so that rare positives can count more.",
+    .schema = SCHEMA("pos_weight: Tensor?, weight: Tensor?, " REDUCTION_SCHEMA),
+    .flags = OP_COMPOSITE,
+    .doc = "binary_cross_entropy of sigmoid(input), without overflow. weight and pos_weight "
+           "broadcast to input; pos_weight weighs the part of target, so that rare positives can "
+           "count more.",
     .forward = forward_bce_with_logits },
 };
 OP_FAMILY(losses, descriptors);

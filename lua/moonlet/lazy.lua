@@ -22,9 +22,20 @@ local function spelled_wrong(prefix, key, value)
   end
 end
 
+-- A member of a file that holds several.
+local function in_family(prefix, family, key)
+  local members = require(prefix .. "." .. family)
+  if rawget(members, key) ~= nil then return members[key] end
+  for name in pairs(members) do
+    if name:lower() == key:lower() then
+      error(('%s has no "%s"; did you mean "%s"?'):format(prefix, key, name), 4)
+    end
+  end
+end
+
 local function look_up(prefix, given, key)
   for _, family in ipairs(given.families or {}) do
-    local member = rawget(require(prefix .. "." .. family), key)
+    local member = in_family(prefix, family, key)
     if member ~= nil then return member end
   end
   local alias = given.aliases and given.aliases[key]

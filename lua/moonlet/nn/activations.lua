@@ -1,19 +1,31 @@
 -- Activations without parameters, one row each: the layer's name, the operator it applies and the
--- operator's options in order. y has x's shape.
+-- operator's options in order, { name, default }. y has x's shape.
 
 local core = require "moonlet.core"
 local options = require "moonlet.options"
+local unpack = require "moonlet.unpack"
 local Module = require "moonlet.nn.module"
 
 local rows = {
   ReLU = { "relu" },
+  ReLU6 = { "relu6" },
   LeakyReLU = { "leaky_relu", { "negative_slope", 0.01 } },
   ELU = { "elu", { "alpha", 1 } },
-  GELU = { "gelu" },
+  SELU = { "selu" },
+  CELU = { "celu", { "alpha", 1 } },
   SiLU = { "silu" },
-  Softplus = { "softplus" },
+  Mish = { "mish" },
+  Softplus = { "softplus", { "beta", 1 }, { "threshold", 20 } },
+  Softsign = { "softsign" },
   Sigmoid = { "sigmoid" },
+  LogSigmoid = { "logsigmoid" },
   Tanh = { "tanh" },
+  Hardtanh = { "hardtanh", { "min", -1 }, { "max", 1 } },
+  Hardsigmoid = { "hardsigmoid" },
+  Hardswish = { "hardswish" },
+  Hardshrink = { "hardshrink", { "lambda", 0.5 } },
+  Softshrink = { "softshrink", { "lambda", 0.5 } },
+  Tanhshrink = { "tanhshrink" },
 }
 
 local function schema_of(row)
@@ -24,8 +36,7 @@ end
 
 local function make(name, row)
   local Layer = Module:extend(name)
-  local operator = row[1]
-  local schema = schema_of(row)
+  local operator, schema = row[1], schema_of(row)
 
   function Layer:init(given)
     local o = options.read(name, given, schema)
@@ -33,14 +44,16 @@ local function make(name, row)
   end
 
   function Layer:forward(x)
-    local option = row[2]
-    if option then return core[operator](x, self[option[1]]) end
-    return core[operator](x)
+    if #row == 1 then return core[operator](x) end
+    local values = {}
+    for i = 2, #row do values[i - 1] = self[row[i][1]] end
+    return core[operator](x, unpack(values))
   end
 
   function Layer:describe()
-    local option = row[2]
-    return option and ("%s = %g"):format(option[1], self[option[1]]) or ""
+    local parts = {}
+    for i = 2, #row do parts[i - 1] = ("%s = %g"):format(row[i][1], self[row[i][1]]) end
+    return table.concat(parts, ", ")
   end
 
   return Layer

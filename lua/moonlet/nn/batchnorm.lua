@@ -1,4 +1,4 @@
--- Batch normalisation, what BatchNorm1d and BatchNorm2d share:
+-- Batch normalisation, what BatchNorm1d to 3d share:
 -- y = (x - mean) / sqrt(variance + eps) * weight + bias, by channel. Training takes mean and
 -- variance from the batch and moves the running ones by `momentum`; evaluation takes the running
 -- ones.
@@ -45,10 +45,14 @@ return function(name, dims, shapes)
 
   function BatchNorm:init(channels, given) init(self, channels, given) end
 
+  function BatchNorm:check_input(x)
+    if dims[x:dim()] then return end
+    error(("%s: input must be %s, not %s"):format(
+      self.class_name, shapes, table.concat(x:size(), "x")), 0)
+  end
+
   function BatchNorm:forward(x)
-    if not dims[x:dim()] then
-      error(("%s: input must be %s, not %s"):format(name, shapes, table.concat(x:size(), "x")), 0)
-    end
+    self:check_input(x)
     return normalise(self, x)
   end
 

@@ -1,7 +1,8 @@
--- Layers, containers, losses and initialisers. nn.Conv2d is nn/conv2d.lua; the simple activations
--- share nn/activations.lua. A new layer is a new file.
+-- Layers, containers, losses and initialisers. nn.Conv2d is nn/conv2d.lua; layers that differ in an
+-- operator's name alone share a file: activations, dropouts, losses, penalties. A new layer is a
+-- new file, or a row there.
 
 return require "moonlet.lazy"("moonlet.nn", {
-  families = { "activations" },
+  families = { "activations", "dropouts", "losses", "penalties" },
   aliases = { init = "initialisers", Parameter = "parameter" },
 })
