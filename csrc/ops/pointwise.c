@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "ops/support.h"
+#include "ops/derivative.h"
 
 typedef struct row_info {
   pointwise_text text;
@@ -65,6 +65,7 @@ const pointwise_text *pointwise_row(const op_descriptor *op) {
 
 // -- schemas and saves, written once (registry.c guards it)
 
+static derivative parsed[ROWS][2];
 static char schemas[ROWS][112], saves[ROWS][32], examples[ROWS][80];
 
 static bool reads(const char *expression, char variable) {
@@ -102,6 +103,24 @@ static void write_example(int row, bool two) {
            rows[row].text.name, two ? ", 0.5" : "", needs_two ? ", 0.6, 0" : "");
 }
 
+static op_descriptor *find_row(const char *name) {
+  for (int row = 0; row < ROWS; row++)
+    if (strcmp(rows[row].text.name, name) == 0) return &descriptors[row];
+  return NULL;
+}
+
+static bool is_zero(const char *derivative_text) { return strcmp(derivative_text, "ZERO") == 0; }
+
+static moon_status parse_derivatives(int row) {
+  for (int side = 0; side < 2; side++) {
+    const char *text = rows[row].text.derivatives[side];
+    if (!text || is_zero(text)) continue;
+    moon_status status = derivative_parse(text, find_row, &parsed[row][side]);
+    if (status != MOON_OK) return moon_fail_in(status, "%s: ", rows[row].text.name);
+  }
+  return MOON_OK;
+}
+
 moon_status pointwise_prepare(void) {
   for (int row = 0; row < ROWS; row++) {
     op_descriptor *op = &descriptors[row];
@@ -115,6 +134,7 @@ moon_status pointwise_prepare(void) {
     op->saves = saves[row];
     write_example(row, two);
     op->example = examples[row];
+    MOON_TRY(parse_derivatives(row));
   }
   return MOON_OK;
 }
@@ -171,14 +191,25 @@ static moon_status forward_unary(op_call *call) {
   return tensor_kernels(x)->unary(call->engine, (int)call->op->row, attributes, &from, &to);
 }
 
-static bool is_zero(const char *derivative) { return strcmp(derivative, "ZERO") == 0; }
+// The gradient by operators, where it is to be differentiated again.
+static moon_status run_derivative(op_backward_call *call, int side, bool two,
+                                  const double *attributes) {
+  compose c = compose_open(call->engine);
+  derivative_names names = { .g = call->grads[0], .x = call->args[0].tensor,
+                             .y = two ? call->args[1].tensor : call->results[0],
+                             .z = two ? call->results[0] : NULL,
+                             .a = attributes[0], .b = attributes[1] };
+  moon_tensor *d = derivative_run(&c, parsed[call->op - descriptors][side], &names);
+  return compose_close(&c, d, &call->out[side]);
+}
 
 static moon_status backward_unary(op_backward_call *call) {
   moon_tensor *g = call->grads[0], *x = call->args[0].tensor, *y = call->results[0];
   double attributes[MOON_MAX_POINTWISE_ATTRIBUTES] = { 0, 0 };
   if (is_zero(info_of(call->op)->text.derivatives[0])) return MOON_OK;
-  MOON_TRY(ops_new(call->engine, g, g->dtype, g->ndim, g->shape, &call->out[0]));
   read_attributes(call->args + 1, call->op->signature->param_count - 1, attributes);
+  if (call->engine->grad_enabled) return run_derivative(call, 0, false, attributes);
+  MOON_TRY(ops_new(call->engine, g, g->dtype, g->ndim, g->shape, &call->out[0]));
   device_array ag = tensor_array(g), dx = tensor_array(call->out[0]), ax, ay;
   if (x) ax = tensor_array(x);
   if (y) ay = tensor_array(y);
@@ -230,14 +261,15 @@ static moon_status backward_side(op_backward_call *call, int side) {
   moon_tensor *g = call->grads[0], *x = call->args[0].tensor, *y = call->args[1].tensor;
   moon_tensor *z = call->results[0];
   double attributes[MOON_MAX_POINTWISE_ATTRIBUTES] = { 0, 0 };
-  const char *derivative = info_of(call->op)->text.derivatives[side];
-  if (is_zero(derivative)) return MOON_OK;
-  if (strcmp(derivative, "g") == 0) {
+  const char *text = info_of(call->op)->text.derivatives[side];
+  if (is_zero(text)) return MOON_OK;
+  if (strcmp(text, "g") == 0) {
     call->out[side] = tensor_retain(g);
     return MOON_OK;
   }
-  MOON_TRY(ops_new(call->engine, g, g->dtype, g->ndim, g->shape, &call->out[side]));
   read_attributes(call->args + 2, call->op->signature->param_count - 2, attributes);
+  if (call->engine->grad_enabled) return run_derivative(call, side, true, attributes);
+  MOON_TRY(ops_new(call->engine, g, g->dtype, g->ndim, g->shape, &call->out[side]));
   device_array ag = tensor_array(g), out = tensor_array(call->out[side]), ax, ay, az;
   if (x) ax = array_broadcast(x, g->ndim, g->shape);
   if (y) ay = array_broadcast(y, g->ndim, g->shape);

@@ -179,6 +179,7 @@ describe("gradients of", function()
           for i, x in ipairs(inputs) do strided[i] = scattered(x) end
           gradcheck.check(f, strided)
           gradcheck.check(f, draw(op, {}, { seed = 2 }))
+          gradcheck.second(f, draw(op, { 4, 5 }, { seed = 1 }), { tolerance = 1e-5 })
         end
       end)
 
@@ -211,6 +212,8 @@ describe("two inputs of", function()
           naive.close(call(op, { x, y }), expected(op, { wide_x, wide_y }), 1e-11)
           if op.derivative then
             gradcheck.check(function(a, b) return call(op, { a, b }) end, { x, y })
+            gradcheck.second(function(a, b) return call(op, { a, b }) end, { x, y },
+              { tolerance = 1e-5 })
           end
         end
       end)
