@@ -62,15 +62,27 @@ device_array dims_array(const dim_set *set, const moon_tensor *result) {
   return array;
 }
 
-moon_status dims_keep(const dim_set *set, const moon_tensor *result, moon_tensor **kept) {
+moon_status dims_keep(moon_engine *engine, const dim_set *set, moon_tensor *result,
+                      moon_tensor **kept) {
+  if (engine->grad_enabled)
+    return OP_RUN(engine, ops_get(OP_reshape), kept, op_tensor(result),
+                  op_ints(set->ndim, set->kept));
   device_array array = dims_array(set, result);
   return tensor_new_view(result, set->ndim, set->kept, array.strides, result->offset, kept);
 }
 
-moon_status dims_expand(const dim_set *set, const moon_tensor *result, const int64_t *shape,
-                        moon_tensor **expanded) {
-  device_array array = dims_array(set, result);
-  return tensor_new_view(result, set->ndim, shape, array.strides, result->offset, expanded);
+moon_status dims_expand(moon_engine *engine, const dim_set *set, moon_tensor *result,
+                        const int64_t *shape, moon_tensor **expanded) {
+  if (!engine->grad_enabled) {
+    device_array array = dims_array(set, result);
+    return tensor_new_view(result, set->ndim, shape, array.strides, result->offset, expanded);
+  }
+  moon_tensor *kept;
+  MOON_TRY(dims_keep(engine, set, result, &kept));
+  moon_status status = OP_RUN(engine, ops_get(OP_expand), expanded, op_tensor(kept),
+                              op_ints(set->ndim, shape));
+  tensor_release(kept);
+  return status;
 }
 
 moon_status dims_reduce(moon_engine *engine, int kind, const dim_set *set, const moon_tensor *x,

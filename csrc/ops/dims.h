@@ -28,12 +28,13 @@ MOON_MUST_CHECK moon_status dims_need_elements(const dim_set *set, const moon_te
 
 // A tensor of the result's shape as a kernel wants it: reduced dimensions have size 1.
 device_array dims_array(const dim_set *set, const moon_tensor *result);
-// The same as a tensor: a view that broadcasts against the input.
-MOON_MUST_CHECK moon_status dims_keep(const dim_set *set, const moon_tensor *result,
+// The same as a tensor: a view that broadcasts against the input. On the tape where that records.
+MOON_MUST_CHECK moon_status dims_keep(moon_engine *engine, const dim_set *set, moon_tensor *result,
                                       moon_tensor **kept);
 // Stretched to the input's shape by strides of 0.
-MOON_MUST_CHECK moon_status dims_expand(const dim_set *set, const moon_tensor *result,
-                                        const int64_t *shape, moon_tensor **expanded);
+MOON_MUST_CHECK moon_status dims_expand(moon_engine *engine, const dim_set *set,
+                                        moon_tensor *result, const int64_t *shape,
+                                        moon_tensor **expanded);
 
 // Runs a kernel of enum reduce_kind into a new tensor of the result's shape.
 MOON_MUST_CHECK moon_status dims_reduce(moon_engine *engine, int kind, const dim_set *set,

@@ -73,8 +73,8 @@ static moon_status backward_cat(op_backward_call *call) {
   for (int i = 0; i < call->args[TENSORS].tensors.count; i++) {
     const op_input *member = &call->list_inputs[i];
     if (call->list_needs[i])
-      MOON_TRY(tensor_new_view(g, g->ndim, member->shape, g->strides,
-                               g->offset + position * g->strides[dim], &call->list_out[i]));
+      MOON_TRY(OP_RUN(call->engine, ops_get(OP_narrow), &call->list_out[i], op_tensor(g),
+                      op_int(dim), op_int(position), op_int(member->shape[dim])));
     position += member->shape[dim];
   }
   return MOON_OK;
@@ -152,35 +152,24 @@ static moon_status forward_chunk(op_call *call) {
 
 // -- flip
 
-static moon_status flipped_copy(moon_engine *engine, const moon_tensor *x, const op_value *dims,
-                                moon_tensor **out) {
+static moon_status forward_flip(op_call *call) {
+  moon_tensor *x = call->args[0].tensor;
   device_array from = tensor_array(x);
   dim_set set;
-  moon_tensor *made;
-  MOON_TRY(dims_read(dims, true, x->ndim, x->shape, &set));
+  MOON_TRY(dims_read(&call->args[1], true, x->ndim, x->shape, &set));
   for (int i = 0; i < x->ndim; i++) {
     if (!set.over[i] || x->shape[i] < 2) continue;
     from.data = (char *)from.data +
                 (x->shape[i] - 1) * from.strides[i] * (int64_t)dtype_size(x->dtype);
     from.strides[i] = -from.strides[i];
   }
-  MOON_TRY(tensor_new_like(engine, x, &made));
-  device_array to = tensor_array(made);
-  moon_status status = tensor_kernels(x)->copy(engine, &from, &to);
-  if (status != MOON_OK) {
-    tensor_release(made);
-    return status;
-  }
-  *out = made;
-  return MOON_OK;
-}
-
-static moon_status forward_flip(op_call *call) {
-  return flipped_copy(call->engine, call->args[0].tensor, &call->args[1], &call->results[0]);
+  MOON_TRY(tensor_new_like(call->engine, x, &call->results[0]));
+  device_array to = tensor_array(call->results[0]);
+  return tensor_kernels(x)->copy(call->engine, &from, &to);
 }
 
 static moon_status backward_flip(op_backward_call *call) {
-  return flipped_copy(call->engine, call->grads[0], &call->args[1], &call->out[0]);
+  return OP_RUN(call->engine, call->op, &call->out[0], op_tensor(call->grads[0]), call->args[1]);
 }
 
 static op_descriptor descriptors[] = {

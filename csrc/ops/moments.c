@@ -99,7 +99,7 @@ static moon_status var_back_steps(op_backward_call *call, const dim_set *set, mo
     MOON_TRY(safe_ratio(e, t[G], t[OUT], &t[RATIO]));
     MOON_TRY(ops_scale(e, t[RATIO], factor, &t[SHARE]));
   }
-  MOON_TRY(dims_keep(set, t[SHARE], &t[KEPT]));
+  MOON_TRY(dims_keep(e, set, t[SHARE], &t[KEPT]));
   return OP_RUN(e, ops_get(OP_mul), &call->out[INPUT], op_tensor(t[CENTRED]), op_tensor(t[KEPT]));
 }
 
@@ -222,11 +222,11 @@ static moon_status norm_back_steps(op_backward_call *call, const dim_set *set, m
   moon_engine *e = call->engine;
   double p = call->args[NORM_P].number;
   moon_tensor *out, *g;
-  MOON_TRY(dims_keep(set, call->results[0], &out));
+  MOON_TRY(dims_keep(e, set, call->results[0], &out));
   moon_status status = work_on(e, out, &t[OUT]);
   tensor_release(out);
   MOON_TRY(status);
-  MOON_TRY(dims_keep(set, call->grads[0], &g));
+  MOON_TRY(dims_keep(e, set, call->grads[0], &g));
   status = work_on(e, g, &t[G]);
   tensor_release(g);
   MOON_TRY(status);

@@ -1,6 +1,7 @@
 // Reductions with one kernel pass: sums, products, means, extremes without a position, all and any,
 // and the running sum. Sums and products of bool and integers are int64. The gradient of a sum is
 // the result's gradient stretched by strides of 0: no bytes move.
+#include "ops/compose.h"
 #include "ops/dims.h"
 
 enum { INPUT, DIM, KEEPDIM };
@@ -40,7 +41,8 @@ static moon_status read_set(op_backward_call *call, dim_set *set) {
 static moon_status backward_sum(op_backward_call *call) {
   dim_set set;
   MOON_TRY(read_set(call, &set));
-  return dims_expand(&set, call->grads[0], call->inputs[INPUT].shape, &call->out[INPUT]);
+  return dims_expand(call->engine, &set, call->grads[0], call->inputs[INPUT].shape,
+                     &call->out[INPUT]);
 }
 
 static moon_status backward_mean(op_backward_call *call) {
@@ -48,7 +50,8 @@ static moon_status backward_mean(op_backward_call *call) {
   moon_tensor *share;
   MOON_TRY(read_set(call, &set));
   MOON_TRY(ops_scale(call->engine, call->grads[0], 1.0 / (double)set.count, &share));
-  moon_status status = dims_expand(&set, share, call->inputs[INPUT].shape, &call->out[INPUT]);
+  moon_status status = dims_expand(call->engine, &set, share, call->inputs[INPUT].shape,
+                                   &call->out[INPUT]);
   tensor_release(share);
   return status;
 }
@@ -74,7 +77,7 @@ static moon_status prod_steps(op_backward_call *call, const dim_set *set, moon_t
   MOON_TRY(OP_RUN(e, ops_get(OP_sum), &t[ZEROS], op_tensor(t[ZERO]), dim, keep));
   MOON_TRY(OP_RUN(e, ops_get(OP_cast), &t[OWN], op_tensor(t[ZERO]), op_dtype(MOON_I64)));
   MOON_TRY(OP_RUN(e, ops_get(OP_eq), &t[KEEP], op_tensor(t[ZEROS]), op_tensor(t[OWN])));
-  MOON_TRY(dims_keep(set, call->grads[0], &t[G]));
+  MOON_TRY(dims_keep(e, set, call->grads[0], &t[G]));
   MOON_TRY(OP_RUN(e, ops_get(OP_div), &t[OTHERS], op_tensor(t[PRODUCT]), op_tensor(t[SAFE])));
   MOON_TRY(OP_RUN(e, ops_get(OP_mul), &t[TIMES_G], op_tensor(t[OTHERS]), op_tensor(t[G])));
   return OP_RUN(e, ops_get(OP_where), &call->out[INPUT], op_tensor(t[KEEP]), op_tensor(t[TIMES_G]),
@@ -96,11 +99,11 @@ static moon_status ties_steps(op_backward_call *call, const dim_set *set, moon_t
   moon_engine *e = call->engine;
   moon_tensor *x = call->args[INPUT].tensor;
   op_value dim = call->args[DIM], keep = op_bool(true);
-  MOON_TRY(dims_keep(set, call->results[0], &t[OUT]));
+  MOON_TRY(dims_keep(e, set, call->results[0], &t[OUT]));
   MOON_TRY(OP_RUN(e, ops_get(OP_eq), &t[TIES], op_tensor(x), op_tensor(t[OUT])));
   MOON_TRY(OP_RUN(e, ops_get(OP_sum), &t[COUNT], op_tensor(t[TIES]), dim, keep));
   MOON_TRY(OP_RUN(e, ops_get(OP_cast), &t[FLOATS], op_tensor(t[COUNT]), op_dtype(x->dtype)));
-  MOON_TRY(dims_keep(set, call->grads[0], &t[G]));
+  MOON_TRY(dims_keep(e, set, call->grads[0], &t[G]));
   MOON_TRY(OP_RUN(e, ops_get(OP_div), &t[SHARE], op_tensor(t[G]), op_tensor(t[FLOATS])));
   MOON_TRY(ops_new_filled(e, x, x->dtype, 0, NULL, 0, &t[NONE]));
   return OP_RUN(e, ops_get(OP_where), &call->out[INPUT], op_tensor(t[TIES]), op_tensor(t[SHARE]),
@@ -138,11 +141,21 @@ static moon_status forward_cumsum(op_call *call) {
   return tensor_kernels(x)->cumsum(call->engine, dim, &from, &to);
 }
 
+static moon_status cumsum_recorded(op_backward_call *call, int dim) {
+  compose c = compose_open(call->engine);
+  op_value along = op_ints(1, (int64_t[]){ dim });
+  moon_tensor *turned = COMPOSE(&c, flip, op_tensor(call->grads[0]), along);
+  moon_tensor *sums = COMPOSE(&c, cumsum, op_tensor(turned), op_int(dim));
+  moon_tensor *back = COMPOSE(&c, flip, op_tensor(sums), along);
+  return compose_close(&c, back, &call->out[INPUT]);
+}
+
 // Each element is in all the sums from its own position on: a running sum from the end.
 static moon_status backward_cumsum(op_backward_call *call) {
   moon_tensor *g = call->grads[0];
   int dim;
   MOON_TRY(shape_dim(g->ndim, call->args[DIM].integer, &dim));
+  if (call->engine->grad_enabled) return cumsum_recorded(call, dim);
   MOON_TRY(tensor_new_like(call->engine, g, &call->out[INPUT]));
   device_array from = reversed(g, dim), to = reversed(call->out[INPUT], dim);
   return tensor_kernels(g)->cumsum(call->engine, dim, &from, &to);

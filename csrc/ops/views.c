@@ -1,6 +1,7 @@
 // Operators that show the same elements in another shape: no bytes move unless the name says so
 // (reshape where it must, clone, contiguous, cast). The gradient of a view is a view of the
-// gradient where sizes agree, and zeros with the gradient written into the viewed part where not.
+// gradient where sizes agree, and zeros with the gradient written into the viewed part where not
+// (narrow_gradient), which is an operator, so that it can be differentiated again.
 #include <inttypes.h>
 #include <string.h>
 
@@ -12,29 +13,6 @@
 static moon_status backward_reshape(op_backward_call *call) {
   return OP_RUN(call->engine, ops_get(OP_reshape), &call->out[0], op_tensor(call->grads[0]),
                 op_ints(call->inputs[0].ndim, call->inputs[0].shape));
-}
-
-// Runs the same view operator on zeros and writes the gradient into what it shows.
-static moon_status backward_into_view(op_backward_call *call) {
-  moon_tensor *g = call->grads[0], *zeros, *view;
-  op_value args[OP_MAX_PARAMS];
-  moon_tensor *results[OP_MAX_RESULTS] = { 0 };
-  MOON_TRY(ops_new_filled(call->engine, g, g->dtype, call->inputs[0].ndim, call->inputs[0].shape, 0,
-                          &zeros));
-  memcpy(args, call->args, (size_t)call->op->signature->param_count * sizeof *args);
-  args[0] = op_tensor(zeros);
-  moon_status status = op_apply(call->engine, call->op, args, results);
-  if (status == MOON_OK) {
-    view = results[0];
-    status = ops_copy(call->engine, g, view);
-    tensor_release(view);
-  }
-  if (status != MOON_OK) {
-    tensor_release(zeros);
-    return status;
-  }
-  call->out[0] = zeros;
-  return MOON_OK;
 }
 
 // -- reshape, view, flatten
@@ -135,6 +113,60 @@ static moon_status forward_select(op_call *call) {
   return tensor_new_view(x, ndim, shape, strides, x->offset + index * x->strides[dim],
                          &call->results[0]);
 }
+
+// -- their gradients
+
+static moon_status forward_narrow_gradient(op_call *call) {
+  enum { GRADIENT, DIM, START, SIZE };
+  moon_tensor *g = call->args[GRADIENT].tensor;
+  int64_t start = call->args[START].integer, size = call->args[SIZE].integer;
+  int64_t shape[MOON_MAX_DIMS];
+  int dim;
+  MOON_TRY(shape_dim(g->ndim, call->args[DIM].integer, &dim));
+  if (g->ndim == 0 || start < 0 || start > size - g->shape[dim])
+    return moon_fail(MOON_BAD_SHAPE, "the part does not lie in a size of %" PRId64, size);
+  memcpy(shape, g->shape, sizeof shape);
+  shape[dim] = size;
+  MOON_TRY(ops_new_filled(call->engine, g, g->dtype, g->ndim, shape, 0, &call->results[0]));
+  device_array from = tensor_array(g), to = tensor_array(call->results[0]);
+  to.data = (char *)to.data + start * to.strides[dim] * (int64_t)dtype_size(to.dtype);
+  to.shape[dim] = from.shape[dim];
+  return tensor_kernels(g)->copy(call->engine, &from, &to);
+}
+
+static moon_status backward_narrow_gradient(op_backward_call *call) {
+  enum { GRADIENT, DIM, START, SIZE };
+  const op_input *part = &call->inputs[GRADIENT];
+  int dim;
+  MOON_TRY(shape_dim(part->ndim, call->args[DIM].integer, &dim));
+  return OP_RUN(call->engine, ops_get(OP_narrow), &call->out[GRADIENT], op_tensor(call->grads[0]),
+                op_int(dim), call->args[START], op_int(part->shape[dim]));
+}
+
+static moon_status into_part(op_backward_call *call, moon_tensor *g, int dim, int64_t start) {
+  int64_t size = call->inputs[0].shape[dim];
+  return OP_RUN(call->engine, ops_get(OP_narrow_gradient), &call->out[0], op_tensor(g),
+                op_int(dim), op_int(start < 0 ? start + size : start), op_int(size));
+}
+
+static moon_status backward_narrow(op_backward_call *call) {
+  int dim;
+  MOON_TRY(shape_dim(call->inputs[0].ndim, call->args[1].integer, &dim));
+  return into_part(call, call->grads[0], dim, call->args[2].integer);
+}
+
+static moon_status backward_select(op_backward_call *call) {
+  moon_tensor *g;
+  int dim;
+  MOON_TRY(shape_dim(call->inputs[0].ndim, call->args[1].integer, &dim));
+  MOON_TRY(OP_RUN(call->engine, ops_get(OP_unsqueeze), &g, op_tensor(call->grads[0]),
+                  op_int(dim)));
+  moon_status status = into_part(call, g, dim, call->args[2].integer);
+  tensor_release(g);
+  return status;
+}
+
+// -- windows
 
 static moon_status forward_unfold(op_call *call) {
   enum { INPUT, DIM, SIZE, STEP };
@@ -435,10 +467,15 @@ static op_descriptor descriptors[] = {
   { .name = "narrow", .schema = "(input: Tensor, dim: dim, start: index, length: int) -> out",
     .flags = OP_VIEW,
     .doc = "The part of a dimension that starts at `start` and is `length` long. A view.",
-    .forward = forward_narrow, .backward = backward_into_view },
+    .forward = forward_narrow, .backward = backward_narrow },
   { .name = "select", .schema = "(input: Tensor, dim: dim, index: index) -> out", .flags = OP_VIEW,
     .doc = "The slice at one position of a dimension, which disappears. A view.",
-    .forward = forward_select, .backward = backward_into_view },
+    .forward = forward_select, .backward = backward_select },
+  { .name = "narrow_gradient", .flags = OP_HIDDEN,
+    .schema = "(gradient: Tensor, dim: dim, start: int, size: int) -> out",
+    .doc = "Zeros, `size` long along a dimension, with the gradient written in from `start` (from "
+           "0) on: the adjoint of narrow.",
+    .forward = forward_narrow_gradient, .backward = backward_narrow_gradient },
   { .name = "unfold", .schema = "(input: Tensor, dim: dim, size: int, step: int = 1) -> out",
     .flags = OP_VIEW,
     .doc = "All windows of `size` along a dimension, `step` apart; the windows' elements become a "
