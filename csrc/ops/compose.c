@@ -67,6 +67,15 @@ moon_tensor *compose_number(compose *c, const moon_tensor *like, double value) {
   return compose_adopt(c, status, number);
 }
 
+moon_tensor *compose_filled(compose *c, const moon_tensor *like, int ndim, const int64_t *shape,
+                            double value) {
+  moon_tensor *filled = NULL;
+  if (c->status != MOON_OK) return NULL;
+  moon_status status =
+      ops_new_filled(c->engine, like, like->dtype, ndim, shape, value, &filled);
+  return compose_adopt(c, status, filled);
+}
+
 moon_tensor *compose_scale(compose *c, moon_tensor *x, double factor) {
   moon_tensor *number = compose_number(c, x, factor);
   return COMPOSE(c, mul, op_tensor(x), op_tensor(number));

@@ -42,6 +42,9 @@ moon_tensor *compose_run(compose *c, op_descriptor *op, moon_tensor **more, int 
 
 // A 0-d tensor of like's type and device.
 moon_tensor *compose_number(compose *c, const moon_tensor *like, double value);
+// A tensor of one value, of like's type and device and of a shape of its own.
+moon_tensor *compose_filled(compose *c, const moon_tensor *like, int ndim, const int64_t *shape,
+                            double value);
 // x times, x plus a number.
 moon_tensor *compose_scale(compose *c, moon_tensor *x, double factor);
 moon_tensor *compose_offset(compose *c, moon_tensor *x, double by);

@@ -1,6 +1,7 @@
 // The largest and smallest elements and where they are. max and min are made of amax (one value of
 // all, ties share the gradient) and max_along (values and positions, the gradient goes to the
 // chosen element), because the two save different things for the backward pass.
+#include "ops/compose.h"
 #include "ops/dims.h"
 
 enum { INPUT, DIM, KEEPDIM };
@@ -30,6 +31,18 @@ static moon_status forward_along(op_call *call) {
   return ops_index_out(call->engine, call->results[INDICES]);
 }
 
+static moon_status along_recorded(op_backward_call *call, const dim_set *set, int dim) {
+  const op_input *input = &call->inputs[INPUT];
+  moon_tensor *g = call->grads[VALUES];
+  compose c = compose_open(call->engine);
+  moon_tensor *zeros = compose_filled(&c, g, input->ndim, input->shape, 0);
+  moon_tensor *at = compose_reshape(&c, call->results[INDICES], set->ndim, set->kept);
+  moon_tensor *values = compose_reshape(&c, g, set->ndim, set->kept);
+  moon_tensor *dx = COMPOSE(&c, scatter, op_tensor(zeros), op_int(dim), op_tensor(at),
+                            op_tensor(values));
+  return compose_close(&c, dx, &call->out[INPUT]);
+}
+
 static moon_status backward_along(op_backward_call *call) {
   const op_input *input = &call->inputs[INPUT];
   moon_tensor *g = call->grads[VALUES], *zeros, *indices;
@@ -42,6 +55,7 @@ static moon_status backward_along(op_backward_call *call) {
   }
   MOON_TRY(dims_read_one(&call->args[DIM], call->args[KEEPDIM].boolean, input->ndim, input->shape,
                          &set, &dim));
+  if (call->engine->grad_enabled) return along_recorded(call, &set, dim);
   MOON_TRY(ops_index_in(call->engine, "indices", call->results[INDICES], input->shape[dim],
                         &indices));
   moon_status status =

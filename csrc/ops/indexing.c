@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "ops/compose.h"
 #include "ops/dims.h"
 #include "ops/target.h"
 
@@ -65,10 +66,22 @@ static moon_status saved_index(op_backward_call *call, int *dim, moon_tensor **i
                       input->ndim > 0 ? input->shape[*dim] : 1, index);
 }
 
+// The gradient of what was picked, added up where it came from: by operators, so that it can be
+// differentiated again.
+static moon_status add_back(op_backward_call *call, op_descriptor *add) {
+  const op_input *input = &call->inputs[INPUT];
+  moon_tensor *g = call->grads[0];
+  compose c = compose_open(call->engine);
+  moon_tensor *zeros = compose_filled(&c, g, input->ndim, input->shape, 0);
+  op_value args[] = { op_tensor(zeros), call->args[DIM], call->args[INDEX], op_tensor(g) };
+  return compose_close(&c, compose_run(&c, add, NULL, 4, args), &call->out[INPUT]);
+}
+
 static moon_status backward_index_select(op_backward_call *call) {
   const op_input *input = &call->inputs[INPUT];
   moon_tensor *g = call->grads[0], *index;
   int dim;
+  if (call->engine->grad_enabled) return add_back(call, ops_get(OP_index_add));
   MOON_TRY(saved_index(call, &dim, &index));
   moon_status status = ops_new_filled(call->engine, g, g->dtype, input->ndim, input->shape, 0,
                                       &call->out[INPUT]);
@@ -120,12 +133,29 @@ static moon_status clear_slices(op_backward_call *call, int dim, moon_tensor *in
   return status;
 }
 
+// By operators: g without, and g's, slices.
+static moon_status index_put_recorded(op_backward_call *call) {
+  const op_input *source = &call->inputs[SOURCE];
+  moon_tensor *g = call->grads[0], *cleared = NULL, *taken = NULL;
+  compose c = compose_open(call->engine);
+  if (call->needs[INPUT] && !call->out[INPUT]) {
+    moon_tensor *zeros = compose_filled(&c, g, source->ndim, source->shape, 0);
+    cleared = COMPOSE(&c, index_copy, op_tensor(g), call->args[DIM], call->args[INDEX],
+                      op_tensor(zeros));
+  }
+  if (call->needs[SOURCE])
+    taken = COMPOSE(&c, index_select, op_tensor(g), call->args[DIM], call->args[INDEX]);
+  compose_keep(&c, cleared, &call->out[INPUT]);
+  return compose_close(&c, taken, &call->out[SOURCE]);
+}
+
 static moon_status backward_index_put(op_backward_call *call) {
   bool accumulate = call->op->row != 0;
   moon_tensor *index;
   int dim;
   if (call->needs[INPUT] && accumulate) call->out[INPUT] = tensor_retain(call->grads[0]);
   if (accumulate && !call->needs[SOURCE]) return MOON_OK;
+  if (call->engine->grad_enabled) return index_put_recorded(call);
   MOON_TRY(saved_index(call, &dim, &index));
   moon_status status = MOON_OK;
   if (call->needs[INPUT] && !accumulate) status = clear_slices(call, dim, index);
@@ -201,6 +231,7 @@ static moon_status backward_gather(op_backward_call *call) {
   const op_input *input = &call->inputs[INPUT];
   moon_tensor *g = call->grads[0], *index;
   int dim;
+  if (call->engine->grad_enabled) return add_back(call, ops_get(OP_scatter_add));
   MOON_TRY(saved_index(call, &dim, &index));
   moon_status status = ops_new_filled(call->engine, g, g->dtype, input->ndim, input->shape, 0,
                                       &call->out[INPUT]);
@@ -249,12 +280,31 @@ static moon_status gather_source(op_backward_call *call, int dim, moon_tensor *i
   return gather_into(call->engine, g, dim, index, &to);
 }
 
+static moon_status scatter_recorded(op_backward_call *call) {
+  const op_input *source = &call->inputs[SOURCE];
+  moon_tensor *g = call->grads[0], *cleared = NULL, *taken = NULL;
+  compose c = compose_open(call->engine);
+  if (call->needs[INPUT] && !call->out[INPUT])
+    cleared = COMPOSE(&c, scatter, op_tensor(g), call->args[DIM], call->args[INDEX],
+                      op_tensor(compose_number(&c, g, 0)));
+  if (call->needs[SOURCE]) {
+    taken = COMPOSE(&c, gather, op_tensor(g), call->args[DIM], call->args[INDEX]);
+    for (int i = 0; i < source->ndim && taken; i++)   // zeros for what was not used
+      if (taken->shape[i] != source->shape[i])
+        taken = COMPOSE(&c, narrow_gradient, op_tensor(taken), op_int(i), op_int(0),
+                        op_int(source->shape[i]));
+  }
+  compose_keep(&c, cleared, &call->out[INPUT]);
+  return compose_close(&c, taken, &call->out[SOURCE]);
+}
+
 static moon_status backward_scatter(op_backward_call *call) {
   bool accumulate = call->op->row != 0;
   moon_tensor *index;
   int dim;
   if (call->needs[INPUT] && accumulate) call->out[INPUT] = tensor_retain(call->grads[0]);
   if (accumulate && !call->needs[SOURCE]) return MOON_OK;
+  if (call->engine->grad_enabled) return scatter_recorded(call);
   MOON_TRY(saved_index(call, &dim, &index));
   moon_status status = MOON_OK;
   if (call->needs[INPUT] && !accumulate) status = clear_elements(call, dim, index);

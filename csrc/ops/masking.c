@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "ops/compose.h"
 #include "ops/target.h"
 
 enum { INPUT, MASK, SOURCE };
@@ -78,6 +79,23 @@ static moon_status forward_masked_select(op_call *call) {
                         &call->results[OUT]);
 }
 
+static moon_status select_recorded(op_backward_call *call, const moon_tensor *positions, int ndim,
+                                   const int64_t *shape) {
+  moon_tensor *g = call->grads[0], *from_one = NULL;
+  compose c = compose_open(call->engine);
+  int64_t count = 1;
+  for (int i = 0; i < ndim; i++) count *= shape[i];
+  moon_tensor *zeros = compose_filled(&c, g, 1, &count, 0);
+  if (zeros) {
+    moon_status status = ops_converted(call->engine, positions, MOON_I64, &from_one);
+    from_one = compose_adopt(&c, status, from_one);
+    if (from_one) compose_check(&c, ops_index_out(call->engine, from_one));
+  }
+  moon_tensor *flat = COMPOSE(&c, index_add, op_tensor(zeros), op_int(0), op_tensor(from_one),
+                              op_tensor(g));
+  return compose_close(&c, compose_reshape(&c, flat, ndim, shape), &call->out[INPUT]);
+}
+
 static moon_status backward_masked_select(op_backward_call *call) {
   enum { OUT, POSITIONS };
   const op_input *x = &call->inputs[INPUT], *mask = &call->inputs[MASK];
@@ -85,6 +103,8 @@ static moon_status backward_masked_select(op_backward_call *call) {
   int ndim;
   int64_t shape[MOON_MAX_DIMS];
   MOON_TRY(shape_broadcast(x->ndim, x->shape, mask->ndim, mask->shape, &ndim, shape));
+  if (call->engine->grad_enabled)
+    return select_recorded(call, call->results[POSITIONS], ndim, shape);
   MOON_TRY(ops_new_filled(call->engine, g, g->dtype, ndim, shape, 0, &call->out[INPUT]));
   device_array values = tensor_array(g);
   return put_positions(call->engine, call->results[POSITIONS], &values, call->out[INPUT]);
@@ -106,9 +126,16 @@ static moon_status choose(moon_engine *engine, const moon_tensor *mask, const mo
 }
 
 // The gradient g where the mask says (keep) or says not, and zeros elsewhere.
-static moon_status masked_gradient(op_backward_call *call, const moon_tensor *mask, bool keep,
+static moon_status masked_gradient(op_backward_call *call, moon_tensor *mask, bool keep,
                                    moon_tensor **out) {
   moon_tensor *g = call->grads[0];
+  if (call->engine->grad_enabled) {
+    compose c = compose_open(call->engine);
+    moon_tensor *zero = compose_number(&c, g, 0);
+    moon_tensor *part = COMPOSE(&c, where, op_tensor(mask), op_tensor(keep ? g : zero),
+                                op_tensor(keep ? zero : g));
+    return compose_close(&c, part, out);
+  }
   MOON_TRY(tensor_new_like(call->engine, g, out));
   return choose(call->engine, mask, keep ? g : NULL, keep ? NULL : g, *out);
 }
@@ -206,6 +233,18 @@ static moon_status forward_masked_scatter(op_call *call) {
 }
 
 // The source's gradient: g at the mask's places, in front of zeros for what was not used.
+static moon_status source_recorded(op_backward_call *call) {
+  const op_input *source = &call->inputs[SOURCE];
+  compose c = compose_open(call->engine);
+  int64_t count = 1;
+  for (int i = 0; i < source->ndim; i++) count *= source->shape[i];
+  moon_tensor *taken = COMPOSE(&c, masked_select, op_tensor(call->grads[0]), call->args[MASK]);
+  moon_tensor *all = COMPOSE(&c, narrow_gradient, op_tensor(taken), op_int(0), op_int(0),
+                             op_int(count));
+  return compose_close(&c, compose_reshape(&c, all, source->ndim, source->shape),
+                       &call->out[SOURCE]);
+}
+
 static moon_status scattered_source(op_backward_call *call) {
   const op_input *source = &call->inputs[SOURCE];
   moon_tensor *g = call->grads[0], *positions, *taken;
@@ -226,7 +265,8 @@ static moon_status scattered_source(op_backward_call *call) {
 static moon_status backward_masked_scatter(op_backward_call *call) {
   moon_tensor *mask = call->args[MASK].tensor;
   if (call->needs[INPUT]) MOON_TRY(masked_gradient(call, mask, false, &call->out[INPUT]));
-  return call->needs[SOURCE] ? scattered_source(call) : MOON_OK;
+  if (!call->needs[SOURCE]) return MOON_OK;
+  return call->engine->grad_enabled ? source_recorded(call) : scattered_source(call);
 }
 
 // -- assign: t[{...}] = v
@@ -270,8 +310,51 @@ static moon_status forward_assign(op_call *call) {
   return status;
 }
 
+// The block of g, by operators.
+static moon_tensor *block_recorded(compose *c, const op_value *args, moon_tensor *g) {
+  int64_t shape[MOON_MAX_DIMS];
+  int ndim = 0;
+  moon_tensor *block = g;
+  for (int i = 0; i < g->ndim; i++) {
+    block = COMPOSE(c, narrow, op_tensor(block), op_int(i), op_int(args[STARTS].ints.v[i]),
+                    op_int(args[LENGTHS].ints.v[i]));
+    if (args[KEPT].ints.v[i] != 0) shape[ndim++] = args[LENGTHS].ints.v[i];
+  }
+  return compose_reshape(c, block, ndim, shape);
+}
+
+// Where the block lies in g: a bool tensor.
+static moon_status block_mask(op_backward_call *call, moon_tensor **mask) {
+  moon_tensor *g = call->grads[0], *made, *block;
+  MOON_TRY(ops_new_filled(call->engine, g, MOON_BOOL, g->ndim, g->shape, 0, &made));
+  moon_status status = open_block(call->args, made, &block);
+  if (status == MOON_OK) {
+    device_array inside = tensor_array(block);
+    status = tensor_kernels(g)->fill(call->engine, 1, &inside);
+    tensor_release(block);
+  }
+  if (status == MOON_OK) *mask = made;
+  else tensor_release(made);
+  return status;
+}
+
+static moon_status assign_recorded(op_backward_call *call) {
+  moon_tensor *g = call->grads[0], *rest = NULL, *block = NULL, *mask = NULL;
+  compose c = compose_open(call->engine);
+  if (call->needs[VALUE]) block = block_recorded(&c, call->args, g);
+  if (call->needs[SELF] && c.status == MOON_OK) {
+    moon_status status = block_mask(call, &mask);
+    mask = compose_adopt(&c, status, mask);
+    moon_tensor *zero = compose_number(&c, g, 0);
+    rest = COMPOSE(&c, where, op_tensor(mask), op_tensor(zero), op_tensor(g));
+  }
+  compose_keep(&c, rest, &call->out[SELF]);
+  return compose_close(&c, block, &call->out[VALUE]);
+}
+
 static moon_status backward_assign(op_backward_call *call) {
   moon_tensor *g = call->grads[0], *block;
+  if (call->engine->grad_enabled) return assign_recorded(call);
   if (call->needs[VALUE]) MOON_TRY(open_block(call->args, g, &call->out[VALUE]));
   if (!call->needs[SELF]) return MOON_OK;
   MOON_TRY(tensor_new_like(call->engine, g, &call->out[SELF]));

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "ops/compose.h"
 #include "ops/dims.h"
 
 enum { VALUES, INDICES };
@@ -61,6 +62,13 @@ static moon_status back_to_places(op_backward_call *call, int64_t given_dim) {
   int dim;
   if (!g) return MOON_OK;
   MOON_TRY(shape_dim(input->ndim, given_dim, &dim));
+  if (call->engine->grad_enabled) {
+    compose c = compose_open(call->engine);
+    moon_tensor *zeros = compose_filled(&c, g, input->ndim, input->shape, 0);
+    moon_tensor *dx = COMPOSE(&c, scatter, op_tensor(zeros), op_int(dim),
+                              op_tensor(call->results[INDICES]), op_tensor(g));
+    return compose_close(&c, dx, &call->out[0]);
+  }
   MOON_TRY(ops_new_filled(call->engine, g, g->dtype, input->ndim, input->shape, 0, &call->out[0]));
   device_array from = dims_at_least_one(g), to = dims_at_least_one(call->out[0]);
   MOON_TRY(ops_index_in(call->engine, "indices", call->results[INDICES], to.shape[dim], &indices));
