@@ -161,6 +161,147 @@ static int function_needs(lua_State *L) {
   return 1;
 }
 
+// -- hooks
+
+// One for each place on the tape that has any; the payload is the list of Lua functions.
+typedef struct lua_hook {
+  tape_hook base;
+  uint64_t engine_id;            // a leaf may be used in other states, which have no such payload
+  uint64_t id;
+} lua_hook;
+
+typedef struct hook_turn {
+  binding_state *state;
+  const lua_hook *hook;
+  moon_tensor **grad;
+} hook_turn;
+
+static void check_replacement(lua_State *L, const moon_tensor *grad, const moon_tensor *by) {
+  char a[TENSOR_SHAPE_TEXT], b[TENSOR_SHAPE_TEXT];
+  if (grad->dtype == by->dtype && tensor_same_shape(grad, by)) return;
+  lua_pushfstring(L, "a hook's gradient must be %s of %s like the one it got, not %s of %s",
+                  dtype_name(grad->dtype), tensor_shape_text(grad, a), dtype_name(by->dtype),
+                  tensor_shape_text(by, b));
+  lua_error(L);
+}
+
+// Runs run_hooks(payload, gradient) -> a gradient, or nil to leave it. A payload that is gone was
+// registered late and on a tensor that nobody holds any more.
+static int hook_body(lua_State *L) {
+  hook_turn *turn = lua_touserdata(L, 1);
+  moon_tensor *grad = *turn->grad;
+  luaL_checkstack(L, 8, "no room for a hook");
+  lua_rawgeti(L, LUA_REGISTRYINDEX, turn->state->run_hooks);
+  if (!payload_push(L, turn->state, turn->hook->id)) return 0;
+  push_walked(L, turn->state, grad);
+  uint_fast32_t version = atomic_load(&grad->storage->version);
+  lua_call(L, 2, 1);
+  if (atomic_load(&grad->storage->version) != version)
+    return luaL_error(L, "a hook changed the gradient in place, which others may see; let it "
+                      "return a new one");
+  moon_tensor *by = tensor_at(L, -1);
+  if (!by && !lua_isnil(L, -1))
+    return luaL_error(L, "a hook returned a %s; it must be a tensor or nil", luaL_typename(L, -1));
+  if (!by) return 0;
+  check_replacement(L, grad, by);
+  carry_walk_add(L, turn->state, lua_gettop(L));
+  *turn->grad = tensor_retain(by);
+  tensor_release(grad);
+  return 0;
+}
+
+// What a hook stores is to stay: it runs outside of all scopes.
+static moon_status hook_call(tape_hook *base, moon_engine *engine, moon_tensor **grad) {
+  lua_hook *hook = (lua_hook *)base;
+  binding_state *state = binding_of_engine(engine);
+  if (engine->id != hook->engine_id) return MOON_OK;
+  hook_turn turn = { state, hook, grad };
+  binding_scope *scope = state->scope;
+  state->scope = NULL;
+  moon_status status = call_lua(state, hook_body, &turn);
+  state->scope = scope;
+  return status;
+}
+
+static void hook_release(tape_hook *base) { alloc_delete(base); }
+
+// The hook of ours at a tensor's place, if there is one.
+static lua_hook *hook_find(const moon_tensor *tensor, const moon_engine *engine) {
+  const tape_record *record = record_of(tensor);
+  for (tape_hook *hook = record->node ? record->node->hooks : record->hooks; hook;
+       hook = hook->next) {
+    bool here = hook->call == hook_call && (!record->node || hook->result == record->result);
+    if (here && ((lua_hook *)hook)->engine_id == engine->id) return (lua_hook *)hook;
+  }
+  return NULL;
+}
+
+static moon_tensor *check_hookable(lua_State *L, int index) {
+  moon_tensor *tensor = tensor_check(L, index, "register_hook", "x");
+  if (!tape_requires_grad(tensor))
+    binding_error(L, "register_hook: this tensor requires no gradient, so there is none to see");
+  const tape_node *node = record_of(tensor)->node;
+  if (node && node->engine_id != binding_of(L)->engine->id)
+    binding_error(L, "register_hook: a tape does not cross Lua states");
+  return tensor;
+}
+
+// core.hook_payload(x) -> the list of x's hooks, or nil
+static int hook_payload(lua_State *L) {
+  binding_state *state = binding_here(L);
+  moon_tensor *tensor = check_hookable(L, 1);
+  const lua_hook *hook = hook_find(tensor, state->engine);
+  if (!hook || !payload_push(L, state, hook->id)) lua_pushnil(L);
+  return 1;
+}
+
+// core.hook_attach(x, payload): gradients of x go through run_hooks(payload, gradient) from now on.
+// The payload lives on x and on what is calculated from it afterwards.
+static int hook_attach(lua_State *L) {
+  binding_state *state = binding_here(L);
+  moon_tensor *tensor = check_hookable(L, 1);
+  tape_record *record = record_of(tensor);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  lua_settop(L, 2);
+  lua_newtable(L);
+  carry_push(L, 1);
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 2);
+    lua_pushvalue(L, 2);
+  } else {
+    lua_rawseti(L, -2, 1);
+    lua_pushvalue(L, 2);
+    lua_rawseti(L, -2, 2);
+  }
+  lua_insert(L, 2);   // x, its new carrier, payload
+  uint64_t id = payload_register(L, state);
+  lua_hook *hook = hook_find(tensor, state->engine);
+  if (!hook) {
+    binding_check(L, alloc_new(sizeof *hook, (void **)&hook));
+    *hook = (lua_hook){ .base = { .result = record->node ? record->result : 0, .call = hook_call,
+                                  .release = hook_release },
+                        .engine_id = state->engine->id };
+    hook_add(record->node ? &record->node->hooks : &record->hooks, &hook->base);
+  }
+  hook->id = id;
+  lua_settop(L, 2);
+  carry_set(L, 1);
+  return 0;
+}
+
+// core.unscoped(fn, ...) -> fn's results: tensors it makes belong to no scope
+static int unscoped(lua_State *L) {
+  binding_state *state = binding_here(L);
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  binding_scope *scope = state->scope;
+  state->scope = NULL;
+  int failed = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
+  state->scope = scope;
+  return failed ? lua_error(L) : lua_gettop(L);
+}
+
+// -- calls on the tape
+
 // The tensors of the list at `index`, in a userdata left on the stack.
 static moon_tensor **read_tensors(lua_State *L, int index, int *count) {
   *count = (int)lua_rawlen(L, index);
@@ -249,6 +390,7 @@ static int set_runners(lua_State *L) {
 
 static const luaL_Reg functions[] = {
   { "function_needs", function_needs }, { "function_record", function_record },
+  { "hook_payload", hook_payload }, { "hook_attach", hook_attach }, { "unscoped", unscoped },
   { "set_runners", set_runners }, { NULL, NULL },
 };
 

@@ -46,7 +46,7 @@ end
 -- ctx:save(...): tensors (or nil) for ctx:saved() to give back in the same order.
 function methods.save(ctx, ...)
   local hidden = own(ctx, "save")
-  if hidden.recorded then error("save: tensors are saved in forward; backward only reads them", 2) end
+  if hidden.recorded then error("save: tensors are saved in forward; backward reads them", 2) end
   local saved = hidden.saved
   for i = 1, select("#", ...) do
     local value = select(i, ...)
@@ -62,7 +62,7 @@ end
 -- ctx:saved() -> what was saved.
 function methods.saved(ctx)
   local hidden = own(ctx, "saved")
-  if not hidden.values then error("saved: it is for backward; in forward the values are there", 2) end
+  if not hidden.values then error("saved: it is for backward; forward has the values", 2) end
   return unpack(hidden.values, 1, hidden.saved.n)
 end
 
@@ -72,7 +72,8 @@ function methods.mark_non_differentiable(ctx, ...)
   for i = 1, select("#", ...) do
     local value = select(i, ...)
     if not is_tensor(value) then
-      error(("mark_non_differentiable: value %d must be a tensor, got %s"):format(i, type(value)), 2)
+      error(("mark_non_differentiable: value %d must be a tensor, got %s"):format(
+        i, type(value)), 2)
     end
     hidden.constant[value] = true
   end
@@ -134,14 +135,15 @@ end
 local function pack(...) return { n = select("#", ...), ... } end
 
 local function record(hidden, arguments, results)
-  local inputs, outputs, saved, constant, taped = nil, nil, nil, {}, nil
-  inputs, hidden.inputs = tensors_of(arguments, arguments.n)
-  outputs, hidden.outputs = tensors_of(results, results.n)
-  saved, hidden.slots = tensors_of(hidden.saved, hidden.saved.n)
-  hidden.results = results.n
+  local inputs, input_places = tensors_of(arguments, arguments.n)
+  local outputs, output_places = tensors_of(results, results.n)
+  local saved, slots = tensors_of(hidden.saved, hidden.saved.n)
   if #outputs == 0 then return end
+  hidden.inputs, hidden.outputs, hidden.slots = input_places, output_places, slots
+  hidden.results = results.n
+  local constant = {}
   for k, tensor in ipairs(outputs) do constant[k] = hidden.constant[tensor] or false end
-  taped = core.function_record(hidden, hidden.class.class_name, inputs, outputs, saved, constant)
+  local taped = core.function_record(hidden, hidden.class.class_name, inputs, outputs, saved, constant)
   for k, place in ipairs(hidden.outputs) do results[place] = taped[k] end
 end
 

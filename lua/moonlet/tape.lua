@@ -1,11 +1,71 @@
--- What the tape calls in Lua: the backward of functions and checkpoints, and hooks on gradients.
--- Set once; csrc/lua/function.c calls them in the middle of a walk.
+-- What the tape calls in Lua: the backward of functions and checkpoints, and hooks on gradients,
+-- which are registered here.
+--
+-- csrc/lua/function.c calls both in the middle of a walk. A payload is what a node stands for; it
+-- lives on the tensors from which a backward can reach the node (csrc/lua/carry.c).
+
+local Class = require "moonlet.class"
+
+-- payload: what core.function_record was given; it brings its own `run`.
+local function run_function(payload, saved, grads)
+  return payload.run(payload, saved, grads)
+end
+
+-- payload: a list of registrations, in order. Hooks may be removed or added meanwhile.
+local function run_hooks(payload, gradient)
+  local now, replaced = {}, nil
+  for i, registration in ipairs(payload) do now[i] = registration end
+  for _, registration in ipairs(now) do
+    if registration.fn then
+      local new = registration.fn(gradient)
+      if new ~= nil then gradient, replaced = new, new end
+    end
+  end
+  return replaced
+end
+
+local Registration = Class:extend "Hook"
+
+function Registration:init(list, fn)
+  self.list, self.fn = list, fn
+  list[#list + 1] = self
+end
+
+--- Ends what `register_hook` and its like began; a second time does nothing.
+function Registration:remove()
+  if not self.list then return end
+  for i, registration in ipairs(self.list) do
+    if registration == self then
+      table.remove(self.list, i)
+      break
+    end
+  end
+  self.list, self.fn = nil, nil
+end
 
 return function(core)
-  -- payload: what core.function_record was given; it brings its own `run`.
-  local function run_function(payload, saved, grads)
-    return payload.run(payload, saved, grads)
-  end
+  core.set_runners(run_function, run_hooks)
+  core.Registration = Registration
 
-  core.set_runners(run_function, print)
+  --- x:register_hook(fn): calls fn(gradient) whenever a backward has all of x's gradient, before it
+  -- goes on; what fn returns, if anything, goes on in its place. Gives an object with :remove().
+  -- Register before x is used: the hook lives as long as x does, or anything calculated from x
+  -- since.
+  -- @usage local x = moon.ones(2, { requires_grad = true })
+  -- local hook = x:register_hook(function(gradient) return gradient * 3 end)
+  -- (x * 2):sum():backward()
+  -- assert(x.grad[1] == 6)
+  -- hook:remove()
+  function core.methods.register_hook(x, fn)
+    local meta = type(fn) == "table" and getmetatable(fn)
+    if type(fn) ~= "function" and not (type(meta) == "table" and meta.__call) then
+      error(("register_hook: expected a function, got %s"):format(type(fn)), 2)
+    end
+    local list = core.hook_payload(x)
+    if not list then
+      list = {}
+      core.hook_attach(x, list)
+    end
+    return Registration(list, fn)
+  end
 end

@@ -11,6 +11,7 @@
 
 local core = require "moonlet.core"
 local Class = require "moonlet.class"
+local hooks = require "moonlet.nn.hooks"
 local walk = require "moonlet.nn.walk"
 local state_of = require "moonlet.nn.state"
 
@@ -40,8 +41,12 @@ function Module:__newindex(key, value)
 end
 
 function Module:__call(...)
+  local hooked = rawget(self, "_hooks")
+  if hooked then return hooks.call(self, hooked, ...) end
   return self:forward(...)
 end
+
+for name, method in pairs(hooks.methods) do Module[name] = method end
 
 --- What the module calculates; classes replace it.
 function Module:forward()
@@ -147,6 +152,24 @@ function Module:requires_grad_(on)
   return self
 end
 
+--- Freezes every parameter here and below: none gets a gradient, and what needs only them is left
+-- off the tape. They stay parameters, with their names.
+-- @usage local nn = require "moonlet".nn
+-- local net = nn.Linear(3, 2)
+-- net:freeze()
+-- assert(#net:parameters() == 2 and not net.weight.requires_grad)
+-- net:unfreeze()
+function Module:freeze()
+  check(self, "freeze")
+  return self:requires_grad_(false)
+end
+
+--- Lets every parameter here and below have a gradient again.
+function Module:unfreeze()
+  check(self, "unfreeze")
+  return self:requires_grad_(true)
+end
+
 --- Drops every parameter's gradient.
 function Module:zero_grad()
   check(self, "zero_grad")
@@ -164,6 +187,10 @@ local function move(tensor, target)
   local moved = tensor:detach():to(target)
   if moved.dtype == tensor.dtype and moved.device == tensor.device then return nil end
   moved:requires_grad_(tensor.requires_grad)
+  if tensor.requires_grad then
+    local list = core.hook_payload(tensor)
+    if list then core.hook_attach(moved, list) end
+  end
   return core.keep(moved)
 end
 

@@ -11,6 +11,9 @@ local M = {}
 
 local is_tensor, is_lazy = core.is_tensor, core.is_lazy
 
+-- Tensors in plain tables that were once found to be parameters, and stay so when frozen.
+local known = setmetatable({}, { __mode = "k" })
+
 --- "parameter", "buffer", "module", "table", "function" or nil for a field's value.
 -- A field stays a parameter when its gradient is turned off, since `kinds` remembers it.
 local function kind_of(value, remembered)
@@ -48,7 +51,8 @@ local function add_list(entries, prefix, list, path)
   for _, key in ipairs(sorted_keys(list)) do
     local value = list[key]
     local name = prefix .. "." .. tostring(key)
-    local kind = kind_of(value)
+    local kind = kind_of(value, known[value])
+    if kind == "parameter" then known[value] = kind end
     if kind == "table" then
       add_list(entries, name, value, path)
     elseif kind then
