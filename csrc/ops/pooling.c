@@ -3,6 +3,7 @@
 // checked here. Pooling in one and three dimensions is made of this (pooling_nd.c).
 #include <string.h>
 
+#include "ops/compose.h"
 #include "ops/pool_window.h"
 
 static pool2d_geometry geometry_of(const pool_window *window) {
@@ -12,11 +13,6 @@ static pool2d_geometry geometry_of(const pool_window *window) {
   memcpy(g.padding, window->padding, sizeof g.padding);
   memcpy(g.dilation, window->dilation, sizeof g.dilation);
   return g;
-}
-
-static moon_status new_input_gradient(op_backward_call *call, moon_tensor **dx) {
-  const moon_tensor *g = call->grads[0];
-  return ops_new(call->engine, g, g->dtype, 4, call->inputs[0].shape, dx);
 }
 
 // -- max_pool2d
@@ -48,21 +44,41 @@ static moon_status forward_max_pool2d(op_call *call) {
   return ops_index_out(call->engine, call->results[MAX_INDICES]);
 }
 
+// The gradients added up at the places that were taken, as an operator that has a gradient itself.
+static moon_status recorded_max_gradient(op_backward_call *call) {
+  moon_tensor *g = call->grads[MAX_OUT], *taken = call->results[MAX_TAKEN], *zeros = NULL;
+  const int64_t *shape = call->inputs[MAX_INPUT].shape;
+  int64_t area;
+  MOON_TRY(shape_count(2, shape + 2, &area));
+  compose c = compose_open(call->engine);
+  moon_status status = ops_new_filled(call->engine, g, g->dtype, 3,
+                                      (int64_t[]){ shape[0], shape[1], area }, 0, &zeros);
+  zeros = compose_adopt(&c, status, zeros);
+  moon_tensor *places = COMPOSE(&c, flatten, op_tensor(compose_offset(&c, taken, 1)), op_int(2),
+                                op_int(-1));
+  moon_tensor *source = COMPOSE(&c, flatten, op_tensor(g), op_int(2), op_int(-1));
+  moon_tensor *sums = COMPOSE(&c, scatter_add, op_tensor(zeros), op_int(2), op_tensor(places),
+                              op_tensor(source));
+  return compose_close(&c, compose_reshape(&c, sums, 4, shape), &call->out[MAX_INPUT]);
+}
+
 static moon_status backward_max_pool2d(op_backward_call *call) {
   pool_window window = max_window(call->args);
   pool2d_geometry geometry = geometry_of(&window);
-  MOON_TRY(new_input_gradient(call, &call->out[MAX_INPUT]));
-  device_array g = tensor_array(call->grads[0]);
-  device_array indices = tensor_array(call->results[MAX_TAKEN]);
-  device_array dx = tensor_array(call->out[MAX_INPUT]);
-  return tensor_kernels(call->grads[0])->max_pool2d_backward(call->engine, &geometry, &g, &indices,
-                                                             &dx);
+  const moon_tensor *gradient = call->grads[MAX_OUT];
+  moon_tensor **dx = &call->out[MAX_INPUT];
+  if (call->engine->grad_enabled) return recorded_max_gradient(call);
+  MOON_TRY(ops_new(call->engine, gradient, gradient->dtype, 4, call->inputs[MAX_INPUT].shape, dx));
+  device_array g = tensor_array(gradient), to = tensor_array(*dx);
+  device_array taken = tensor_array(call->results[MAX_TAKEN]);
+  return tensor_kernels(gradient)->max_pool2d_backward(call->engine, &geometry, &g, &taken, &to);
 }
 
-// -- avg_pool2d
+// -- avg_pool2d and its gradient, each of which is the other's
 
 enum {
   AVG_INPUT, AVG_KERNEL, AVG_STRIDE, AVG_PADDING, AVG_CEIL, AVG_COUNT_PAD, AVG_DIVISOR,
+  AVG_HEIGHT, AVG_WIDTH,   // of the image; avg_pool2d_gradient only
 };
 
 static pool_window avg_window(const op_value *args, pool2d_geometry *geometry) {
@@ -86,13 +102,33 @@ static moon_status forward_avg_pool2d(op_call *call) {
   return tensor_kernels(input)->avg_pool2d_forward(call->engine, &geometry, &x, &out);
 }
 
-static moon_status backward_avg_pool2d(op_backward_call *call) {
+static moon_status forward_avg_gradient(op_call *call) {
+  const moon_tensor *gradient = call->args[AVG_INPUT].tensor;
   pool2d_geometry geometry;
   avg_window(call->args, &geometry);
-  MOON_TRY(new_input_gradient(call, &call->out[AVG_INPUT]));
-  device_array g = tensor_array(call->grads[0]), dx = tensor_array(call->out[AVG_INPUT]);
-  return tensor_kernels(call->grads[0])->avg_pool2d_backward(call->engine, &geometry, &g, &dx);
+  int64_t shape[4] = { gradient->shape[0], gradient->shape[1], call->args[AVG_HEIGHT].integer,
+                       call->args[AVG_WIDTH].integer };
+  MOON_TRY(ops_new(call->engine, gradient, gradient->dtype, 4, shape, &call->results[0]));
+  device_array g = tensor_array(gradient), dx = tensor_array(call->results[0]);
+  return tensor_kernels(gradient)->avg_pool2d_backward(call->engine, &geometry, &g, &dx);
 }
+
+// The other operator with the same window on the gradient.
+static moon_status backward_avg(op_backward_call *call) {
+  const op_value *a = call->args;
+  bool pool = call->op->row == 0;
+  const int64_t *image = call->inputs[AVG_INPUT].shape;
+  op_descriptor *other = ops_get(pool ? OP_avg_pool2d_gradient : OP_avg_pool2d);
+  op_value all[] = { op_tensor(call->grads[0]), a[AVG_KERNEL], a[AVG_STRIDE], a[AVG_PADDING],
+                     a[AVG_CEIL], a[AVG_COUNT_PAD], a[AVG_DIVISOR],
+                     op_int(pool ? image[2] : 0), op_int(pool ? image[3] : 0) };
+  return op_run(call->engine, other, &call->out[AVG_INPUT], pool ? AVG_WIDTH + 1 : AVG_HEIGHT,
+                all);
+}
+
+#define AVG_SCHEMA                                                              \
+  "kernel: int[2], stride: int[2]?, padding: int[2] = 0, ceil_mode: bool = false, " \
+  "count_include_pad: bool = true, divisor_override: int?"
 
 static op_descriptor descriptors[] = {
   { .name = "max_pool2d", .dtypes = OP_FLOATS,
@@ -110,13 +146,15 @@ static op_descriptor descriptors[] = {
     .example = "moon.tensor{{{{1, 3}, {4, 2}}}}:max_pool2d(2) --> {{{{4}}}}",
     .forward = forward_max_pool2d, .backward = backward_max_pool2d },
   { .name = "avg_pool2d", .dtypes = OP_FLOATS,
-    .schema = "(input: Tensor, kernel: int[2], stride: int[2]?, padding: int[2] = 0, "
-              "ceil_mode: bool = false, count_include_pad: bool = true, divisor_override: int?) "
-              "-> out",
+    .schema = "(input: Tensor, " AVG_SCHEMA ") -> out",
     .doc = "The mean of the elements under each window of input (n, c, h, w); sizes as those of "
            "max_pool2d. Padding counts as zeros, or not at all where count_include_pad is false; "
            "divisor_override divides every sum instead of the number of elements.",
     .example = "moon.tensor{{{{1, 3}, {4, 2}}}}:avg_pool2d(2) --> {{{{2.5}}}}",
-    .forward = forward_avg_pool2d, .backward = backward_avg_pool2d },
+    .forward = forward_avg_pool2d, .backward = backward_avg },
+  { .name = "avg_pool2d_gradient", .dtypes = OP_FLOATS, .flags = OP_HIDDEN, .row = 1,
+    .schema = "(gradient: Tensor, " AVG_SCHEMA ", height: int = 1, width: int = 1) -> dx",
+    .doc = "The gradient of avg_pool2d's input, an image of height and width.",
+    .forward = forward_avg_gradient, .backward = backward_avg },
 };
 OP_FAMILY(pooling, descriptors);
