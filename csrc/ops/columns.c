@@ -225,7 +225,7 @@ static op_descriptor descriptors[] = {
               "padding: pads[2] = 0, dilation: int[2] = 1) -> out",
     .doc = "As conv2d, but with a kernel of its own at every position: input (n, c, h, w), weight "
            "(result h, result w, out channels, c, kernel h, kernel w), bias (out channels, result "
-           "h, result w). (LeCun 1989, Generalization and network design strategies.)",
+           "h, result w) (LeCun 1989, Generalization and network design strategies).",
     .example = "moon.locally_connected2d(moon.ones(1, 1, 1, 2), "
                "moon.tensor({1, 2}):reshape(1, 2, 1, 1, 1, 1)) --> {{{{1, 2}}}}",
     .forward = forward_local },

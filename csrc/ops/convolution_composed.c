@@ -84,8 +84,8 @@ static op_descriptor descriptors[] = {
     .doc = "Convolution (cross-correlation) of input (n, c, d, h, w) with weight (out channels, "
            "c / groups, kernel d, kernel h, kernel w), plus bias (out channels). The depth of the "
            "result is floor((d + 2 * padding - dilation * (kernel d - 1) - 1) / stride) + 1, its "
-           "height and width alike. Padding as for conv2d. (Ji et al. 2013, 3D convolutional "
-           "neural networks for human action recognition.)",
+           "height and width alike. Padding as for conv2d (Ji et al. 2013, 3D convolutional "
+           "neural networks for human action recognition).",
     .example = "moon.conv3d(moon.ones(1, 1, 3, 2, 2), moon.ones(1, 1, 2, 2, 2)) "
                "--> {{{{{8}}, {{8}}}}}",
     .forward = forward_conv3d },

@@ -121,8 +121,8 @@ static op_descriptor descriptors[] = {
            "conv2d's input is. The height of the result is (h - 1) * stride - 2 * padding + "
            "dilation * (kernel h - 1) + output_padding + 1, its width alike: padding cuts off at "
            "both sides (numbers or words as for conv2d, but not \"same\"), output_padding, less "
-           "than the stride or the dilation, adds at the end. (Zeiler et al. 2010, Deconvolutional "
-           "networks.)",
+           "than the stride or the dilation, adds at the end (Zeiler et al. 2010, Deconvolutional "
+           "networks).",
     .example = "moon.conv_transpose2d(moon.tensor {{{{1, 2}}}}, moon.ones(1, 1, 1, 2)) "
                "--> {{{{1, 3, 2}}}}",
     .forward = forward_transposed2d },

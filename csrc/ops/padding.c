@@ -90,9 +90,8 @@ static moon_status backward_constant(op_backward_call *call) {
 static moon_status check_repeat(const moon_tensor *x, const op_value *args, int dim) {
   static const char *const names[] = { "constant", "reflect", "replicate", "circular" };
   char text[TENSOR_SHAPE_TEXT];
-  int64_t mode = args[MODE].integer, size = x->shape[dim], most = INT64_MAX, padded;
+  int64_t mode = args[MODE].integer, size = x->shape[dim], most = INT64_MAX;
   int64_t pads[2] = { before_of(&args[PAD], x->ndim, dim), after_of(&args[PAD], x->ndim, dim) };
-  MOON_TRY(padded_size(x, &args[PAD], dim, &padded));
   if (mode == REFLECT) most = size - 1;
   else if (mode == CIRCULAR || size == 0) most = size;
   for (int i = 0; i < 2; i++)
@@ -178,11 +177,13 @@ static moon_status repeat(op_call *call) {
 
 static moon_status forward_pad(op_call *call) {
   moon_tensor *input = call->args[INPUT].tensor;
-  int64_t mode = call->args[MODE].integer, size;
+  int64_t mode = call->args[MODE].integer, shape[MOON_MAX_DIMS], count;
   MOON_TRY(check_pad(input, &call->args[PAD]));
-  for (int i = 0; i < input->ndim; i++)
-    MOON_TRY(mode == CONSTANT ? padded_size(input, &call->args[PAD], i, &size)
-                              : check_repeat(input, call->args, i));
+  for (int i = 0; i < input->ndim; i++) {
+    if (mode != CONSTANT) MOON_TRY(check_repeat(input, call->args, i));
+    MOON_TRY(padded_size(input, &call->args[PAD], i, &shape[i]));
+  }
+  MOON_TRY(shape_count(input->ndim, shape, &count));
   if (mode != CONSTANT) return repeat(call);
   return OP_RUN(call->engine, ops_get(OP_pad_constant), &call->results[0], op_tensor(input),
                 call->args[PAD], call->args[VALUE]);

@@ -5,7 +5,9 @@
 --   "number" "integer" "positive" (whole, 1 or more) "boolean" "string" "function" "table"
 --   "from_zero" "above_zero" (finite numbers) "share" (0 to 1) "fraction" (0 to below 1)
 --   "tensor" "callable" (a function or something that can be called)
---   "pair" (a whole number for both, or a list of two)   "any"   { "a", "b" } one of these strings
+--   "pair" (a whole number for both, or a list of two), "single", "triple" (of one, of three)
+--   "pads1" "pads2" "pads3" (padding of so many dimensions: a whole number, a list of whole numbers
+--   or {before, after}, or one of the words)   "any"   { "a", "b" } one of these strings
 
 local M = {}
 
@@ -27,6 +29,39 @@ local function is_finite(value)
   return type(value) == "number" and value - value == 0
 end
 
+-- A whole number, or a list of `count` of them.
+local function numbers(count, words)
+  local function test(v)
+    if is_whole(v) then return true end
+    if type(v) ~= "table" or #v ~= count then return false end
+    for i = 1, count do
+      if not is_whole(v[i]) then return false end
+    end
+    return true
+  end
+  return { test, "a whole number or a list of " .. words }
+end
+
+local pad_words = { same = true, valid = true, full = true }
+
+local function is_pair(v)
+  return type(v) == "table" and #v == 2 and is_whole(v[1]) and is_whole(v[2])
+end
+
+-- Padding of `count` dimensions, in the forms that moon.conv2d takes.
+local function pads(count, example)
+  local function test(v)
+    if is_whole(v) or (type(v) == "string" and pad_words[v]) then return true end
+    if type(v) ~= "table" or (#v ~= count and #v ~= 1) then return false end
+    for i = 1, #v do
+      if not is_whole(v[i]) and not is_pair(v[i]) then return false end
+    end
+    return true
+  end
+  return { test, "a whole number, a list such as " .. example
+    .. ', or one of "same", "valid", "full"' }
+end
+
 -- Each type: a test and the words for what it wants.
 local kinds = {
   number = { function(v) return type(v) == "number" end, "a number" },
@@ -45,13 +80,12 @@ local kinds = {
   callable = { is_callable, "a function or a callable object" },
   tensor = { is_tensor, "a tensor" },
   any = { function() return true end, "anything" },
-  pair = {
-    function(v)
-      if is_whole(v) then return true end
-      return type(v) == "table" and #v == 2 and is_whole(v[1]) and is_whole(v[2])
-    end,
-    "a whole number or a list of two",
-  },
+  single = numbers(1, "one"),
+  pair = numbers(2, "two"),
+  triple = numbers(3, "three"),
+  pads1 = pads(1, "{1} or {{1, 2}}"),
+  pads2 = pads(2, "{1, 2} or {{1, 2}, {0, 0}}"),
+  pads3 = pads(3, "{1, 2, 0} or {{1, 2}, {0, 0}, {1, 1}}"),
 }
 
 local function one_of(choices)

@@ -3,6 +3,6 @@
 -- new file, or a row there.
 
 return require "moonlet.lazy"("moonlet.nn", {
-  families = { "activations", "dropouts", "losses", "penalties" },
+  families = { "activations", "dropouts", "losses", "penalties", "paddings" },
   aliases = { init = "initialisers", Parameter = "parameter" },
 })

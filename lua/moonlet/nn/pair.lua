@@ -1,17 +1,51 @@
--- Options that are a whole number for both directions or a list of two: printing and unpacking.
+-- Options that are a whole number for all directions or a list of one a direction, and padding,
+-- which may be a list of {before, after} or a word: printing and unpacking.
 
 local M = {}
 
---- "3" or "{3, 5}".
+--- "3", "{3, 5}", "{{1, 2}, {0, 0}}" or the word in quotes.
 function M.text(value)
-  if type(value) == "table" then return ("{%s, %s}"):format(value[1], value[2]) end
-  return tostring(value)
+  if type(value) == "string" then return '"' .. value .. '"' end
+  if type(value) ~= "table" then return tostring(value) end
+  local parts = {}
+  for i, member in ipairs(value) do parts[i] = M.text(member) end
+  return "{" .. table.concat(parts, ", ") .. "}"
 end
 
 --- Height and width of a pair.
 function M.unpack(value)
   if type(value) == "table" then return value[1], value[2] end
   return value, value
+end
+
+--- A list of `count` numbers.
+function M.list(value, count)
+  local list = {}
+  for i = 1, count do
+    list[i] = type(value) == "table" and (value[i] or value[1]) or value
+  end
+  return list
+end
+
+--- Padding in numbers as moon.pad takes them: before and after of each dimension, the last first.
+-- @param padding a whole number, a list or a word, as for moon.conv2d
+-- @param kernel its sizes, one a dimension
+-- @param dilation likewise
+function M.pads(padding, kernel, dilation)
+  local list, count = {}, #kernel
+  for i = count, 1, -1 do
+    local reach = dilation[i] * (kernel[i] - 1)
+    local side = padding
+    if type(padding) == "table" then side = padding[i] or padding[1] end
+    local before, after = side, side
+    if side == "same" then before, after = math.floor(reach / 2), math.ceil(reach / 2)
+    elseif side == "full" then before, after = reach, reach
+    elseif side == "valid" then before, after = 0, 0
+    elseif type(side) == "table" then before, after = side[1], side[2]
+    end
+    list[#list + 1], list[#list + 2] = before, after
+  end
+  return list
 end
 
 --- ", name = value" for each option that is not at its default; in the order of `names`.

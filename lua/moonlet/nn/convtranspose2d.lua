@@ -1,0 +1,17 @@
+-- ConvTranspose2d: transposed convolution over height and width, which enlarges.
+-- x (n, in, h, w), weight (in, out / groups, kh, kw), bias (out),
+-- y (n, out, (h - 1) stride - 2 padding + dilation (kh - 1) + output padding + 1, ...)
+
+local Convolution = require "moonlet.nn.convolution"
+
+--- A transposed convolution layer; weights start uniform in +-1/sqrt(out / groups * kernel).
+-- @function ConvTranspose2d(inputs, outputs, kernel, given)
+-- @int inputs channels of x
+-- @int outputs channels of y
+-- @param kernel a whole number or {height, width}
+-- @tparam ?table given stride = 1, padding = 0 (as for Conv2d, but not "same"), output_padding = 0,
+-- dilation = 1, groups = 1, bias = true, dtype = "float32"
+-- @usage local moon = require "moonlet"
+-- local up = moon.nn.ConvTranspose2d(1, 8, 4, { stride = 2, padding = 1 })
+-- assert(up(moon.zeros(2, 1, 5, 5)):size(3) == 10)
+return Convolution.new_class("ConvTranspose2d", 2, true)
