@@ -9,6 +9,7 @@
 #include <inttypes.h>
 
 #include "ops/channels.h"
+#include "ops/class_gradients.h"
 #include "ops/loss.h"
 
 enum { INPUT, TARGET, WEIGHT, IGNORE };        // of both operators
@@ -254,10 +255,20 @@ static moon_status forward_cross_entropy_labels(op_call *call) {
   return status;
 }
 
+static class_losses gradient_parts(op_backward_call *call) {
+  return (class_losses){ .input = &call->inputs[INPUT], .g = call->grads[OUT],
+                         .total = call->results[TOTAL], .index = call->results[INDEX] };
+}
+
 static moon_status backward_cross_entropy(op_backward_call *call) {
   moon_tensor *weight = call->args[WEIGHT].tensor, *logp = call->results[LOGP], *gradient;
   cross_entropy_options options = { IGNORED_LABEL, call->args[CE_SMOOTHING].number };
   if (!call->needs[INPUT]) return MOON_OK;
+  if (call->engine->grad_enabled || call->grads[LOGP]) {
+    class_losses losses = gradient_parts(call);
+    return class_cross_entropy_gradient(call->engine, &losses, options.smoothing, weight, logp,
+                                        call->grads[LOGP], &call->out[INPUT]);
+  }
   MOON_TRY(tensor_new_like(call->engine, logp, &call->out[INPUT]));
   MOON_TRY(loss_gradient(call, call->args[CE_REDUCTION].integer, &gradient));
   device_array p = channels_of(logp), dx = channels_of(call->out[INPUT]), w;
@@ -321,6 +332,11 @@ static moon_status backward_nll_loss(op_backward_call *call) {
   const op_input *input = &call->inputs[INPUT];
   moon_tensor *index = call->results[INDEX], *gradient, *source;
   if (!call->needs[INPUT]) return MOON_OK;
+  if (call->engine->grad_enabled) {
+    class_losses losses = gradient_parts(call);
+    losses.weights = call->results[WEIGHTS];
+    return class_nll_gradient(call->engine, &losses, &call->out[INPUT]);
+  }
   MOON_TRY(ops_new_filled(call->engine, index, input->dtype, input->ndim, input->shape, 0,
                           &call->out[INPUT]));
   MOON_TRY(loss_gradient(call, call->args[NLL_REDUCTION].integer, &gradient));
@@ -410,7 +426,7 @@ static op_descriptor descriptors[] = {
                "moon.cross_entropy(moon.tensor { { 1000, 0 } }, moon.tensor { { 0.5, 0.5 } }) "
                "--> 500",
     .forward = forward_cross_entropy },
-  { .name = "cross_entropy_labels", .dtypes = OP_FLOATS, .flags = OP_HIDDEN,
+  { .name = "cross_entropy_labels", .dtypes = OP_FLOATS, .flags = OP_HIDDEN | OP_KEPT_GRADS,
     .schema = CROSS_ENTROPY "out, [total], [index], [logp]",
     .saves = "weight total index logp",
     .doc = "cross_entropy against class labels.",

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 
 #include "ops/channels.h"
+#include "ops/norm_gradients.h"
 #include "ops/support.h"
 #include "ops/target.h"
 
@@ -272,9 +273,20 @@ static moon_status batch_norm_gradients(op_backward_call *call, const device_arr
   return status;
 }
 
+static moon_status batch_norm_recorded(op_backward_call *call) {
+  bool training = call->args[TRAINING].boolean;
+  norm_batch batch = { .g = call->grads[OUT], .x = call->args[INPUT].tensor,
+                       .weight = call->args[WEIGHT].tensor, .eps = call->args[EPS].number,
+                       .mean = training ? NULL : call->results[OUT_MEAN],
+                       .rstd = training ? NULL : call->results[OUT_RSTD],
+                       .needs = call->needs, .out = call->out };
+  return norm_batch_gradients(call->engine, &batch);
+}
+
 static moon_status backward_batch_norm(op_backward_call *call) {
   moon_tensor *copy;
   device_array g;
+  if (call->engine->grad_enabled) return batch_norm_recorded(call);
   MOON_TRY(channels_open(call->engine, call->grads[0], &g, &copy));
   moon_status status = batch_norm_gradients(call, &g);
   tensor_release(copy);
@@ -317,6 +329,9 @@ static moon_status backward_lrn(op_backward_call *call) {
   moon_tensor *input = call->args[LRN_INPUT].tensor, *copy_of_x, *copy_of_g;
   lrn_options options = read_lrn(call->args);
   device_array x, g;
+  if (call->engine->grad_enabled)
+    return norm_lrn_gradient(call->engine, &options, call->grads[LRN_OUT], input,
+                             &call->out[LRN_INPUT]);
   MOON_TRY(tensor_new_like(call->engine, input, &call->out[LRN_INPUT]));
   MOON_TRY(channels_open(call->engine, input, &x, &copy_of_x));
   moon_status status = channels_open(call->engine, call->grads[0], &g, &copy_of_g);

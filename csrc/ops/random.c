@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "ops/compose.h"
 #include "ops/random.h"
 
 moon_status random_fill_uniform(moon_engine *engine, double low, double high,
@@ -163,6 +164,12 @@ static moon_status backward_dropout(op_backward_call *call) {
     return MOON_OK;
   }
   if (p == 1) return MOON_OK;   // all zeros
+  if (e->grad_enabled) {
+    compose c = compose_open(e);
+    moon_tensor *larger = compose_scale(&c, g, 1 / (1 - p)), *none = compose_number(&c, g, 0);
+    moon_tensor *dx = COMPOSE(&c, where, op_tensor(mask), op_tensor(larger), op_tensor(none));
+    return compose_close(&c, dx, &call->out[INPUT]);
+  }
   MOON_TRY(ops_scale(e, g, 1 / (1 - p), &scaled));
   moon_status status = ops_new_filled(e, g, g->dtype, 0, NULL, 0, &zero);
   if (status == MOON_OK) {

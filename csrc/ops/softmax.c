@@ -1,6 +1,6 @@
 // softmax and log_softmax along one dimension; the device subtracts the largest element first, so
 // that nothing overflows. Both gradients are calculated from the result.
-#include "ops/support.h"
+#include "ops/compose.h"
 
 enum { INPUT, DIM };
 enum { PLAIN, LOG };   // row of the descriptor
@@ -24,10 +24,30 @@ static moon_status forward_softmax(op_call *call) {
   return tensor_kernels(input)->softmax_forward(call->engine, call->op->row == LOG, dim, &x, &out);
 }
 
+// By operators: y (g - sum of g y), or g - exp(y) (sum of g).
+static moon_status softmax_recorded(op_backward_call *call, int dim) {
+  compose c = compose_open(call->engine);
+  op_value g = op_tensor(call->grads[0]), y = op_tensor(call->results[0]);
+  op_value along = op_ints(1, (int64_t[]){ dim }), keep = op_bool(true);
+  moon_tensor *dx;
+  if (call->op->row == LOG) {
+    moon_tensor *sum = COMPOSE(&c, sum, g, along, keep), *p = COMPOSE(&c, exp, y);
+    moon_tensor *share = COMPOSE(&c, mul, op_tensor(p), op_tensor(sum));
+    dx = COMPOSE(&c, sub, g, op_tensor(share));
+  } else {
+    moon_tensor *product = COMPOSE(&c, mul, g, y);
+    moon_tensor *sum = COMPOSE(&c, sum, op_tensor(product), along, keep);
+    moon_tensor *share = COMPOSE(&c, mul, y, op_tensor(sum));
+    dx = COMPOSE(&c, sub, op_tensor(product), op_tensor(share));
+  }
+  return compose_close(&c, dx, &call->out[INPUT]);
+}
+
 static moon_status backward_softmax(op_backward_call *call) {
   moon_tensor *gradient = call->grads[0], *result = call->results[0];
   int dim;
   MOON_TRY(shape_dim(result->ndim, call->args[DIM].integer, &dim));
+  if (call->engine->grad_enabled) return softmax_recorded(call, dim);
   MOON_TRY(tensor_new_like(call->engine, result, &call->out[INPUT]));
   device_array g = with_dimension(gradient), out = with_dimension(result);
   device_array dx = with_dimension(call->out[INPUT]);
