@@ -56,6 +56,8 @@ typedef struct lrn_options { int64_t size; double alpha, beta, k; } lrn_options;
 
 typedef struct cross_entropy_options { int64_t ignore; double smoothing; } cross_entropy_options;
 
+typedef struct ctc_options { int64_t blank; bool zero_infinity; } ctc_options;
+
 typedef struct sgd_options {
   double lr, momentum, dampening, weight_decay;
   bool nesterov, first;   // first: momentum is filled with the gradient instead of updated

@@ -31,6 +31,7 @@ local rows = {
   CrossEntropyLoss = { "cross_entropy", weight = { "tensor" }, ignore_index = { "integer" },
                        label_smoothing = { "number" } },
   NLLLoss = { "nll_loss", weight = { "tensor" }, ignore_index = { "integer" } },
+  CTCLoss = { "ctc_loss", blank = { "integer", 1 }, zero_infinity = { "boolean", false } },
   MultiMarginLoss = { "multi_margin_loss", p = { "integer", 1 }, margin = { "number", 1 },
                       weight = { "tensor" } },
   MultiLabelMarginLoss = { "multilabel_margin_loss" },
