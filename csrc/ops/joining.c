@@ -1,10 +1,12 @@
-// Putting tensors together and taking them apart: cat copies, stack is unsqueeze and cat, split and
-// chunk give views. flip copies through a negative stride.
+// Putting tensors together and taking them apart: cat copies, stack is unsqueeze and cat; split,
+// chunk and unbind give views, cut by halves (pieces.h). flip copies through a negative stride.
 #include <inttypes.h>
 #include <string.h>
 
 #include "base/alloc.h"
+#include "ops/compose.h"
 #include "ops/dims.h"
+#include "ops/pieces.h"
 
 // -- cat
 
@@ -107,24 +109,63 @@ static moon_status forward_stack(op_call *call) {
   return status;
 }
 
-// -- split and chunk
+// -- halve: two views, whose gradients are joined again
+
+static moon_status part_of(const moon_tensor *x, int dim, int64_t start, int64_t length,
+                           moon_tensor **part) {
+  int64_t shape[MOON_MAX_DIMS];
+  memcpy(shape, x->shape, sizeof shape);
+  shape[dim] = length;
+  return tensor_new_view(x, x->ndim, shape, x->strides, x->offset + start * x->strides[dim], part);
+}
+
+static moon_status forward_halve(op_call *call) {
+  moon_tensor *x = call->args[0].tensor;
+  int64_t at = call->args[2].integer;
+  int dim;
+  MOON_TRY(shape_dim(x->ndim, call->args[1].integer, &dim));
+  if (x->ndim == 0) return moon_fail(MOON_BAD_SHAPE, "a 0-d tensor has no dimension to cut");
+  if (at < 0 || at > x->shape[dim])
+    return moon_fail(MOON_BAD_ARGUMENT, "dimension %d of size %" PRId64 " cannot be cut at %"
+                     PRId64, dim + 1, x->shape[dim], at);
+  MOON_TRY(part_of(x, dim, 0, at, &call->results[0]));
+  return part_of(x, dim, at, x->shape[dim] - at, &call->results[1]);
+}
+
+static moon_status backward_halve(op_backward_call *call) {
+  const op_input *x = &call->inputs[0];
+  moon_tensor *any = call->grads[0] ? call->grads[0] : call->grads[1], *halves[2];
+  int64_t at = call->args[2].integer, shape[MOON_MAX_DIMS];
+  compose c = compose_open(call->engine);
+  int dim;
+  compose_check(&c, shape_dim(x->ndim, call->args[1].integer, &dim));
+  for (int i = 0; i < 2 && c.status == MOON_OK; i++) {
+    moon_tensor *zeros = NULL;
+    halves[i] = call->grads[i];
+    if (halves[i]) continue;
+    memcpy(shape, x->shape, sizeof shape);
+    shape[dim] = i == 0 ? at : x->shape[dim] - at;
+    moon_status status = ops_new_filled(call->engine, any, any->dtype, x->ndim, shape, 0, &zeros);
+    halves[i] = compose_adopt(&c, status, zeros);
+  }
+  moon_tensor *joined = COMPOSE(&c, cat, op_tensors(halves, 2), op_int(dim));
+  return compose_close(&c, joined, &call->out[0]);
+}
+
+// -- split, chunk and unbind
 
 // Parts of `size` along dim, the last of what remains; an empty dimension is one empty part.
 static moon_status cut(op_call *call, int dim, int64_t size) {
   moon_tensor *x = call->args[0].tensor;
   int64_t length = x->shape[dim], count = length > 0 ? (length - 1) / size + 1 : 1;
-  size_t bytes;
   if (count > INT32_MAX)
     return moon_fail(MOON_BAD_ARGUMENT, "%" PRId64 " parts are too many", count);
-  MOON_TRY(alloc_product((size_t)count, sizeof *call->list, &bytes));
-  MOON_TRY(alloc_new(bytes, (void **)&call->list));
-  for (int64_t i = 0; i < count; i++) {
-    int64_t rest = length - i * size;
-    MOON_TRY(OP_RUN(call->engine, ops_get(OP_narrow), &call->list[i], op_tensor(x), op_int(dim),
-                    op_int(i * size), op_int(rest < size ? rest : size)));
-    call->list_count = (int)i + 1;
-  }
-  return MOON_OK;
+  MOON_TRY(pieces_new(count, &call->list));
+  call->list_count = (int)count;
+  if (count == 1)   // a view of its own, not the input itself
+    return OP_RUN(call->engine, ops_get(OP_narrow), &call->list[0], op_tensor(x), op_int(dim),
+                  op_int(0), op_int(length));
+  return pieces_cut(call->engine, x, dim, size, count, call->list);
 }
 
 static moon_status read_cut(op_call *call, const char *name, int *dim) {
@@ -148,6 +189,18 @@ static moon_status forward_chunk(op_call *call) {
   int64_t length = call->args[0].tensor->shape[dim], n = call->args[1].integer;
   int64_t size = length / n + (length % n != 0);
   return cut(call, dim, size > 0 ? size : 1);
+}
+
+static moon_status forward_unbind(op_call *call) {
+  moon_tensor *x = call->args[0].tensor;
+  int dim;
+  MOON_TRY(shape_dim(x->ndim, call->args[1].integer, &dim));
+  if (x->ndim == 0) return moon_fail(MOON_BAD_SHAPE, "a 0-d tensor has no dimension to unbind");
+  if (x->shape[dim] > INT32_MAX)
+    return moon_fail(MOON_BAD_ARGUMENT, "%" PRId64 " parts are too many", x->shape[dim]);
+  MOON_TRY(pieces_new(x->shape[dim], &call->list));
+  call->list_count = (int)x->shape[dim];
+  return pieces_unbind(call->engine, x, dim, call->list);
 }
 
 // -- flip
@@ -181,6 +234,10 @@ static op_descriptor descriptors[] = {
     .schema = "(tensors: Tensor[], dim: dim = 1) -> out",
     .doc = "Joins tensors of one shape along a new dimension.",
     .forward = forward_stack },
+  { .name = "halve", .flags = OP_VIEW | OP_HIDDEN,
+    .schema = "(input: Tensor, dim: dim, at: int) -> front, back",
+    .doc = "The first `at` positions of a dimension, and the rest. Two views.",
+    .forward = forward_halve, .backward = backward_halve },
   { .name = "split", .flags = OP_COMPOSITE,
     .schema = "(input: Tensor, size: int, dim: dim = 1) -> Tensor[]",
     .doc = "Cuts a dimension into parts of `size`; the last is what remains. A list of views.",
@@ -190,6 +247,10 @@ static op_descriptor descriptors[] = {
     .doc = "Cuts a dimension into at most n parts of equal size; the last may be smaller. A list "
            "of views.",
     .forward = forward_chunk },
+  { .name = "unbind", .flags = OP_COMPOSITE, .schema = "(input: Tensor, dim: dim = 1) -> Tensor[]",
+    .doc = "The slices at each position of a dimension, which disappears. A list of views.",
+    .example = "moon.unbind(moon.tensor { { 1, 2 }, { 3, 4 } }, 2)[2] --> { 2, 4 }",
+    .forward = forward_unbind },
   { .name = "flip", .schema = "(input: Tensor, dim: dims) -> out",
     .doc = "A copy with the order of elements turned round along dimensions, all if none is named.",
     .forward = forward_flip, .backward = backward_flip },

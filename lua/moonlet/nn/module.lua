@@ -14,6 +14,7 @@ local Class = require "moonlet.class"
 local hooks = require "moonlet.nn.hooks"
 local walk = require "moonlet.nn.walk"
 local state_of = require "moonlet.nn.state"
+local copy = require "moonlet.nn.copy"
 
 local Module = Class:extend "Module"
 
@@ -254,6 +255,16 @@ function Module:load(path, strict)
   local tensors, metadata = core.load(path)
   state_of.set(self, tensors, strict ~= false)
   return self, metadata
+end
+
+--- A copy with parameters and buffers of its own; what is shared inside stays shared.
+-- @usage local nn = require "moonlet".nn
+-- local a = nn.Linear(2, 2)
+-- local b = a:clone()
+-- assert(b.weight ~= a.weight and b.weight:sub(a.weight):abs():sum():item() == 0)
+function Module:clone()
+  check(self, "clone")
+  return copy(self)
 end
 
 --- The arguments as shown between the brackets of tostring; layers replace it.
