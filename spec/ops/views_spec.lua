@@ -135,7 +135,7 @@ local cases = {
 describe("view operators", function()
   it("are all here", function()
     for _, op in ipairs(moon.operators()) do
-      if op.view then assert.is_table(cases[op.name], op.name) end
+      if op.view and not op.hidden then assert.is_table(cases[op.name], op.name) end
     end
   end)
 
