@@ -1,5 +1,5 @@
--- GroupNorm: each group of channels of each sample brought to mean 0 and variance 1, then scaled and
--- shifted by channel (Wu and He 2018). x and y (n, c, ...), weight and bias (c)
+-- GroupNorm: each group of channels of each sample brought to mean 0 and variance 1, then scaled
+-- and shifted by channel (Wu and He 2018). x and y (n, c, ...), weight and bias (c)
 
 local core = require "moonlet.core"
 local options = require "moonlet.options"

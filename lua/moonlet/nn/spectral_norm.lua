@@ -1,7 +1,7 @@
--- nn.spectral_norm: a layer's weight divided by its largest singular value, which bounds by how much
--- the layer can stretch its input (Miyato et al. 2018). The parameter weight_orig takes the place of
--- weight; the vectors of the power iteration, weight_u and weight_v, are saved with the layer and
--- take a step at each forward in training.
+-- nn.spectral_norm: a layer's weight divided by its largest singular value, which bounds by how
+-- much the layer can stretch its input (Miyato et al. 2018). The parameter weight_orig takes the
+-- place of weight; the vectors of the power iteration, weight_u and weight_v, are saved with the
+-- layer and take a step at each forward in training.
 
 local core = require "moonlet.core"
 local options = require "moonlet.options"
