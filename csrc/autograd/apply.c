@@ -37,7 +37,10 @@ static moon_status survey_tensor(call_survey *survey, moon_engine *engine, moon_
     return moon_fail(MOON_BAD_DEVICE, "tensors must be on one device, got %s and %s; move one "
                      "with :to",
                      tensor_device(survey->first)->name, tensor_device(tensor)->name);
-  if (!engine->grad_enabled) return MOON_OK;
+  if (!engine->grad_enabled) {
+    engine->touched |= tape_requires_grad(tensor);
+    return MOON_OK;
+  }
   if (tensor->is_view && tensor->taped_version !=
       atomic_load_explicit(&tensor->storage->taped_version, memory_order_relaxed))
     return moon_fail(MOON_BAD_STATE, "this view was taken before %s_ changed its base in place on "

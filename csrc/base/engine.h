@@ -30,6 +30,8 @@ typedef struct moon_engine {
   uint64_t seed;                   // Philox key
   uint64_t draws;                  // Philox counter: next unused block of the stream
   bool grad_enabled;
+  bool touched;                    // a call with grad_enabled off read a tensor that requires one
+  bool recomputing;                // a checkpoint runs again what has run: running statistics stay
   bool precise;                    // forbid transforms that lose accuracy
   uint64_t next_node;              // order of tape nodes
   int uninterrupted;               // above 0: calls of this engine do not hear the interrupt

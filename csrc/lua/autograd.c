@@ -153,7 +153,8 @@ static int grad(lua_State *L) {
     lua_rawseti(L, results, i + 1);
   }
   binding_collect_if_due(L, state);
-  if (!listed) lua_rawgeti(L, results, 1);
+  if (listed) lua_pushvalue(L, results);
+  else lua_rawgeti(L, results, 1);
   return 1;
 }
 

@@ -117,7 +117,23 @@ static void take_gradients(lua_State *L, const function_turn *turn) {
   }
 }
 
-// Runs run_function(payload, saved, grads) -> gradients.
+// An open node's turn gave two lists: results of the new run, and the gradients of each or false.
+// What the results carry must outlive the walk's way through them.
+static void take_continuation(lua_State *L, const function_turn *turn) {
+  int results = lua_gettop(L) - 1, count = (int)lua_rawlen(L, results);
+  moon_tensor **list = lua_newuserdata(L, (2 * (size_t)count + 1) * sizeof *list);
+  for (int i = 0; i < count; i++) {
+    lua_rawgeti(L, results, i + 1);
+    list[i] = tensor_at(L, -1);
+    carry_walk_add(L, turn->state, lua_gettop(L));
+    lua_rawgeti(L, results + 1, i + 1);
+    list[count + i] = tensor_at(L, -1);
+    lua_pop(L, 2);
+  }
+  binding_check(L, custom_continue(turn->custom, count, list, list + count));
+}
+
+// Runs run_function(payload, saved, grads) -> gradients; of an open node, results and gradients.
 static int function_body(lua_State *L) {
   function_turn *turn = lua_touserdata(L, 1);
   luaL_checkstack(L, 16, "no room for a backward");
@@ -126,8 +142,10 @@ static int function_body(lua_State *L) {
     return luaL_error(L, "the function's context is gone");
   push_saved(L, turn);
   push_grads(L, turn);
-  lua_call(L, 3, 1);
-  take_gradients(L, turn);
+  bool open = turn->custom->open;
+  lua_call(L, 3, open ? 2 : 1);
+  if (open) take_continuation(L, turn);
+  else take_gradients(L, turn);
   return 0;
 }
 
@@ -145,12 +163,12 @@ static moon_status function_backward(tape_custom *custom, op_backward_call *call
 static int function_needs(lua_State *L) {
   binding_state *state = binding_here(L);
   int count = lua_gettop(L), needed = 0;
-  if (!state->engine->grad_enabled) return 0;
   for (int i = 1; i <= count; i++) {
     moon_tensor *tensor = tensor_at(L, i);
     needed += tensor && tape_requires_grad(tensor);
   }
-  if (needed == 0) return 0;
+  state->engine->touched |= needed > 0;
+  if (needed == 0 || !state->engine->grad_enabled) return 0;
   luaL_checkstack(L, 4, "no room for a list");
   lua_createtable(L, count, 0);
   for (int i = 1; i <= count; i++) {
@@ -377,6 +395,57 @@ static int function_record(lua_State *L) {
   return 1;
 }
 
+// -- running twice, for checkpoints
+
+// core.untaped(fn, ...) -> whether fn read a tensor that requires a gradient, then fn's results,
+// calculated with the tape off
+static int untaped(lua_State *L) {
+  binding_state *state = binding_here(L);
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  moon_engine *engine = state->engine;
+  bool enabled = engine->grad_enabled, touched = engine->touched;
+  engine->grad_enabled = engine->touched = false;
+  lua_pushboolean(L, 0);
+  lua_insert(L, 1);
+  int failed = lua_pcall(L, lua_gettop(L) - 2, LUA_MULTRET, 0);
+  if (!state->engine) return failed ? lua_error(L) : 0;
+  lua_pushboolean(L, engine->touched);
+  lua_replace(L, 1);
+  engine->grad_enabled = enabled;
+  engine->touched |= touched;
+  return failed ? lua_error(L) : lua_gettop(L);
+}
+
+// core.recompute(fn, seed and draws as get_rng_state gives them, ...) -> fn's results, calculated
+// on the tape with the random numbers of back then, while running statistics stay
+static int recompute(lua_State *L) {
+  binding_state *state = binding_here(L);
+  moon_engine *engine = state->engine;
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  const moon_tensor *stream = tensor_check(L, 2, "recompute", "state");
+  const int64_t *words = tensor_data(stream);
+  uint64_t seed = engine->seed, draws = engine->draws;
+  bool enabled = engine->grad_enabled, recomputing = engine->recomputing;
+  engine->seed = (uint64_t)words[0];
+  engine->draws = (uint64_t)words[1];
+  engine->grad_enabled = engine->recomputing = true;
+  lua_remove(L, 2);
+  int failed = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
+  if (!state->engine) return failed ? lua_error(L) : 0;
+  engine->seed = seed;
+  engine->draws = draws;
+  engine->grad_enabled = enabled;
+  engine->recomputing = recomputing;
+  return failed ? lua_error(L) : lua_gettop(L);
+}
+
+// moon.is_recomputing(): whether a checkpoint runs its function again; what a layer counts or
+// gathers in forward was counted then
+static int is_recomputing(lua_State *L) {
+  lua_pushboolean(L, binding_here(L)->engine->recomputing);
+  return 1;
+}
+
 // core.set_runners(run_function, run_hooks): what the tape calls
 static int set_runners(lua_State *L) {
   binding_state *state = binding_here(L);
@@ -391,6 +460,7 @@ static int set_runners(lua_State *L) {
 static const luaL_Reg functions[] = {
   { "function_needs", function_needs }, { "function_record", function_record },
   { "hook_payload", hook_payload }, { "hook_attach", hook_attach }, { "unscoped", unscoped },
+  { "untaped", untaped }, { "recompute", recompute }, { "is_recomputing", is_recomputing },
   { "set_runners", set_runners }, { NULL, NULL },
 };
 

@@ -208,7 +208,7 @@ static moon_tensor *for_each_sample(compose *c, moon_tensor *running, int64_t n)
 
 // running = the mean over samples of what batch_norm made of each copy.
 static void take_mean(compose *c, moon_tensor *many, moon_tensor *running, int64_t n) {
-  if (c->status != MOON_OK) return;
+  if (c->status != MOON_OK || c->engine->recomputing) return;
   moon_tensor *samples = compose_reshape(c, many, 2, (int64_t[]){ n, running->shape[0] });
   moon_tensor *mean = COMPOSE(c, mean, op_tensor(samples), op_ints(1, (int64_t[]){ 0 }));
   if (c->status != MOON_OK) return;

@@ -104,7 +104,7 @@ static moon_status update_running(op_call *call, int64_t count) {
   const op_value *args = call->args;
   moon_tensor *mean = args[MEAN].tensor, *var = args[VAR].tensor, *new_mean, *new_var;
   double momentum = args[MOMENTUM].number;
-  if (!mean) return MOON_OK;
+  if (!mean || call->engine->recomputing) return MOON_OK;
   MOON_TRY(ops_converted(call->engine, call->results[OUT_MEAN], mean->dtype, &new_mean));
   moon_status status = ops_converted(call->engine, call->results[OUT_RSTD],
                                  call->results[OUT_RSTD]->dtype, &new_var);

@@ -177,15 +177,16 @@ static void write_back(compose *c, moon_tensor *from, moon_tensor *to) {
 static void iterate(compose *c, const op_value *args, moon_tensor *matrix, moon_tensor **u,
                     moon_tensor **v) {
   bool enabled = c->engine->grad_enabled;
+  int64_t iterations = c->engine->recomputing ? 0 : args[SN_ITERATIONS].integer;
   c->engine->grad_enabled = false;
   *u = COMPOSE(c, clone, args[SN_U]);
   *v = COMPOSE(c, clone, args[SN_V]);
   moon_tensor *turned = COMPOSE(c, transpose, op_tensor(matrix), op_int(0), op_int(1));
-  for (int64_t i = 0; i < args[SN_ITERATIONS].integer && c->status == MOON_OK; i++) {
+  for (int64_t i = 0; i < iterations && c->status == MOON_OK; i++) {
     *v = step(c, turned, *u, args[SN_EPS].number);
     *u = step(c, matrix, *v, args[SN_EPS].number);
   }
-  if (args[SN_ITERATIONS].integer > 0) {
+  if (iterations > 0) {
     write_back(c, *u, args[SN_U].tensor);
     write_back(c, *v, args[SN_V].tensor);
   }

@@ -143,7 +143,8 @@ local function record(hidden, arguments, results)
   hidden.results = results.n
   local constant = {}
   for k, tensor in ipairs(outputs) do constant[k] = hidden.constant[tensor] or false end
-  local taped = core.function_record(hidden, hidden.class.class_name, inputs, outputs, saved, constant)
+  local taped = core.function_record(
+    hidden, hidden.class.class_name, inputs, outputs, saved, constant)
   for k, place in ipairs(hidden.outputs) do results[place] = taped[k] end
 end
 

@@ -20,7 +20,8 @@ local parts = {
 
 -- Members that live in files of their own beside this one.
 local members = {
-  Function = "function",
+  Function = "function", checkpoint = "checkpoint",
+  checkpoint_sequential = "checkpoint_sequential",
 }
 
 return setmetatable(moon, {

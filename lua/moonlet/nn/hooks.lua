@@ -166,8 +166,8 @@ function M.methods:register_forward_hook(fn)
   return register(self, "forward", "register_forward_hook", fn)
 end
 
---- Calls fn(module, grad_input, grad_output) when the gradients of the arguments are there: lists of
--- gradients by argument and by result. A list that fn returns takes the place of grad_input. Where
+--- Calls fn(module, grad_input, grad_output) when the gradients of the arguments are there: lists
+-- of gradients by argument and by result. A list that fn returns takes the place of grad_input. Where
 -- no argument needs a gradient, fn is called with an empty grad_input. Gives an object with
 -- :remove().
 -- @usage local layer, seen = moon.nn.Linear(2, 3), nil
