@@ -21,7 +21,7 @@ local parts = {
 -- Members that live in files of their own beside this one.
 local members = {
   Function = "function", checkpoint = "checkpoint",
-  checkpoint_sequential = "checkpoint_sequential",
+  checkpoint_sequential = "checkpoint_sequential", gradcheck = "gradcheck",
 }
 
 return setmetatable(moon, {
