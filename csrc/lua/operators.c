@@ -180,6 +180,14 @@ static void push_dtypes(lua_State *L, const op_descriptor *op) {
   lua_setfield(L, -2, "dtypes");
 }
 
+// How often the operator can be differentiated. One whose result depends on no input's values may
+// still have a backward, so that writing over a taped tensor goes on the tape.
+static const char *gradient_order(const op_descriptor *op) {
+  if (op->flags & OP_CONSTANT) return "none";
+  if (op->flags & OP_ONCE) return "first";
+  return op->backward || (op->flags & OP_COMPOSITE) ? "every" : "none";
+}
+
 static void push_descriptor(lua_State *L, const op_descriptor *op) {
   const op_signature *s = op->signature;
   lua_newtable(L);
@@ -199,7 +207,9 @@ static void push_descriptor(lua_State *L, const op_descriptor *op) {
   }
   lua_setfield(L, -2, "results");
   push_dtypes(L, op);
-  set_boolean(L, "gradient", op->backward != NULL || (op->flags & OP_COMPOSITE));
+  const char *order = gradient_order(op);
+  set_string(L, "order", order);
+  set_boolean(L, "gradient", strcmp(order, "none") != 0);
   set_boolean(L, "composite", (op->flags & OP_COMPOSITE) != 0);
   set_boolean(L, "view", (op->flags & OP_VIEW) != 0);
   set_boolean(L, "inplace", (op->flags & (OP_INPLACE | OP_MUTATES)) != 0);

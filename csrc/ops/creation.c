@@ -213,7 +213,7 @@ static moon_status forward_eye(op_call *call) {
   return finish(call);
 }
 
-#define LIKE (OP_COMPOSITE)   // runs no operators: the flag keeps the model's history out
+#define LIKE (OP_COMPOSITE | OP_CONSTANT)   // runs no operators: the flag keeps the model's history out
 
 static op_descriptor descriptors[] = {
   { .name = "zeros", .flags = OP_FUNCTION_ONLY, .row = 0, .schema = "(shape: int[], " OPTIONS,

@@ -184,19 +184,19 @@ static moon_status backward_dropout(op_backward_call *call) {
 }
 
 static op_descriptor descriptors[] = {
-  { .name = "uniform", .dtypes = OP_FLOATS, .flags = OP_MUTATES,
+  { .name = "uniform", .dtypes = OP_FLOATS, .flags = OP_MUTATES | OP_CONSTANT,
     .schema = "(self: Tensor, low: number = 0, high: number = 1) -> out",
     .doc = "Fills with numbers drawn evenly from low (included) to high (left out).",
     .forward = forward_uniform, .backward = backward_nothing },
-  { .name = "normal", .dtypes = OP_FLOATS, .flags = OP_MUTATES,
+  { .name = "normal", .dtypes = OP_FLOATS, .flags = OP_MUTATES | OP_CONSTANT,
     .schema = "(self: Tensor, mean: number = 0, std: number = 1) -> out",
     .doc = "Fills with numbers drawn from a normal distribution (Box and Muller 1958).",
     .forward = forward_normal, .backward = backward_nothing },
-  { .name = "bernoulli", .flags = OP_MUTATES,
+  { .name = "bernoulli", .flags = OP_MUTATES | OP_CONSTANT,
     .schema = "(self: Tensor, p: number = 0.5) -> out",
     .doc = "Fills with ones, drawn with probability p, and zeros. Any type.",
     .forward = forward_bernoulli, .backward = backward_nothing },
-  { .name = "random", .flags = OP_MUTATES, .schema = "(self: Tensor, low: int, high: int) -> out",
+  { .name = "random", .flags = OP_MUTATES | OP_CONSTANT, .schema = "(self: Tensor, low: int, high: int) -> out",
     .doc = "Fills with whole numbers drawn evenly from low to high, both included. Any type that "
            "holds them exactly.",
     .forward = forward_random, .backward = backward_nothing },

@@ -522,7 +522,7 @@ static op_descriptor descriptors[] = {
   { .name = "fill", .schema = "(self: Tensor, value: Tensor|number) -> out", .flags = OP_MUTATES,
     .doc = "Sets every element to one value.",
     .forward = forward_fill, .backward = backward_copy },
-  { .name = "zero", .schema = "(self: Tensor) -> out", .flags = OP_MUTATES,
+  { .name = "zero", .schema = "(self: Tensor) -> out", .flags = OP_MUTATES | OP_CONSTANT,
     .doc = "Sets every element to 0.",
     .forward = forward_zero, .backward = backward_nothing },
 };

@@ -39,7 +39,8 @@ local function describe(op)
     end
   end
   if op.inplace then lines[#lines + 1] = "in place: " .. op.name .. "_" end
-  if not op.gradient then lines[#lines + 1] = "has no gradient" end
+  if op.order == "none" then lines[#lines + 1] = "has no gradient" end
+  if op.order == "first" then lines[#lines + 1] = "its gradient has no gradient" end
   return table.concat(lines, "\n")
 end
 

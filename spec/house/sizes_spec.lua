@@ -105,7 +105,8 @@ describe("names", function()
         local file = path:match("([%w]+)[%w_]*%.h$")
         local known = { moon = true, MOON = true, [part] = true, [file] = true }
         known[file:gsub("s$", "")] = true
-        -- node.h holds records and hooks too; op.h and tensor.h have short verbs for their own structs
+        -- node.h holds records and hooks too; op.h and tensor.h have short verbs for their own
+        -- structs
         for _, extra in ipairs { "record", "hook", "shape", "array", "half", "bfloat", "base" } do
           known[extra] = true
         end
