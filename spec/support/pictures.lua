@@ -13,6 +13,17 @@ function pictures.mnist()
   return folder
 end
 
+-- A photograph beside the repository, grey, float64 from 0 to 1, height x width; or nil and a
+-- reason for `pending`.
+function pictures.photograph()
+  local path = root .. "/../shared/data/imagenet-photos/jpeg/n01514859_hen.JPEG"
+  local file = io.open(path, "rb")
+  if not file then return nil, "../shared/data/imagenet-photos is not there" end
+  file:close()
+  local image = require("moonlet").image.load(path, { channels = 1 })
+  return image:select(1, 1):to("float64") / 255
+end
+
 local function big_endian(number)
   return string.char(math.floor(number / 2 ^ 24) % 256, math.floor(number / 2 ^ 16) % 256,
     math.floor(number / 2 ^ 8) % 256, number % 256)
