@@ -103,7 +103,7 @@ static moon_status forward_median(op_call *call) {
 
 enum { LINEAR, LOWER, HIGHER, MIDPOINT, NEAREST };
 
-typedef struct ranks { int64_t count, *low, *high; double *weight; } ranks;   // positions from 1
+typedef struct ranks { int64_t rule, count, *low, *high; double *weight; } ranks;   // from 1
 
 static void ranks_close(ranks *r) {
   alloc_delete(r->low);
@@ -112,7 +112,8 @@ static void ranks_close(ranks *r) {
 }
 
 // Where each quantile of n sorted elements lies: between low and high, `weight` of the way.
-static moon_status ranks_fill(ranks *r, int64_t n, int64_t rule) {
+static moon_status ranks_fill(ranks *r, int64_t n) {
+  int64_t rule = r->rule;
   for (int64_t i = 0; i < r->count; i++) {
     double q = r->weight[i], rank = q * (double)(n - 1);
     if (!(q >= 0 && q <= 1))
@@ -129,29 +130,41 @@ static moon_status ranks_fill(ranks *r, int64_t n, int64_t rule) {
 
 static moon_status ranks_read(moon_engine *engine, const moon_tensor *q, int64_t n, int64_t rule,
                               ranks *r) {
-  *r = (ranks){ .count = tensor_count(q) };
+  *r = (ranks){ .rule = rule, .count = tensor_count(q) };
   size_t bytes, room = (size_t)(r->count > 0 ? r->count : 1);
   MOON_TRY(alloc_product(room, sizeof *r->low, &bytes));
   moon_status status = alloc_new(bytes, (void **)&r->low);
   if (status == MOON_OK) status = alloc_new(bytes, (void **)&r->high);
   if (status == MOON_OK) status = alloc_new(bytes, (void **)&r->weight);
   if (status == MOON_OK) status = make_read(engine, q, r->weight);
-  if (status == MOON_OK) status = ranks_fill(r, n, rule);
+  if (status == MOON_OK) status = ranks_fill(r, n);
   if (status != MOON_OK) ranks_close(r);
   return status;
 }
 
-// The weights as a tensor that broadcasts along dim.
-static moon_tensor *weights_of(compose *c, const moon_tensor *x, int dim, const ranks *r) {
-  int64_t shape[MOON_MAX_DIMS];
-  for (int i = 0; i < x->ndim; i++) shape[i] = i == dim ? r->count : 1;
-  moon_tensor *weights = make_numbers(c, x, r->count, r->weight);
-  weights = COMPOSE(c, cast, op_tensor(weights), op_dtype(x->dtype));
+// How far each quantile lies between its neighbours, as a tensor that broadcasts along dim. With
+// the linear rule it depends on q, which may have a gradient.
+static moon_tensor *weights_of(compose *c, const moon_tensor *x, int dim, moon_tensor *q,
+                               const ranks *r) {
+  int64_t shape[MOON_MAX_DIMS], count = r->count;
+  for (int i = 0; i < x->ndim; i++) shape[i] = i == dim ? count : 1;
+  moon_tensor *weights;
+  if (r->rule == LINEAR) {
+    moon_tensor *low = make_integers(c, x, count, r->low);
+    low = compose_offset(c, COMPOSE(c, cast, op_tensor(low), op_dtype(x->dtype)), -1);
+    moon_tensor *rank = compose_scale(c, compose_reshape(c, q, 1, &count),
+                                      (double)(x->shape[dim] - 1));
+    weights = COMPOSE(c, sub, op_tensor(rank), op_tensor(low));
+  } else {
+    weights = COMPOSE(c, cast, op_tensor(make_numbers(c, x, count, r->weight)),
+                      op_dtype(x->dtype));
+  }
   return compose_reshape(c, weights, x->ndim, shape);
 }
 
 // (..., count, ...) along dim of x's lines.
-static moon_tensor *quantiles(compose *c, moon_tensor *x, int dim, const ranks *r) {
+static moon_tensor *quantiles(compose *c, moon_tensor *x, int dim, moon_tensor *q,
+                              const ranks *r) {
   int64_t n = x->shape[dim];
   moon_tensor *sorted = COMPOSE(c, sort, op_tensor(x), op_int(dim));
   moon_tensor *low = COMPOSE(c, index_select, op_tensor(sorted), op_int(dim),
@@ -159,7 +172,7 @@ static moon_tensor *quantiles(compose *c, moon_tensor *x, int dim, const ranks *
   moon_tensor *high = COMPOSE(c, index_select, op_tensor(sorted), op_int(dim),
                               op_tensor(make_integers(c, x, r->count, r->high)));
   moon_tensor *way = COMPOSE(c, sub, op_tensor(high), op_tensor(low));
-  moon_tensor *part = COMPOSE(c, mul, op_tensor(way), op_tensor(weights_of(c, x, dim, r)));
+  moon_tensor *part = COMPOSE(c, mul, op_tensor(way), op_tensor(weights_of(c, x, dim, q, r)));
   moon_tensor *value = COMPOSE(c, add, op_tensor(low), op_tensor(part));
   moon_tensor *last = one_of(c, sorted, dim, n - 1);
   moon_tensor *is_nan = COMPOSE(c, isnan, op_tensor(last));
@@ -210,7 +223,7 @@ static moon_status forward_quantile(op_call *call) {
   MOON_TRY(ranks_read(call->engine, q, all ? count : x->shape[dim], call->args[RULE].integer, &r));
   compose c = compose_open(call->engine);
   if (all) lines = compose_reshape(&c, x, 1, &count);
-  moon_tensor *y = lines ? quantiles(&c, lines, dim, &r) : NULL;
+  moon_tensor *y = lines ? quantiles(&c, lines, dim, q, &r) : NULL;
   ranks_close(&r);
   y = arranged(&c, y, x, q, all, dim, call->args[KEEPDIM].boolean);
   return compose_close(&c, y, &call->results[0]);
