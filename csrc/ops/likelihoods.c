@@ -1,6 +1,7 @@
 // Losses that are a negative logarithm of a likelihood, or a divergence of distributions, for
 // targets of the input's shape. (Bernoulli is binary_cross_entropy in losses.c, the categorical
 // one cross_entropy in classification.c.)
+#include <float.h>
 #include <math.h>
 
 #include "ops/loss.h"
@@ -118,6 +119,10 @@ static moon_status forward_gaussian(op_call *call) {
 
 enum { FOCAL_ALPHA = 2, FOCAL_GAMMA, FOCAL_REDUCTION };
 
+static double smallest_of(moon_dtype dtype) {
+  return dtype == MOON_F64 ? DBL_MIN : dtype == MOON_F16 ? 0x1p-14 : FLT_MIN;
+}
+
 // a t + b (1 - t)
 static moon_tensor *by_class(compose *c, moon_tensor *t, moon_tensor *a, moon_tensor *b) {
   return loss_plus(c, loss_times(c, a, t), loss_times(c, b, loss_from(c, 1, t)));
@@ -135,11 +140,14 @@ static moon_status forward_focal(op_call *call) {
   moon_tensor *log_p = COMPOSE(&c, logsigmoid, op_tensor(x));
   moon_tensor *log_rest = COMPOSE(&c, logsigmoid, op_tensor(minus));
   moon_tensor *losses = COMPOSE(&c, neg, op_tensor(by_class(&c, t, log_p, log_rest)));
-  if (gamma > 0) {   // (1 - p_t)^gamma, from the logarithm: no power of 0
+  if (gamma > 0) {   // (1 - p_t)^gamma
     moon_tensor *p = COMPOSE(&c, sigmoid, op_tensor(x));
     moon_tensor *rest = COMPOSE(&c, sigmoid, op_tensor(minus));
     moon_tensor *power = compose_number(&c, x, gamma);
     moon_tensor *wrong = by_class(&c, t, rest, p);
+    // the slope of a power below 1 is infinite at 0
+    wrong = COMPOSE(&c, clamp, op_tensor(wrong), op_number(smallest_of(x->dtype)),
+                    op_number(INFINITY));
     losses = loss_times(&c, losses, COMPOSE(&c, pow, op_tensor(wrong), op_tensor(power)));
   }
   if (alpha >= 0) {

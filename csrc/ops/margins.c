@@ -151,7 +151,8 @@ static moon_tensor *open_labels(compose *c, moon_tensor *target, int64_t classes
   moon_tensor *one = compose_number(c, labels, 1);
   labels = COMPOSE(c, where, op_tensor(*given), op_tensor(labels), op_tensor(one));
   if (c->status != MOON_OK) return NULL;
-  compose_adopt(c, ops_index_in(c->engine, "target", labels, classes, &index), index);
+  moon_status status = ops_index_in(c->engine, "target", labels, classes, &index);
+  compose_adopt(c, status, index);
   return labels;
 }
 
