@@ -126,7 +126,7 @@ describe("backward", function()
       "of 2", y.backward, y, moon.ones(2))
     naive.fails("backward: expected a gradient or {retain_graph = true}, got number",
       y.backward, y, 1)
-    naive.fails('backward: there is no option "retain"; the options are retain_graph',
+    naive.fails('backward: there is no option "retain"; the options are retain_graph, create_graph',
       y.backward, y, { retain = true })
     naive.fails("backward: loss must be a tensor, got nothing; a method is called with a colon",
       y.backward)
@@ -217,6 +217,13 @@ describe("a chain of a million operators", function()
   it("does so inside a coroutine", function()
     local grad = coroutine.wrap(function() return (long_chain(million / 5)) end)()
     assert.equal(1, grad)
+    local second = coroutine.wrap(function()
+      local x = leaf(1)
+      local y = x
+      for _ = 1, million / 50 do y = y * x end
+      return moon.grad(moon.grad(y, x, { create_graph = true }), x):item()
+    end)()
+    assert.equal((million / 50 + 1) * (million / 50), second)
   end)
 end)
 
