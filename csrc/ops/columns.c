@@ -76,19 +76,23 @@ static moon_status forward_col2im(op_call *call) {
   moon_tensor *x = call->args[COL_INPUT].tensor;
   const int64_t *size = call->args[COL_SIZE].ints.v;
   convolution_geometry g;
-  int64_t channels = 0, cut_before[2], cut_after[2];
+  int64_t channels = 0, full[2], cut_before[2], cut_after[2];
   MOON_TRY(read_windows(&call->args[COL_KERNEL], &g));
   MOON_TRY(check_columns(x, size, &g, &channels));
   compose c = compose_open(call->engine);
   x = compose_reshape(&c, x, 6, (int64_t[]){ x->shape[0], channels, g.kernel[0], g.kernel[1],
                                              g.output[0], g.output[1] });
-  x = COMPOSE(&c, permute, op_tensor(x), op_ints(6, (int64_t[]){ 0, 1, 4, 5, 2, 3 }));
-  for (int i = 1; i >= 0; i--) {
-    x = convolution_gather(&c, x, 2 + i, size[i] + g.before[i] + g.after[i], g.stride[i],
-                           g.dilation[i]);
+  for (int i = 0; i < 2; i++) {
+    full[i] = size[i] + g.before[i] + g.after[i];
     cut_before[i] = -g.before[i];
     cut_after[i] = -g.after[i];
   }
+  // columns first, then rows: both times whole rows are added, (n, c, kh, oh, ow | kw) and
+  // (n, c, oh, w | kh)
+  x = COMPOSE(&c, permute, op_tensor(x), op_ints(6, (int64_t[]){ 0, 1, 2, 4, 5, 3 }));
+  x = convolution_gather(&c, x, 4, full[1], g.stride[1], g.dilation[1]);
+  x = COMPOSE(&c, permute, op_tensor(x), op_ints(5, (int64_t[]){ 0, 1, 3, 4, 2 }));
+  x = convolution_gather(&c, x, 2, full[0], g.stride[0], g.dilation[0]);
   x = convolution_pad(&c, x, 2, cut_before, cut_after);
   return compose_close(&c, x, &call->results[0]);
 }

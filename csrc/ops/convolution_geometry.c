@@ -177,8 +177,12 @@ moon_status convolution_read_transposed(const op_value *args, int ndim, convolut
     return moon_fail(MOON_BAD_SHAPE, "%" PRId64 " groups of %" PRId64 " output channels are too "
                      "many", g->groups, weight->shape[1]);
   MOON_TRY(check_bias(args[BIAS].tensor, channels, weight));
-  for (int i = 0; i < ndim; i++) MOON_TRY(transposed_size(input, weight, g, i));
-  return MOON_OK;
+  int64_t shape[CONVOLUTION_MAX_DIMS + 2] = { input->shape[0], channels }, count;
+  for (int i = 0; i < ndim; i++) {
+    MOON_TRY(transposed_size(input, weight, g, i));
+    shape[2 + i] = g->output[i];
+  }
+  return shape_count(ndim + 2, shape, &count);
 }
 
 // -- steps of formulas
