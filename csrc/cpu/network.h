@@ -85,4 +85,18 @@ typedef struct weigh_job {
 } weigh_job;
 NETWORK_TASK(weigh_rows);
 
+// -- pooling boxes of an image: an item is a channel of a box, for the gradient a plane
+typedef struct region_job {
+  const region_options *options;
+  int64_t planes, channels, height, width;   // planes: how many images
+  int64_t regions, out_height, out_width;
+  const void *boxes;                         // (regions, 4)
+  const int64_t *images;                     // (regions), from 0
+  const void *source;                        // x, or the gradient
+  void *target;                              // out (roi_places: int64), or dx
+} region_job;
+NETWORK_TASK(roi_places_items);
+NETWORK_TASK(roi_align_items);
+NETWORK_TASK(roi_align_back_planes);
+
 #endif

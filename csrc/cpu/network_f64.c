@@ -8,5 +8,6 @@
 #include "cpu/cross_entropy_real.h"
 #include "cpu/lrn_real.h"
 #include "cpu/pool_real.h"
+#include "cpu/regions_real.h"
 #include "cpu/softmax_real.h"
 #include "cpu/weigh_real.h"

@@ -52,6 +52,12 @@ typedef struct pool2d_geometry {
   int64_t divisor;   // of averages; 0: the number of elements
 } pool2d_geometry;
 
+typedef struct region_options {
+  double scale;       // pixels of the image for one unit of the boxes
+  int64_t sampling;   // samples of a bin in each direction; 0: as many as it has pixels
+  bool aligned;       // pixel centres lie at halves
+} region_options;
+
 typedef struct lrn_options { int64_t size; double alpha, beta, k; } lrn_options;
 
 typedef struct cross_entropy_options { int64_t ignore; double smoothing; } cross_entropy_options;
