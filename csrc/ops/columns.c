@@ -194,7 +194,7 @@ static moon_status forward_local(op_call *call) {
   y = COMPOSE(&c, permute, op_tensor(y), op_ints(3, (int64_t[]){ 1, 2, 0 }));
   y = compose_reshape(&c, y, ndim + 2, shape);
   if (call->args[BIAS].given) y = COMPOSE(&c, add, op_tensor(y), call->args[BIAS]);
-  else y = COMPOSE(&c, clone, op_tensor(y));
+  else y = compose_own(&c, COMPOSE(&c, contiguous, op_tensor(y)));
   return compose_close(&c, y, &call->results[0]);
 }
 

@@ -85,6 +85,30 @@ describe("pairs", function()
   end)
 end)
 
+describe("padding", function()
+  it("is a number, a list of numbers or sides, or a word", function()
+    for size, padding in pairs {
+      ["3x3"] = 0, ["5x5"] = 1, ["7x7"] = "full", ["4x4"] = { { 1, 0 } },
+      ["4x6"] = { { 0, 1 }, { 2, 1 } }, ["6x3"] = { { 1, 2 }, 0 },
+    } do
+      local y = image:conv2d(kernel, { padding = padding })
+      assert.equal(size, ("%dx%d"):format(y:size(3), y:size(4)))
+    end
+  end)
+
+  it("comes by position too, and is described with its dimensions", function()
+    assert.same({ 1, 1, 5, 5 }, image:conv2d(kernel, nil, 1, "same"):size())
+    for _, op in ipairs(moon.operators()) do
+      if op.name:match "^conv%dd$" then
+        local dims = op.name:match "%d"
+        assert.equal("int[" .. dims .. "]", op.attributes[1].type)
+        assert.same({ name = "padding", type = "pads[" .. dims .. "]", optional = true,
+                      default = "0" }, op.attributes[2])
+      end
+    end
+  end)
+end)
+
 describe("dimensions", function()
   it("are a number, numbers, a list, or left out", function()
     assert.equal(21, x:sum():item())

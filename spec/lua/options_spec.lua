@@ -44,6 +44,30 @@ describe("options", function()
     assert.matches("size must be a whole number from 1, not 0", message_of { size = 0 })
   end)
 
+  it("takes a number for all directions or a list of one a direction", function()
+    local words = { single = "one", pair = "two", triple = "three" }
+    for kind, fits in pairs { single = { 4 }, pair = { 1, 2 }, triple = { 1, 2, 3 } } do
+      local rule = { size = { kind } }
+      assert.equal(3, options.read("layer", { size = 3 }, rule).size)
+      assert.equal(fits, options.read("layer", { size = fits }, rule).size)
+      for _, wrong in ipairs { { 1, 2, 3, 4 }, "3", { 0.5, 1, 1 }, {} } do
+        assert.matches("size must be a whole number or a list of " .. words[kind],
+          message_of({ size = wrong }, rule))
+      end
+    end
+  end)
+
+  it("takes padding as a number, sides or a word", function()
+    local rule = { padding = { "pads2", 0 } }
+    for _, padding in ipairs { 3, { 1 }, { 1, 2 }, { { 1, 2 }, 0 }, { { 1, 2 } }, "same" } do
+      assert.equal(padding, options.read("layer", { padding = padding }, rule).padding)
+    end
+    for _, wrong in ipairs { "fool", 1.5, { 1, 2, 3 }, { { 1 }, 2 }, { { 1, 2, 3 }, 2 }, {} } do
+      assert.matches("padding must be a whole number, a list such as {1, 2} or {{1, 2}, {0, 0}}",
+        message_of({ padding = wrong }, rule), 1, true)
+    end
+  end)
+
   it("says so when options are no table, or have no names", function()
     assert.matches("layer: options are a table, such as {bias = ...}, not 3", message_of(3))
     assert.matches("options have names", message_of { 1 })
