@@ -58,13 +58,46 @@ describe("layers", function()
   end)
 
   it("have every activation under its name", function()
-    local x = moon.randn(3, 5)
+    local x = moon.randn(3, 4)
     local rows = {
-      ReLU = "relu", GELU = "gelu", SiLU = "silu", Sigmoid = "sigmoid", Tanh = "tanh",
-      Softplus = "softplus", ELU = "elu", LeakyReLU = "leaky_relu",
+      ReLU = "relu", ReLU6 = "relu6", LeakyReLU = "leaky_relu", ELU = "elu", SELU = "selu",
+      CELU = "celu", GELU = "gelu", SiLU = "silu", Mish = "mish", Softplus = "softplus",
+      Softsign = "softsign", Sigmoid = "sigmoid", LogSigmoid = "logsigmoid", Tanh = "tanh",
+      Hardtanh = "hardtanh", Hardsigmoid = "hardsigmoid", Hardswish = "hardswish",
+      Hardshrink = "hardshrink", Softshrink = "softshrink", Tanhshrink = "tanhshrink",
+      Softmax = "softmax", LogSoftmax = "log_softmax", Softmin = "softmin", GLU = "glu",
+      CReLU = "crelu",
     }
     for layer, operator in pairs(rows) do close(moon[operator](x), nn[layer]()(x)) end
     close(moon.leaky_relu(x, 0.3), nn.LeakyReLU({ negative_slope = 0.3 })(x))
+    close(moon.hardtanh(x, -0.5, 0.2), nn.Hardtanh({ min = -0.5, max = 0.2 })(x))
+    close(moon.softplus(x, 2, 1), nn.Softplus({ beta = 2, threshold = 1 })(x))
+    close(moon.gelu_tanh(x), nn.GELU({ approximate = "tanh" })(x))
+    close(moon.threshold(x, 0.5, 7), nn.Threshold(0.5, 7)(x))
+    close(moon.glu(x, 2), nn.GLU(2)(x))
+    close(moon.crelu(x, 1), nn.CReLU(1)(x))
+    assert.equal("Hardtanh(min = -1, max = 2)", tostring(nn.Hardtanh { max = 2 }))
+    assert.equal('GELU(approximate = "tanh")', tostring(nn.GELU { approximate = "tanh" }))
+  end)
+
+  it("learn or draw slopes", function()
+    local x = moon.randn(2, 3, 4)
+    local prelu = nn.PReLU(3, { init = 0.1 })
+    assert.equal(1, #prelu:parameters())
+    close(moon.leaky_relu(x, 0.1), prelu(x))
+    close(moon.leaky_relu(x, 0.25), nn.PReLU()(x))
+    close(moon.rrelu(x), nn.RReLU():eval()(x))
+    local y = nn.RReLU({ lower = 0.5, upper = 0.75 })(moon.full({ 100 }, -1))
+    assert.is_true(y:max():item() <= -0.5 and y:min():item() >= -0.75)
+    assert.is_true(y:std():item() > 0.01)
+    assert.has_error(function() nn.RReLU { lower = 1, upper = 0.5 } end)
+  end)
+
+  it("are suggested when they are spelled otherwise", function()
+    for given, meant in pairs { Relu = "ReLU", MseLoss = "MSELoss", dropout2D = "Dropout2d" } do
+      local _, message = pcall(function() return nn[given] end)
+      assert.matches('did you mean "' .. meant .. '"', message)
+    end
   end)
 
   it("start with weights within 1/sqrt(fan in)", function()
@@ -123,27 +156,5 @@ describe("BatchNorm", function()
     local state = nn.BatchNorm2d(3):state_dict()
     assert.is_not_nil(state.running_mean)
     assert.is_not_nil(state.running_var)
-  end)
-end)
-
-describe("losses", function()
-  it("are layers over the operators", function()
-    local x, y = moon.randn(4, 3), moon.randn(4, 3)
-    local labels = moon.tensor({ 1, 3, 2, 2 }, { dtype = "int64" })
-    local binary = moon.rand(4, 3):gt(0.5):to("float32")
-    close(moon.cross_entropy(x, labels), nn.CrossEntropyLoss()(x, labels))
-    close(moon.cross_entropy(x, labels, { label_smoothing = 0.1, reduction = "sum" }),
-      nn.CrossEntropyLoss({ label_smoothing = 0.1, reduction = "sum" })(x, labels))
-    close(moon.nll_loss(x:log_softmax(2), labels), nn.NLLLoss()(x:log_softmax(2), labels))
-    close(moon.mse_loss(x, y), nn.MSELoss()(x, y))
-    close(moon.l1_loss(x, y), nn.L1Loss()(x, y))
-    close(moon.binary_cross_entropy_with_logits(x, binary), nn.BCEWithLogitsLoss()(x, binary))
-  end)
-
-  it("take class weights", function()
-    local weight = moon.tensor { 1, 2, 3 }
-    local loss = nn.CrossEntropyLoss { weight = weight }
-    local x, labels = moon.randn(4, 3), moon.tensor({ 1, 3, 2, 2 }, { dtype = "int64" })
-    close(moon.cross_entropy(x, labels, { weight = weight }), loss(x, labels))
   end)
 end)

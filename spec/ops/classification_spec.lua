@@ -210,6 +210,43 @@ describe("cross_entropy", function()
     naive.close(x.grad, { { 0, 0 }, { 0.5, -0.5 } }, 1e-6)
   end)
 
+  it("takes probabilities, of which one-hot ones are labels", function()
+    local x, target = naive.random { 4, 5, 3 }, labels_for { 4, 5, 3 }
+    local one_hot = moon.one_hot(target, 5):double():permute(1, 3, 2)
+    local weight = naive.random({ 5 }, { low = 0.5, high = 2 })
+    naive.close(moon.cross_entropy(x, one_hot), moon.cross_entropy(x, target))
+    local options = { weight = weight, label_smoothing = 0.2, reduction = "none" }
+    naive.close(moon.cross_entropy(x, one_hot, options), moon.cross_entropy(x, target, options))
+  end)
+
+  it("has a gradient of probabilities, too", function()
+    local x, p = naive.random { 3, 4 }, naive.random({ 3, 4 }, { low = 0, high = 1 })
+    gradcheck.check(moon.cross_entropy, { x, p })
+  end)
+
+  it("says what does not fit probabilities", function()
+    local x, p = moon.zeros(3, 4), moon.ones(3, 4)
+    local function fails(text, ...)
+      naive.fails("cross_entropy: " .. text, moon.cross_entropy, ...)
+    end
+    fails("ignore_index is for class labels, but target holds probabilities (float32)", x, p,
+      { ignore_index = 1 })
+    fails("input is float32 but target is float64", x, p:double())
+    fails("label_smoothing must lie in 0..1, got -1", x, p, { label_smoothing = -1 })
+    fails("weight must have one element for each of the 4 classes of input 3x4, got 3", x, p,
+      moon.ones(3))
+    fails("input must have dimensions (n, c) or (n, c, d1, ...), got 4; add the batch",
+      moon.zeros(4), moon.ones(4))
+  end)
+
+  it("survives the failure of any allocation against probabilities", function()
+    local x, p = moon.randn(3, 4, { requires_grad = true }), moon.rand(3, 4)
+    faults.every_allocation(function()
+      moon.cross_entropy(x, p, { weight = p[1], label_smoothing = 0.1 }):backward()
+      x.grad = nil
+    end)
+  end)
+
   it("refuses a label_smoothing outside 0..1", function()
     naive.fails("cross_entropy: label_smoothing must lie in 0..1, got 1.5", moon.cross_entropy,
       moon.zeros(1, 2), moon.ones(1, { dtype = "int64" }), { label_smoothing = 1.5 })

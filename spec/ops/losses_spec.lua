@@ -185,6 +185,17 @@ describe("binary_cross_entropy_with_logits", function()
       2040 + math.log(2), 1e-5)
   end)
 
+  it("weighs each loss, besides pos_weight", function()
+    local x, t = naive.random { 3, 4 }, naive.random({ 3, 4 }, { low = 0, high = 1 })
+    local weight, pos = naive.random { 4 }, naive.random({ 4 }, { low = 0.5, high = 2, seed = 9 })
+    local plain = moon.binary_cross_entropy_with_logits(x, t,
+      { pos_weight = pos, reduction = "none" })
+    naive.close(moon.binary_cross_entropy_with_logits(x, t,
+      { pos_weight = pos, weight = weight, reduction = "none" }), plain * weight)
+    naive.fails("binary_cross_entropy_with_logits: weight 3 does not broadcast to input 3x4",
+      moon.binary_cross_entropy_with_logits, x, t, { weight = moon.ones(3):double() })
+  end)
+
   it("has the right gradient at 0", function()
     local x = moon.zeros(2, { requires_grad = true })
     moon.binary_cross_entropy_with_logits(x, moon.tensor { 1, 0 }, { reduction = "sum" }):backward()
