@@ -36,7 +36,9 @@ typedef enum op_kind {
   OP_DEVICE, OP_INTS, OP_DIM, OP_DIMS, OP_INDEX, OP_CHOICE, OP_PADS,
 } op_kind;
 
-typedef enum op_pads_word { OP_PADS_NUMBERS, OP_PADS_SAME, OP_PADS_VALID, OP_PADS_FULL } op_pads_word;
+typedef enum op_pads_word {
+  OP_PADS_NUMBERS, OP_PADS_SAME, OP_PADS_VALID, OP_PADS_FULL,
+} op_pads_word;
 
 // One argument. `given` is false for an optional argument that was left out.
 typedef struct op_value {

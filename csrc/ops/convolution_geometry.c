@@ -1,6 +1,7 @@
 // Arguments of convolutions, checked for one to three dimensions at once, and the steps that their
 // formulas share. See convolution.h.
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "ops/convolution.h"
@@ -100,18 +101,29 @@ moon_status convolution_options(const op_value *stride, const op_value *padding,
   return MOON_OK;
 }
 
+// "1", or "0 and 2" where the two sides differ.
+enum { SIDES_TEXT = 64 };
+
+static const char *sides_text(const convolution_geometry *g, int i, char text[SIDES_TEXT]) {
+  int written = snprintf(text, SIDES_TEXT, "%" PRId64, g->before[i]);
+  if (g->before[i] != g->after[i])
+    snprintf(text + written, SIDES_TEXT - (size_t)written, " and %" PRId64, g->after[i]);
+  return text;
+}
+
 moon_status convolution_count(const moon_tensor *input, const moon_tensor *weight,
                               const convolution_geometry *g, int i, int64_t *positions) {
-  char x[TENSOR_SHAPE_TEXT], w[TENSOR_SHAPE_TEXT];
+  char x[TENSOR_SHAPE_TEXT], w[TENSOR_SHAPE_TEXT], sides[SIDES_TEXT];
   int64_t padded, span;
   int dim = input->ndim - g->ndim + i;
   if (__builtin_add_overflow(input->shape[dim], g->before[i] + g->after[i], &padded))
     padded = INT64_MAX;
   if (__builtin_mul_overflow(g->dilation[i], g->kernel[i] - 1, &span) || span >= padded)
     return moon_fail(MOON_BAD_SHAPE, "the kernel's %s %" PRId64 " (dilation %" PRId64 ") is larger "
-                     "than the padded input's %" PRId64 " (input %s, weight %s, padding %" PRId64
-                     ")", convolution_side(g->ndim, i), g->kernel[i], g->dilation[i], padded,
-                     tensor_shape_text(input, x), tensor_shape_text(weight, w), g->before[i]);
+                     "than the padded input's %" PRId64 " (input %s, weight %s, padding %s)",
+                     convolution_side(g->ndim, i), g->kernel[i], g->dilation[i], padded,
+                     tensor_shape_text(input, x), tensor_shape_text(weight, w),
+                     sides_text(g, i, sides));
   *positions = (padded - span - 1) / g->stride[i] + 1;
   return MOON_OK;
 }

@@ -1,13 +1,14 @@
-// Transposed convolutions: what a convolution's gradient does to its result, as layers that enlarge.
-// In two dimensions that is conv2d_input_gradient. One dimension is an image of height 1. In three,
-// the weight's depths are made channels of the result, which are then added up along the depth.
+// Transposed convolutions: what a convolution's gradient does to its result, for layers that
+// enlarge. In two dimensions that is conv2d_input_gradient. One dimension is an image of height 1.
+// In three, the weight's depths are made channels of the result, which are then added up along the
+// depth.
 // Output padding takes back padding at the end; where there is less of that, zeros are put there.
 #include "ops/convolution.h"
 
 enum { INPUT, WEIGHT, BIAS };
 
-// How dimension i is made: with paddings `before` and `after` at the size that has the kernel's last
-// element on its last; then `cut` elements are taken off in front and `zeros` put behind.
+// How dimension i is made: with paddings `before` and `after` at the size that has the kernel's
+// last element on its last; then `cut` elements are taken off in front and `zeros` put behind.
 typedef struct transposed_end { int64_t before, after, size, cut, zeros; } transposed_end;
 
 static transposed_end end_of(const convolution_geometry *g, int i) {

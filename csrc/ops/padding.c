@@ -1,6 +1,7 @@
 // Padding of the last dimensions. Constants are filled round a copy, and the adjoint of that is the
-// same operator with every number negated: what was added is cut off, what was cut off is zero. The
-// other modes repeat elements of the input: a row of positions for each dimension, and index_select.
+// same operator with every number negated: what was added is cut off, what was cut off is zero.
+// The other modes repeat elements of the input: a row of positions for each dimension, and
+// index_select.
 #include <inttypes.h>
 #include <string.h>
 

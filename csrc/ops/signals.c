@@ -254,8 +254,8 @@ static moon_tensor *channel_sum(compose *c, moon_tensor *x) {
 }
 
 // With x' = x - mean(x), t' = t - mean(t), and sums over the window of m elements:
-// score = sum x' t' / sqrt((sum x'^2 - (sum x')^2 / m) * sum t'^2). What a window varies is known to
-// a few roundings of its sum of squares; less than that counts as flat.
+// score = sum x' t' / sqrt((sum x'^2 - (sum x')^2 / m) * sum t'^2). What a window varies is known
+// to a few roundings of its sum of squares; less than that counts as flat.
 static moon_tensor *scores(compose *c, moon_tensor *x, moon_tensor *t) {
   if (c->status != MOON_OK) return NULL;
   bool wide = x->dtype == MOON_F64;

@@ -88,6 +88,9 @@ describe("convolutions say", function()
   it("that the kernel is too large", function()
     fails("conv1d", "the kernel's length 3 (dilation 3) is larger than the padded input's 6", x1,
       w1, { dilation = 3 })
+    fails("conv1d", "the kernel's length 8 (dilation 1) is larger than the padded input's 7 " ..
+      "(input 2x3x6, weight 4x3x8, padding 1 and 0)", x1, zeros(4, 3, 8),
+      { padding = { { 1, 0 } } })
     fails("conv3d", "the kernel's depth 5 (dilation 1) is larger than the padded input's 4", x3,
       zeros(4, 3, 5, 1, 1))
     fails("im2col", "the kernel's width 3 (dilation 2) is larger than the padded picture's 4",
