@@ -431,7 +431,10 @@ static op_descriptor descriptors[] = {
     .saves = "weight total index logp",
     .doc = "cross_entropy against class labels.",
     .forward = forward_cross_entropy_labels, .backward = backward_cross_entropy },
-  { .name = "nll_loss", .dtypes = OP_FLOATS,
+  { .name = "nll_loss",
+    .example = "moon.nll_loss(moon.tensor {{-1, -2}}, moon.tensor({2}, {dtype = "
+               "\"int64\"})) --> 2",
+    .dtypes = OP_FLOATS,
     .schema = "(input: Tensor, target: Tensor, weight: Tensor?, ignore_index: int?, "
               REDUCTION ") -> out, [total], [index], [weights]",
     .saves = "total index weights",

@@ -145,12 +145,16 @@ static moon_status forward_position(op_call *call) {
 }
 
 static op_descriptor descriptors[] = {
-  { .name = "max", .flags = OP_COMPOSITE, .row = 0,
+  { .name = "max",
+    .example = "moon.tensor({{1, 5}, {7, 3}}):max(2) --> {5, 7}",
+    .flags = OP_COMPOSITE, .row = 0,
     .schema = "(input: Tensor, dim: dim?, keepdim: bool = false) -> values, indices",
     .doc = "Largest element. Without dim: of all, as a 0-d tensor. With dim: the largest along it "
            "and their positions (int64, from 1; the first of equals). NaN counts as largest.",
     .forward = forward_extreme },
-  { .name = "min", .flags = OP_COMPOSITE, .row = 1,
+  { .name = "min",
+    .example = "moon.tensor({{1, 5}, {7, 3}}):min() --> 1",
+    .flags = OP_COMPOSITE, .row = 1,
     .schema = "(input: Tensor, dim: dim?, keepdim: bool = false) -> values, indices",
     .doc = "Smallest element. Without dim: of all, as a 0-d tensor. With dim: the smallest along "
            "it and their positions (int64, from 1; the first of equals). NaN counts as smallest.",
@@ -163,12 +167,16 @@ static op_descriptor descriptors[] = {
     .schema = "(input: Tensor, dim: dim, keepdim: bool = false) -> values, indices",
     .doc = "min with a dimension.",
     .forward = forward_along, .backward = backward_along },
-  { .name = "argmax", .row = 0,
+  { .name = "argmax",
+    .example = "moon.tensor({{1, 5}, {7, 3}}):argmax(2) --> {2, 1}",
+    .row = 0,
     .schema = "(input: Tensor, dim: dim?, keepdim: bool = false) -> indices",
     .doc = "Positions (int64, from 1) of the largest elements along dim, or of the largest of all "
            "in row-major order. The first of equals.",
     .forward = forward_position },
-  { .name = "argmin", .row = 1,
+  { .name = "argmin",
+    .example = "moon.tensor({{1, 5}, {7, 3}}):argmin(2) --> {1, 2}",
+    .row = 1,
     .schema = "(input: Tensor, dim: dim?, keepdim: bool = false) -> indices",
     .doc = "Positions (int64, from 1) of the smallest elements along dim, or of the smallest of "
            "all in row-major order. The first of equals.",

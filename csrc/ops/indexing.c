@@ -387,41 +387,64 @@ static moon_status forward_one_hot(op_call *call) {
 #define ELEMENTS "(input: Tensor, dim: dim, index: Tensor, source: Tensor|number) -> out"
 
 static op_descriptor descriptors[] = {
-  { .name = "index_select", .saves = "index",
+  { .name = "index_select",
+    .example = "moon.tensor({5, 6, 7}):index_select(1, moon.tensor({3, 1}, {dtype = "
+               "\"int64\"})) --> {7, 5}",
+    .saves = "index",
     .schema = "(input: Tensor, dim: dim, index: Tensor) -> out",
     .doc = "The slices of a dimension at the positions in a 1-D index, in its order; a position "
            "may come more than once.",
     .forward = forward_index_select, .backward = backward_index_select },
-  { .name = "index_add", .schema = SLICES, .flags = OP_INPLACE, .row = 1, .saves = "index@source",
+  { .name = "index_add",
+    .example = "moon.zeros(3):index_add(1, moon.tensor({1, 3, 1}, {dtype = \"int64\"}), "
+               "moon.ones(3)) --> {2, 0, 1}",
+    .schema = SLICES, .flags = OP_INPLACE, .row = 1, .saves = "index@source",
     .doc = "Adds the slices of source to the slices of input at the positions in a 1-D index; "
            "source has input's shape with the index's length along dim.",
     .forward = forward_index_put, .backward = backward_index_put },
-  { .name = "index_copy", .schema = SLICES, .flags = OP_INPLACE, .row = 0, .saves = "index",
+  { .name = "index_copy",
+    .example = "moon.zeros(3):index_copy(1, moon.tensor({3}, {dtype = \"int64\"}), "
+               "moon.ones(1)) --> {0, 0, 1}",
+    .schema = SLICES, .flags = OP_INPLACE, .row = 0, .saves = "index",
     .doc = "Puts the slices of source at the positions in a 1-D index; source has input's shape "
            "with the index's length along dim. A position that comes twice gets the later slice; "
            "the gradient takes positions to be different.",
     .forward = forward_index_put, .backward = backward_index_put },
-  { .name = "gather", .saves = "index",
+  { .name = "gather",
+    .example = "moon.tensor({{1, 2}, {3, 4}}):gather(2, moon.tensor({{2}, {1}}, {dtype = "
+               "\"int64\"})) --> {{2}, {3}}",
+    .saves = "index",
     .schema = "(input: Tensor, dim: dim, index: Tensor) -> out",
     .doc = "Picks one element along dim for each element of index, whose shape the result has: "
            "out[i][j] = input[index[i][j]][j] for dim 1, and so on.",
     .forward = forward_gather, .backward = backward_gather },
-  { .name = "scatter", .schema = ELEMENTS, .flags = OP_INPLACE, .row = 0, .saves = "index",
+  { .name = "scatter",
+    .example = "moon.zeros(3):scatter(1, moon.tensor({2}, {dtype = \"int64\"}), "
+               "moon.ones(1)) --> {0, 1, 0}",
+    .schema = ELEMENTS, .flags = OP_INPLACE, .row = 0, .saves = "index",
     .doc = "Puts each element of source (or one number) where index says along dim: "
            "out[index[i][j]][j] = source[i][j] for dim 1, and so on. A place that comes twice gets "
            "the later element; the gradient takes places to be different.",
     .forward = forward_scatter, .backward = backward_scatter },
-  { .name = "scatter_add", .schema = ELEMENTS, .flags = OP_INPLACE, .row = 1,
+  { .name = "scatter_add",
+    .example = "moon.ones(2):scatter_add(1, moon.tensor({2, 2}, {dtype = \"int64\"}), "
+               "moon.ones(2)) --> {1, 3}",
+    .schema = ELEMENTS, .flags = OP_INPLACE, .row = 1,
     .saves = "index@source",
     .doc = "Adds each element of source (or one number) where index says along dim: "
            "out[index[i][j]][j] += source[i][j] for dim 1, and so on.",
     .forward = forward_scatter, .backward = backward_scatter },
-  { .name = "bincount", .dtypes = OP_INTEGERS, .schema = "(input: Tensor, n: int?) -> out",
+  { .name = "bincount",
+    .example = "moon.tensor({1, 2, 2}, {dtype = \"int64\"}):bincount() --> {1, 2}",
+    .dtypes = OP_INTEGERS, .schema = "(input: Tensor, n: int?) -> out",
     .doc = "How often each of the numbers 1..n is among the elements (int64); n is the largest "
            "element if left out. For confusion matrices: ((truth - 1) * n + guess):bincount(n * "
            "n).",
     .forward = forward_bincount },
-  { .name = "one_hot", .dtypes = OP_INTEGERS, .schema = "(input: Tensor, classes: int?) -> out",
+  { .name = "one_hot",
+    .example = "moon.one_hot(moon.tensor({2, 1}, {dtype = \"int64\"}), 3) --> {{0, 1, 0}, "
+               "{1, 0, 0}}",
+    .dtypes = OP_INTEGERS, .schema = "(input: Tensor, classes: int?) -> out",
     .doc = "Class labels 1..classes as rows of zeros with a one at the label (int64), in a new "
            "last dimension; classes is the largest label if left out.",
     .forward = forward_one_hot },

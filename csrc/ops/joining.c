@@ -226,11 +226,16 @@ static moon_status backward_flip(op_backward_call *call) {
 }
 
 static op_descriptor descriptors[] = {
-  { .name = "cat", .flags = OP_FUNCTION_ONLY,
+  { .name = "cat",
+    .example = "moon.cat({moon.tensor {1, 2}, moon.tensor {3}}) --> {1, 2, 3}",
+    .flags = OP_FUNCTION_ONLY,
     .schema = "(tensors: Tensor[], dim: dim = 1) -> out",
     .doc = "Joins tensors along a dimension; their other sizes must agree.",
     .forward = forward_cat, .backward = backward_cat },
-  { .name = "stack", .flags = OP_FUNCTION_ONLY | OP_COMPOSITE,
+  { .name = "stack",
+    .example = "moon.stack({moon.tensor {1, 2}, moon.tensor {3, 4}}, 2) --> {{1, 3}, {2, "
+               "4}}",
+    .flags = OP_FUNCTION_ONLY | OP_COMPOSITE,
     .schema = "(tensors: Tensor[], dim: dim = 1) -> out",
     .doc = "Joins tensors of one shape along a new dimension.",
     .forward = forward_stack },
@@ -238,11 +243,15 @@ static op_descriptor descriptors[] = {
     .schema = "(input: Tensor, dim: dim, at: int) -> front, back",
     .doc = "The first `at` positions of a dimension, and the rest. Two views.",
     .forward = forward_halve, .backward = backward_halve },
-  { .name = "split", .flags = OP_COMPOSITE,
+  { .name = "split",
+    .example = "moon.tensor({1, 2, 3}):split(2)[1] --> {1, 2}",
+    .flags = OP_COMPOSITE,
     .schema = "(input: Tensor, size: int, dim: dim = 1) -> Tensor[]",
     .doc = "Cuts a dimension into parts of `size`; the last is what remains. A list of views.",
     .forward = forward_split },
-  { .name = "chunk", .flags = OP_COMPOSITE,
+  { .name = "chunk",
+    .example = "moon.tensor({1, 2, 3}):chunk(2)[2] --> {3}",
+    .flags = OP_COMPOSITE,
     .schema = "(input: Tensor, n: int, dim: dim = 1) -> Tensor[]",
     .doc = "Cuts a dimension into at most n parts of equal size; the last may be smaller. A list "
            "of views.",
@@ -251,7 +260,9 @@ static op_descriptor descriptors[] = {
     .doc = "The slices at each position of a dimension, which disappears. A list of views.",
     .example = "moon.unbind(moon.tensor { { 1, 2 }, { 3, 4 } }, 2)[2] --> { 2, 4 }",
     .forward = forward_unbind },
-  { .name = "flip", .schema = "(input: Tensor, dim: dims) -> out",
+  { .name = "flip",
+    .example = "moon.tensor({1, 2, 3}):flip(1) --> {3, 2, 1}",
+    .schema = "(input: Tensor, dim: dims) -> out",
     .doc = "A copy with the order of elements turned round along dimensions, all if none is named.",
     .forward = forward_flip, .backward = backward_flip },
 };

@@ -367,21 +367,32 @@ static moon_status backward_assign(op_backward_call *call) {
 }
 
 static op_descriptor descriptors[] = {
-  { .name = "masked_select", .saves = "positions",
+  { .name = "masked_select",
+    .example = "moon.tensor({1, -2, 3}):masked_select(moon.tensor({1, -2, 3}):gt(0)) --> "
+               "{1, 3}",
+    .saves = "positions",
     .schema = "(input: Tensor, mask: Tensor) -> out, [positions]",
     .doc = "The elements where the bool mask is true, in row-major order: 1-D. input and mask "
            "broadcast.",
     .forward = forward_masked_select, .backward = backward_masked_select },
-  { .name = "masked_fill", .flags = OP_INPLACE, .saves = "mask",
+  { .name = "masked_fill",
+    .example = "moon.masked_fill(moon.tensor {1, -2}, moon.tensor({1, -2}):lt(0), 0) --> "
+               "{1, 0}",
+    .flags = OP_INPLACE, .saves = "mask",
     .schema = "(input: Tensor, mask: Tensor, value: Tensor|number) -> out",
     .doc = "The input with value where the bool mask is true. They broadcast.",
     .forward = forward_masked_fill, .backward = backward_masked_fill },
-  { .name = "masked_scatter", .flags = OP_INPLACE, .saves = "mask",
+  { .name = "masked_scatter",
+    .example = "moon.masked_scatter(moon.zeros(2), moon.tensor({1, -2}):lt(0), "
+               "moon.tensor {5}) --> {0, 5}",
+    .flags = OP_INPLACE, .saves = "mask",
     .schema = "(input: Tensor, mask: Tensor, source: Tensor) -> out",
     .doc = "The input with the first elements of source, in row-major order, where the bool mask "
            "is true. The mask broadcasts to the input.",
     .forward = forward_masked_scatter, .backward = backward_masked_scatter },
-  { .name = "where", .saves = "condition",
+  { .name = "where",
+    .example = "moon.where(moon.tensor({1, -2}):gt(0), 1, moon.zeros(2)) --> {1, 0}",
+    .saves = "condition",
     .schema = "(condition: Tensor, x: Tensor|number, y: Tensor|number) -> out",
     .doc = "x where the bool condition is true, else y. They broadcast.",
     .forward = forward_where, .backward = backward_where },

@@ -251,14 +251,20 @@ static moon_status backward_norm(op_backward_call *call) {
 #define VARIANCE "(input: Tensor, dim: dims, unbiased: bool = true, keepdim: bool = false) -> out"
 
 static op_descriptor descriptors[] = {
-  { .name = "var", .dtypes = OP_FLOATS, .schema = VARIANCE, .row = 0, .saves = "input",
+  { .name = "var",
+    .example = "moon.tensor({1, 3}):var() --> 2",
+    .dtypes = OP_FLOATS, .schema = VARIANCE, .row = 0, .saves = "input",
     .doc = "Variance of all elements, or along one or several dimensions: the squared distances "
            "from the mean, added and divided by n - 1 (unbiased) or n. NaN where that is 0.",
     .forward = forward_var, .backward = backward_var },
-  { .name = "std", .dtypes = OP_FLOATS, .schema = VARIANCE, .row = 1, .saves = "input out",
+  { .name = "std",
+    .example = "moon.tensor({1, 3}):std() --> 1.4142",
+    .dtypes = OP_FLOATS, .schema = VARIANCE, .row = 1, .saves = "input out",
     .doc = "Standard deviation: the square root of var. Its gradient is 0 where it is 0.",
     .forward = forward_var, .backward = backward_var },
-  { .name = "norm", .dtypes = OP_FLOATS, .saves = "input out",
+  { .name = "norm",
+    .example = "moon.tensor({3, 4}):norm() --> 5",
+    .dtypes = OP_FLOATS, .saves = "input out",
     .schema = "(input: Tensor, p: number = 2, dim: dims, keepdim: bool = false) -> out",
     .doc = "The p-norm, (sum |x|^p)^(1/p), of all elements or along one or several dimensions. "
            "p = math.huge gives the largest |x|, -math.huge the smallest, 0 counts what is not "

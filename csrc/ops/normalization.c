@@ -346,7 +346,10 @@ static moon_status backward_lrn(op_backward_call *call) {
 }
 
 static op_descriptor descriptors[] = {
-  { .name = "batch_norm", .dtypes = OP_FLOATS,
+  { .name = "batch_norm",
+    .example = "moon.batch_norm(moon.tensor {{1}, {3}}, nil, nil, nil, nil, {training = "
+               "true}) --> {{-1}, {1}}",
+    .dtypes = OP_FLOATS,
     .schema = "(input: Tensor, weight: Tensor?, bias: Tensor?, running_mean: Tensor?, "
               "running_var: Tensor?, training: bool = false, momentum: number = 0.1, "
               "eps: number = 1e-5) -> out, [mean], [rstd]",
@@ -356,7 +359,10 @@ static op_descriptor descriptors[] = {
            "ones move towards them in place by momentum (the variance as its unbiased estimate); "
            "else the running ones are used (Ioffe and Szegedy 2015).",
     .forward = forward_batch_norm, .backward = backward_batch_norm },
-  { .name = "local_response_norm", .dtypes = OP_FLOATS,
+  { .name = "local_response_norm",
+    .example = "moon.local_response_norm(moon.ones(1, 1, 1, 1), 1, {alpha = 1, beta = 1}) "
+               "--> {{{{0.5}}}}",
+    .dtypes = OP_FLOATS,
     .schema = "(input: Tensor, size: int = 5, alpha: number = 1e-4, beta: number = 0.75, "
               "k: number = 1) -> out, [scale]",
     .saves = "input scale",

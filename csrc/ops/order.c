@@ -87,16 +87,21 @@ static moon_status backward_topk(op_backward_call *call) {
 }
 
 static op_descriptor descriptors[] = {
-  { .name = "sort", .saves = "indices",
+  { .name = "sort",
+    .example = "moon.tensor({3, 1, 2}):sort() --> {1, 2, 3}",
+    .saves = "indices",
     .schema = "(input: Tensor, dim: dim = -1, descending: bool = false) -> values, indices",
     .doc = "Sorts along a dimension: the values, and the positions (int64, from 1) they had. Equal "
            "elements keep their order; NaN counts as largest.",
     .forward = forward_sort, .backward = backward_sort },
   { .name = "argsort",
+    .example = "moon.tensor({3, 1, 2}):argsort() --> {2, 3, 1}",
     .schema = "(input: Tensor, dim: dim = -1, descending: bool = false) -> indices",
     .doc = "The positions (int64, from 1) that sort the tensor along a dimension.",
     .forward = forward_argsort },
-  { .name = "topk", .saves = "indices",
+  { .name = "topk",
+    .example = "moon.tensor({3, 1, 2}):topk(2) --> {3, 2}",
+    .saves = "indices",
     .schema = "(input: Tensor, k: int, dim: dim = -1, largest: bool = true) -> values, indices",
     .doc = "The k largest (or smallest) elements along a dimension in order, and the positions "
            "(int64, from 1) they had.",

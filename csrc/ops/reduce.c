@@ -164,34 +164,50 @@ static moon_status backward_cumsum(op_backward_call *call) {
 #define REDUCTION "(input: Tensor, dim: dims, keepdim: bool = false) -> out"
 
 static op_descriptor descriptors[] = {
-  { .name = "sum", .schema = REDUCTION, .row = REDUCE_SUM,
+  { .name = "sum",
+    .example = "moon.tensor({{1, 5}, {7, 3}}):sum(2) --> {6, 10}",
+    .schema = REDUCTION, .row = REDUCE_SUM,
     .doc = "Sum of all elements, or along one or several dimensions, which disappear unless "
            "keepdim. Bool and integers give int64; a sum of nothing is 0.",
     .forward = forward_reduce, .backward = backward_sum },
-  { .name = "mean", .dtypes = OP_FLOATS, .schema = REDUCTION, .row = REDUCE_MEAN,
+  { .name = "mean",
+    .example = "moon.tensor({{1, 5}, {7, 3}}):mean(1) --> {4, 4}",
+    .dtypes = OP_FLOATS, .schema = REDUCTION, .row = REDUCE_MEAN,
     .doc = "Mean of all elements, or along one or several dimensions. Float types only; the mean "
            "of nothing is NaN.",
     .forward = forward_mean, .backward = backward_mean },
-  { .name = "prod", .schema = REDUCTION, .row = REDUCE_PROD, .saves = "input",
+  { .name = "prod",
+    .example = "moon.tensor({2, 3, 4}):prod() --> 24",
+    .schema = REDUCTION, .row = REDUCE_PROD, .saves = "input",
     .doc = "Product of all elements, or along one or several dimensions. Bool and integers give "
            "int64; a product of nothing is 1.",
     .forward = forward_reduce, .backward = backward_prod },
-  { .name = "amax", .schema = REDUCTION, .row = REDUCE_MAX, .saves = "input out",
+  { .name = "amax",
+    .example = "moon.tensor({{1, 5}, {7, 3}}):amax(2) --> {5, 7}",
+    .schema = REDUCTION, .row = REDUCE_MAX, .saves = "input out",
     .doc = "Largest of all elements, or along one or several dimensions; NaN if there is one. "
            "Equal ones share the gradient; max with a dim also gives positions.",
     .forward = forward_reduce, .backward = backward_ties },
-  { .name = "amin", .schema = REDUCTION, .row = REDUCE_MIN, .saves = "input out",
+  { .name = "amin",
+    .example = "moon.tensor({{1, 5}, {7, 3}}):amin(2) --> {1, 3}",
+    .schema = REDUCTION, .row = REDUCE_MIN, .saves = "input out",
     .doc = "Smallest of all elements, or along one or several dimensions; NaN if there is one. "
            "Equal ones share the gradient; min with a dim also gives positions.",
     .forward = forward_reduce, .backward = backward_ties },
-  { .name = "all", .schema = REDUCTION, .row = REDUCE_ALL,
+  { .name = "all",
+    .example = "moon.tensor({1, 2, 0}):gt(0):all() --> false",
+    .schema = REDUCTION, .row = REDUCE_ALL,
     .doc = "Whether no element is zero (false), of all or along dimensions. True for nothing.",
     .forward = forward_reduce },
-  { .name = "any", .schema = REDUCTION, .row = REDUCE_ANY,
+  { .name = "any",
+    .example = "moon.tensor({1, 2, 0}):gt(1):any() --> true",
+    .schema = REDUCTION, .row = REDUCE_ANY,
     .doc = "Whether some element is not zero (true), of all or along dimensions. False for "
            "nothing.",
     .forward = forward_reduce },
-  { .name = "cumsum", .schema = "(input: Tensor, dim: dim) -> out",
+  { .name = "cumsum",
+    .example = "moon.tensor({1, 2, 3}):cumsum(1) --> {1, 3, 6}",
+    .schema = "(input: Tensor, dim: dim) -> out",
     .doc = "Running sum along a dimension: element i is the sum of the first i. Bool and integers "
            "give int64.",
     .forward = forward_cumsum, .backward = backward_cumsum },
