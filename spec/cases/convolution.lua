@@ -239,6 +239,7 @@ return {
   },
   conv_transpose1d = {
     naive = sliding.transpose, fuzz = fuzz_transposed(1),
+    large = { T { 4, 16, 300 }, T { 16, 16, 5 }, T { 16 }, { stride = 2 } },
     cases = {
       { T { 2, 3, 5 }, T { 3, 2, 3 }, T { 2 }, torch = "F.conv_transpose1d(a, b, c)" },
       { T { 1, 4, 4 }, T { 4, 3, 3 }, T { 6 },
@@ -273,6 +274,7 @@ return {
   },
   conv_transpose3d = {
     naive = sliding.transpose, fuzz = fuzz_transposed(3),
+    large = { T { 2, 8, 5, 9, 9 }, T { 8, 8, 3, 3, 3 }, T { 8 }, { stride = 2, padding = 1 } },
     cases = {
       { T { 2, 2, 2, 3, 2 }, T { 2, 2, 2, 1, 3 }, T { 2 }, torch = "F.conv_transpose3d(a, b, c)" },
       { T { 1, 4, 2, 2, 1 }, T { 4, 1, 3, 2, 2 }, T { 2 },
@@ -289,6 +291,7 @@ return {
   },
   im2col = {
     naive = columns, fuzz = fuzz_columns,
+    large = { T { 4, 16, 30, 30 }, 3, { padding = 1 } },
     cases = {
       { T { 2, 2, 4, 5 }, { 2, 3 }, torch = "F.unfold(a, (2, 3))" },
       { T { 1, 2, 5, 6 }, { 3, 2 }, { stride = { 2, 1 }, padding = { 1, 2 }, dilation = { 1, 3 } },
@@ -300,6 +303,7 @@ return {
   },
   col2im = {
     naive = pictures, fuzz = fuzz_pictures,
+    large = { T { 4, 144, 900 }, 30, 3, { padding = 1 } },
     cases = {
       { T { 2, 12, 9 }, { 4, 5 }, { 2, 3 }, torch = "F.fold(a, (4, 5), (2, 3))" },
       { T { 1, 12, 21 }, { 5, 6 }, { 3, 2 },
@@ -312,6 +316,7 @@ return {
   },
   locally_connected1d = {
     naive = local_connected, fuzz = fuzz_local(1),
+    large = { T { 8, 16, 60 }, T { 56, 16, 16, 5 }, T { 16, 56 } },
     cases = {
       { T { 2, 3, 5 }, T { 4, 2, 3, 2 }, T { 2, 4 },
         torch = "torch.einsum('ncok,ofck->nfo', a.unfold(2, 2, 1), b) + c" },
@@ -323,6 +328,7 @@ return {
   },
   locally_connected2d = {
     naive = local_connected, fuzz = fuzz_local(2),
+    large = { T { 8, 8, 14, 14 }, T { 12, 12, 8, 8, 3, 3 }, T { 8, 12, 12 } },
     cases = {
       { T { 2, 2, 3, 4 }, T { 2, 3, 3, 2, 2, 2 }, T { 3, 2, 3 },
         torch = "torch.einsum('ncopkl,opfckl->nfop', a.unfold(2, 2, 1).unfold(3, 2, 1), b) + c" },

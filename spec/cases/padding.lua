@@ -51,6 +51,7 @@ end
 return {
   pad = {
     naive = pad,
+    large = { T { 8, 16, 40, 40 }, { 3, 2, 1, 4 }, "reflect" },
     cases = {
       { T { 2, 3 }, { 1, 2 }, torch = "F.pad(a, (1, 2))" },
       { T { 2, 3, 4 }, { 1, -2, 0, 3 }, { value = 0.5 },

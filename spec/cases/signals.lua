@@ -134,6 +134,7 @@ local fft_only = "the Fourier transform takes float32 and float64"
 return {
   convolve = {
     naive = reference(false), fuzz = fuzz_signal,
+    large = { T { 4, 96, 96 }, T { 9, 9 }, "same" },
     cases = {
       { T { 2, 6 }, T { 3 }, torch = torch_1d("b.flip(0)", "(2, 2)") },
       { T { 2, 6 }, T { 4 }, "same", torch = torch_1d("b.flip(0)", "(2, 1)") },
@@ -156,6 +157,7 @@ return {
   },
   fft_convolve = {
     naive = reference(false), fuzz = fuzz_signal, dtypes = wide, why = fft_only,
+    large = { T { 4, 96, 96 }, T { 9, 9 }, "same" },
     cases = {
       { T { 2, 6 }, T { 3 }, torch = torch_1d("b.flip(0)", "(2, 2)") },
       { T { 2, 7 }, T { 4 }, "same", torch = torch_1d("b.flip(0)", "(2, 1)") },
@@ -167,7 +169,7 @@ return {
     },
   },
   pyramid = {
-    naive = pyramid,
+    naive = pyramid, large = { T { 3, 120, 130 }, 3 },
     cases = {
       { T { 5, 8 }, 3, torch = "(lambda h: (a, h(a), h(h(a))))(" .. torch_half .. ")" },
       { T { 2, 2, 3, 1 }, 2 },
@@ -182,7 +184,8 @@ return {
     end,
   },
   match_template = {
-    naive = match, dtypes = wide, why = "variances need the digits of float32",
+    naive = match, large = { T { 3, 90, 100 }, T { 3, 12, 11 } }, dtypes = wide,
+    why = "variances need the digits of float32",
     tolerance = { float32 = 2e-4 },   -- a variance is the difference of two sums
     cases = {
       { T { 5, 6 }, T { 2, 3 },
