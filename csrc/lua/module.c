@@ -196,6 +196,7 @@ int luaopen_moonlet_core(lua_State *L) {
   convert_open(L, state);
   autograd_open(L, state);
   function_open(L, state);
+  graph_open(L, state);
   memory_open(L, state);
   settings_open(L, state);
   files_open(L, state);

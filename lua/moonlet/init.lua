@@ -23,6 +23,7 @@ local parts = {
 local members = {
   Function = "function", checkpoint = "checkpoint",
   checkpoint_sequential = "checkpoint_sequential", gradcheck = "gradcheck",
+  graph = "graph",
 }
 
 return setmetatable(moon, {
