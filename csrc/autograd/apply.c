@@ -2,6 +2,7 @@
 // node on the tape where a gradient will be wanted.
 #include <string.h>
 
+#include "autograd/anomaly.h"
 #include "autograd/node.h"
 #include "autograd/op.h"
 #include "autograd/tape.h"
@@ -125,12 +126,23 @@ static moon_status run_forward(op_call *call, const call_survey *survey) {
   return op->backward ? record_call(call, survey) : refuse_gradient(call);
 }
 
+// In anomaly mode: what the call gave is looked through, what it is made of is not.
+static moon_status run_watched(op_call *call, const call_survey *survey) {
+  moon_engine *engine = call->engine;
+  engine->watch = false;
+  moon_status status = run_forward(call, survey);
+  if (status == MOON_OK) status = anomaly_check_call(call);
+  engine->watch = true;
+  return status;
+}
+
 static moon_status apply(op_call *call) {
   call_survey survey = { 0 };
   moon_status status = engine_check_interrupt(call->engine);
   if (status == MOON_OK)
     status = survey_call(&survey, call->engine, call->op->signature, call->args);
-  if (status == MOON_OK) status = run_forward(call, &survey);
+  if (status == MOON_OK)
+    status = call->engine->watch ? run_watched(call, &survey) : run_forward(call, &survey);
   alloc_delete(survey.list_needs);
   if (status == MOON_OK) return MOON_OK;
   release_results(call);

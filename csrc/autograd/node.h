@@ -57,6 +57,7 @@ typedef struct tape_node {
   moon_tensor **list;          // saved members of the Tensor[] parameter
   moon_tensor **results;       // saved aliases or NULL
   uint_fast32_t *result_versions;
+  char *where;                 // owned: where the call was, in anomaly mode
   struct tape_custom *custom;  // what a function of the layer above is; NULL: an operator (custom.h)
   tape_hook *hooks;                       // on gradients of its results
   moon_tensor **grads;                    // during a walk: what has arrived so far

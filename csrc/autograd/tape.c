@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "autograd/anomaly.h"
 #include "autograd/custom.h"
 #include "autograd/gradient.h"
 #include "autograd/node.h"
@@ -106,6 +107,7 @@ void node_release(tape_node *node) {
     }
     for (int i = 0; i < gone->result_count; i++) tensor_release(gone->grads[i]);
     alloc_delete(gone->custom);
+    alloc_delete(gone->where);
     hook_release_all(gone->hooks);
     alloc_delete(gone);
   }
@@ -140,8 +142,10 @@ moon_status node_allocate(moon_engine *engine, op_descriptor *op, int list_count
   made->list = (moon_tensor **)(made->result_versions + results);
   made->results = made->list + list_count;
   made->grads = made->results + results;
-  *node = made;
-  return MOON_OK;
+  moon_status status = engine->anomaly ? anomaly_where(engine, &made->where) : MOON_OK;
+  if (status == MOON_OK) *node = made;
+  else alloc_delete(made);
+  return status;
 }
 
 static uint_fast32_t version_of(const moon_tensor *tensor) {

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "autograd/anomaly.h"
 #include "autograd/custom.h"
 #include "autograd/gradient.h"
 #include "base/alloc.h"
@@ -232,6 +233,13 @@ static moon_status walk_on(walk *w, const tape_custom *custom) {
   return MOON_OK;
 }
 
+static moon_status look_through(moon_engine *engine, tape_node *node, moon_tensor **out) {
+  moon_status status = anomaly_check_backward(engine, node, out);
+  if (status == MOON_OK) return MOON_OK;
+  for (int i = 0; i < node->input_count; i++) tensor_release(out[i]);
+  return status;
+}
+
 static moon_status node_run(walk *w, tape_node *node) {
   size_t inputs = (size_t)node->input_count;
   moon_tensor **out;
@@ -239,6 +247,7 @@ static moon_status node_run(walk *w, tape_node *node) {
   bool *needs = (bool *)(out + inputs);
   for (size_t i = 0; i < inputs; i++) needs[i] = edge_wanted(w, &node->edges[i]);
   moon_status status = node_backward(w->engine, node, needs, out);
+  if (status == MOON_OK && w->engine->anomaly) status = look_through(w->engine, node, out);
   if (status == MOON_OK) status = distribute(w, node, needs, out);
   if (status == MOON_OK && node->custom) status = walk_on(w, node->custom);
   alloc_delete(out);
@@ -299,12 +308,14 @@ static void walk_close(walk *w) {
 }
 
 moon_status walk_go(walk *w) {
-  bool enabled = w->engine->grad_enabled;
+  bool enabled = w->engine->grad_enabled, watch = w->engine->watch;
   for (int i = 0; i < w->root_count; i++) place_retain(w->roots[i].place);
   w->engine->grad_enabled = w->create_graph;
+  w->engine->watch = false;
   moon_status status = walk_gather(w);
   if (status == MOON_OK) status = walk_run(w);
   w->engine->grad_enabled = enabled;
+  w->engine->watch = watch;
   walk_close(w);
   for (int i = 0; i < w->root_count; i++) place_release(w->roots[i].place);
   return status;

@@ -7,6 +7,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/status.h"
@@ -31,6 +32,8 @@ typedef struct moon_engine {
   uint64_t draws;                  // Philox counter: next unused block of the stream
   bool grad_enabled;
   bool touched;                    // a call with grad_enabled off read a tensor that requires one
+  bool anomaly;                    // results and gradients are looked through for NaN and infinity
+  bool watch;                      // with anomaly: the next call is the user's own
   bool recomputing;                // a checkpoint runs again what has run: running statistics stay
   bool precise;                    // forbid transforms that lose accuracy
   uint64_t next_node;              // order of tape nodes
@@ -39,6 +42,8 @@ typedef struct moon_engine {
   // pool (it may run Lua's collector, which belongs to one thread); frees what it can and says
   // whether it did. The request is tried once more either way. Not asked again while it runs.
   bool (*collect)(void *context);
+  // Writes where the running call stands in the user's program, "" if that is unknown.
+  void (*where)(void *context, char *text, size_t size);
   void *collect_context;
   bool collecting;
 } moon_engine;

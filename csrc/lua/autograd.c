@@ -202,6 +202,32 @@ static int no_grad(lua_State *L) { return call_with(L, false); }
 // moon.enable_grad(fn, ...): the reverse, inside no_grad
 static int enable_grad(lua_State *L) { return call_with(L, true); }
 
+static int call_watched(lua_State *L) {
+  binding_state *state = binding_here(L);
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  bool anomaly = state->engine->anomaly, watch = state->engine->watch;
+  state->engine->anomaly = state->engine->watch = true;
+  int failed = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
+  if (state->engine) {
+    state->engine->anomaly = anomaly;
+    state->engine->watch = watch;
+  }
+  return failed ? lua_error(L) : lua_gettop(L);
+}
+
+// moon.anomaly(on?) -> whether the mode is on; moon.anomaly(fn, ...) -> fn's results, with it on
+static int anomaly(lua_State *L) {
+  binding_state *state = binding_here(L);
+  if (lua_isfunction(L, 1)) return call_watched(L);
+  if (!lua_isnoneornil(L, 1)) {
+    if (!lua_isboolean(L, 1))
+      binding_error(L, "anomaly: expected true, false or a function, got %s", luaL_typename(L, 1));
+    state->engine->anomaly = state->engine->watch = lua_toboolean(L, 1);
+  }
+  lua_pushboolean(L, state->engine->anomaly);
+  return 1;
+}
+
 static int is_grad_enabled(lua_State *L) {
   lua_pushboolean(L, binding_here(L)->engine->grad_enabled);
   return 1;
@@ -248,6 +274,7 @@ static int materialize(lua_State *L) {
 static const luaL_Reg functions[] = {
   { "grad", grad },
   { "no_grad", no_grad }, { "enable_grad", enable_grad }, { "is_grad_enabled", is_grad_enabled },
+  { "anomaly", anomaly }, { "detect_anomaly", call_watched },
   { "lazy_tensor", lazy_tensor }, { "is_lazy", is_lazy }, { "materialize_", materialize },
   { NULL, NULL },
 };

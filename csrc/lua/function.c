@@ -6,6 +6,7 @@
 // the core has cleaned up. What the node stands for is found by number (carry.c).
 #include <string.h>
 
+#include "autograd/anomaly.h"
 #include "autograd/custom.h"
 #include "autograd/node.h"
 #include "autograd/tape.h"
@@ -18,10 +19,14 @@
 static moon_status call_lua(binding_state *state, lua_CFunction body, void *argument) {
   lua_State *L = state->running;
   int top = lua_gettop(L);
-  bool enabled = state->engine->grad_enabled;
+  bool enabled = state->engine->grad_enabled, watch = state->engine->watch;
+  state->engine->watch = state->engine->anomaly;
   int failed = binding_protect(L, body, argument);
   state->running = L;
-  if (state->engine) state->engine->grad_enabled = enabled;
+  if (state->engine) {
+    state->engine->grad_enabled = enabled;
+    state->engine->watch = watch;
+  }
   if (!failed) return MOON_OK;
   if (lua_gettop(L) > top && lua_type(L, -1) != LUA_TSTRING) {
     state->thrown = lua_gettop(L);   // binding_raise takes it from there
@@ -238,6 +243,8 @@ static moon_status hook_call(tape_hook *base, moon_engine *engine, moon_tensor *
   state->scope = NULL;
   moon_status status = call_lua(state, hook_body, &turn);
   state->scope = scope;
+  if (status == MOON_OK && engine->anomaly)
+    status = anomaly_check_gradient(engine, *grad, "came to a hook, or that it");
   return status;
 }
 

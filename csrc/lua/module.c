@@ -1,6 +1,7 @@
 // The module moonlet.core: the state behind a lua_State, how errors are raised and when garbage is
 // collected.
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/os.h"
@@ -40,19 +41,32 @@ void binding_functions(lua_State *L, binding_state *state, const luaL_Reg *funct
   }
 }
 
-// Pushes "file:line: " of the innermost Lua function that is not part of the library: the line its
-// user can change.
-static void push_where(lua_State *L) {
-  binding_state *state = binding_of(L);
+// The innermost Lua function that is not part of the library: its line is one the user can change.
+static bool find_user(lua_State *L, const binding_state *state, int level, lua_Debug *frame) {
   size_t length = state ? strlen(state->library) : 0;
-  lua_Debug frame;
-  for (int level = 1; length > 0 && lua_getstack(L, level, &frame); level++) {
-    lua_getinfo(L, "Sl", &frame);
-    if (frame.currentline <= 0 || strncmp(frame.source, state->library, length) == 0) continue;
-    lua_pushfstring(L, "%s:%d: ", frame.short_src, frame.currentline);
-    return;
+  for (; length > 0 && lua_getstack(L, level, frame); level++) {
+    lua_getinfo(L, "Sl", frame);
+    if (frame->currentline <= 0) continue;
+    if (strncmp(frame->source, state->library, length) != 0) return true;
   }
-  luaL_where(L, 1);
+  return false;
+}
+
+// Pushes "file:line: " of it.
+static void push_where(lua_State *L) {
+  lua_Debug frame;
+  if (find_user(L, binding_of(L), 1, &frame))
+    lua_pushfstring(L, "%s:%d: ", frame.short_src, frame.currentline);
+  else luaL_where(L, 1);
+}
+
+// For engine->where.
+static void where_now(void *context, char *text, size_t size) {
+  binding_state *state = context;
+  lua_Debug frame;
+  text[0] = 0;
+  if (state->running && find_user(state->running, state, 0, &frame))
+    snprintf(text, size, "%s:%d", frame.short_src, frame.currentline);
 }
 
 int binding_error(lua_State *L, const char *format, ...) {
@@ -172,6 +186,7 @@ static binding_state *state_open(lua_State *L) {
   binding_check(L, engine_new(&state->engine));
   state->running = L;
   state->engine->collect = collect_at_budget;
+  state->engine->where = where_now;
   state->engine->collect_context = state;
   lua_rawset(L, LUA_REGISTRYINDEX);
   return state;
