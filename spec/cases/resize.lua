@@ -133,6 +133,72 @@ local function pixel_unshuffle(x, r)
   end)
 end
 
+-- -- sampling at a grid: the definition, a neighbour at a time
+
+local function reflect(at, low, span)
+  if span == 0 then return 0 end
+  local distance = math.abs(at - low)
+  local flips, rest = math.floor(distance / span), math.fmod(distance, span)
+  return (flips % 2 == 0 and rest or span - rest) + low
+end
+
+local function fold(at, size, o)
+  if o.padding_mode == "reflection" then
+    at = reflect(at, o.align_corners and 0 or -0.5, o.align_corners and size - 1 or size)
+  end
+  if (o.padding_mode or "zeros") == "zeros" then return at end
+  return math.max(0, math.min(size - 1, at))
+end
+
+-- { position (from 0, perhaps outside), weight } of the neighbours of coordinate u.
+local function neighbours(u, size, o)
+  local at = o.align_corners and (u + 1) / 2 * (size - 1) or ((u + 1) * size - 1) / 2
+  local list, mode = {}, o.mode or "bilinear"
+  if mode == "nearest" then return { { math.floor(fold(at, size, o) + 0.5), 1 } } end
+  if mode == "bilinear" then at = fold(at, size, o) end
+  local reach = mode == "bilinear" and 1 or 2
+  for tap = math.floor(at) - reach + 1, math.floor(at) + reach do
+    local weight = (mode == "bilinear" and hat or keys)(at - tap)
+    list[#list + 1] = { mode == "bilinear" and tap or fold(tap, size, o), weight }
+  end
+  return list
+end
+
+local function grid_sample(x, grid, o)
+  o = o or {}
+  local dims = x:dim() - 2
+  local shape = { x:size(1), x:size(2) }
+  for i = 1, dims do shape[2 + i] = grid:size(1 + i) end
+  return naive.build(shape, function(at)
+    local lists, position = {}, { at[1] }
+    for i = 1, dims do position[1 + i] = at[2 + i] end
+    for i = 1, dims do
+      position[dims + 2] = dims + 1 - i
+      lists[i] = neighbours(grid[position], x:size(2 + i), o)
+    end
+    local from = { at[1], at[2] }
+    local function sum(i)
+      if i > dims then return x[from] end
+      local total = 0
+      for _, tap in ipairs(lists[i]) do
+        if tap[1] >= 0 and tap[1] < x:size(2 + i) then
+          from[2 + i] = tap[1] + 1
+          total = total + tap[2] * sum(i + 1)
+        end
+      end
+      return total
+    end
+    return sum(1)
+  end)
+end
+
+local near, wide = { low = -0.9, high = 0.9 }, { low = -3, high = 3 }
+
+local function sampled(shape, grid, range, o)
+  return { T(shape), T(grid, range), o, torch = ("F.grid_sample(a, b, %q, %q, %s)"):format(
+    o.mode or "bilinear", o.padding_mode or "zeros", o.align_corners and "True" or "False") }
+end
+
 local function draw_interpolation(draw)
   local n = draw(3, 5)
   local shape, o = { draw(1, 2), draw(1, 2) }, {}
@@ -168,6 +234,37 @@ return {
       { T { 0, 2, 3, 3 }, { size = 5, mode = "bilinear" } },
     },
     large = { T { 4, 8, 33, 31 }, { size = { 65, 70 }, mode = "bicubic" } },
+  },
+  grid_sample = {
+    naive = grid_sample,
+    fuzz = function(draw)
+      local dims, n, o = draw(2, 3), draw(1, 2), { align_corners = draw(0, 1) == 1 }
+      local shape, grid = { n, draw(1, 3) }, { n }
+      for i = 1, dims do shape[2 + i], grid[1 + i] = draw(1, 5), draw(1, 4) end
+      grid[dims + 2] = dims
+      o.mode = ({ "bilinear", "nearest", "bicubic" })[draw(1, dims == 2 and 3 or 2)]
+      o.padding_mode = ({ "zeros", "border", "reflection" })[draw(1, 3)]
+      return { T(shape), T(grid, wide), o }
+    end,
+    cases = {
+      sampled({ 2, 3, 4, 5 }, { 2, 3, 2, 2 }, near, {}),
+      sampled({ 1, 2, 4, 5 }, { 1, 3, 4, 2 }, wide, { align_corners = true }),
+      sampled({ 1, 2, 4, 5 }, { 1, 3, 4, 2 }, wide, { padding_mode = "border" }),
+      sampled({ 1, 2, 4, 3 }, { 1, 3, 4, 2 }, wide, { padding_mode = "reflection" }),
+      sampled({ 1, 2, 4, 3 }, { 1, 3, 4, 2 }, wide,
+        { padding_mode = "reflection", align_corners = true }),
+      sampled({ 1, 2, 4, 5 }, { 1, 3, 4, 2 }, wide, { mode = "nearest" }),
+      sampled({ 1, 2, 4, 5 }, { 1, 3, 3, 2 }, wide, { mode = "bicubic" }),
+      sampled({ 1, 2, 4, 5 }, { 1, 3, 3, 2 }, wide,
+        { mode = "bicubic", padding_mode = "reflection", align_corners = true }),
+      sampled({ 1, 2, 4, 5 }, { 1, 3, 3, 2 }, wide,
+        { mode = "bicubic", padding_mode = "border" }),
+      sampled({ 1, 2, 3, 4, 3 }, { 1, 2, 2, 2, 3 }, wide, {}),
+      sampled({ 1, 2, 3, 4, 3 }, { 1, 2, 2, 2, 3 }, wide,
+        { padding_mode = "reflection", mode = "nearest" }),
+      { T { 0, 2, 3, 3 }, T { 0, 2, 2, 2 }, {} },
+    },
+    large = { T { 2, 16, 33, 31 }, T({ 2, 40, 41, 2 }, wide), {} },
   },
   pixel_shuffle = {
     naive = pixel_shuffle,
