@@ -78,6 +78,11 @@ local cases = {
       function(p) return { p[1], 3 * (p[2] - 1) + p[3] } end },
     { { 0, 4 }, function(x) return x:unfold(2, 2) end, { 0, 3, 2 } },
   },
+  diagonal = {
+    { { 3, 4 }, function(x) return x:diagonal() end, { 3 }, function(p) return { p[1], p[1] } end },
+    { { 3, 4 }, function(x) return x:diagonal(1) end, { 3 },
+      function(p) return { p[1], p[1] + 1 } end },
+  },
   transpose = {
     { { 2, 3, 4 }, function(x) return x:transpose(1, 3) end, { 4, 3, 2 },
       function(p) return { p[3], p[2], p[1] } end },
