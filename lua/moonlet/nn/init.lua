@@ -3,6 +3,7 @@
 -- new file, or a row there.
 
 return require "moonlet.lazy"("moonlet.nn", {
-  families = { "activations", "dropouts", "losses", "penalties", "paddings" },
+  families = { "activations", "dropouts", "losses", "penalties", "paddings", "poolings",
+               "unpoolings", "pixelshuffles" },
   aliases = { init = "initialisers", Parameter = "parameter" },
 })
