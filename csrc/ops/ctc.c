@@ -70,34 +70,40 @@ static void range_of(compose *c, moon_tensor *x, int64_t *low, int64_t *high) {
   compose_check(c, tensor_kernels(x)->index_range(c->engine, &array, low, high));
 }
 
+// n is -1 for a single sample without a batch.
 static moon_status check_lengths(const moon_tensor *lengths, const char *name, int64_t n) {
   char text[TENSOR_SHAPE_TEXT];
   if (dtype_class_of(lengths->dtype) != DTYPE_INTEGER)
     return moon_fail(MOON_BAD_DTYPE, "%s must be of an integer type, got %s; cast it with :to "
                      "\"int64\"", name, dtype_name(lengths->dtype));
-  if (lengths->ndim == 1 && lengths->shape[0] == n) return MOON_OK;
+  if (n < 0 ? tensor_count(lengths) == 1 : lengths->ndim == 1 && lengths->shape[0] == n)
+    return MOON_OK;
   return moon_fail(MOON_BAD_SHAPE, "%s must have one element for each of the %" PRId64
-                   " samples, got %s", name, n, tensor_shape_text(lengths, text));
+                   " samples, got %s", name, n < 0 ? 1 : n, tensor_shape_text(lengths, text));
 }
 
 static moon_status check_ctc(const op_value *args, int64_t *blank) {
   const moon_tensor *x = args[LOGP].tensor, *targets = args[TARGETS].tensor;
   char text[TENSOR_SHAPE_TEXT];
   MOON_TRY(ops_need_float("log_probs", x));
-  MOON_TRY(ops_need_ndim("log_probs", x, 3, "(t, n, c)"));
+  if (x->ndim != 2 && x->ndim != 3)
+    return moon_fail(MOON_BAD_SHAPE, "log_probs must have dimensions (t, n, c) or (t, c), got %s",
+                     tensor_shape_text(x, text));
+  int64_t n = x->ndim == 3 ? x->shape[1] : -1, classes = x->shape[x->ndim - 1];
   if (dtype_class_of(targets->dtype) != DTYPE_INTEGER)
     return moon_fail(MOON_BAD_DTYPE, "targets must be of an integer type, got %s; cast it with :to "
                      "\"int64\"", dtype_name(targets->dtype));
-  if (targets->ndim != 1 && (targets->ndim != 2 || targets->shape[0] != x->shape[1]))
+  if (targets->ndim != 1 && (targets->ndim != 2 || n < 0 || targets->shape[0] != n))
     return moon_fail(MOON_BAD_SHAPE, "targets must be (n, s) for the %" PRId64 " samples, or 1-d "
-                     "one after the other, got %s", x->shape[1], tensor_shape_text(targets, text));
-  MOON_TRY(check_lengths(args[INPUT_LENGTHS].tensor, "input_lengths", x->shape[1]));
-  MOON_TRY(check_lengths(args[TARGET_LENGTHS].tensor, "target_lengths", x->shape[1]));
+                     "one after the other, got %s", n < 0 ? 1 : n,
+                     tensor_shape_text(targets, text));
+  MOON_TRY(check_lengths(args[INPUT_LENGTHS].tensor, "input_lengths", n));
+  MOON_TRY(check_lengths(args[TARGET_LENGTHS].tensor, "target_lengths", n));
   *blank = args[USER_BLANK].integer;
-  if (*blank < 0) *blank += x->shape[2];
-  if (*blank >= 0 && *blank < x->shape[2]) return MOON_OK;
+  if (*blank < 0) *blank += classes;
+  if (*blank >= 0 && *blank < classes) return MOON_OK;
   return moon_fail(MOON_BAD_INDEX, "blank must be one of the %" PRId64 " classes, got %" PRId64,
-                   x->shape[2], args[USER_BLANK].integer + (args[USER_BLANK].integer >= 0));
+                   classes, args[USER_BLANK].integer + (args[USER_BLANK].integer >= 0));
 }
 
 static void check_range(compose *c, const char *name, moon_tensor *lengths, int64_t limit,
@@ -189,8 +195,15 @@ static moon_status forward_ctc(op_call *call) {
   int64_t blank = 0, longest, unused;
   MOON_TRY(check_ctc(args, &blank));
   compose c = compose_open(call->engine);
+  bool single = x->ndim == 2;
   moon_tensor *times = whole(&c, args[INPUT_LENGTHS].tensor);
   moon_tensor *lengths = whole(&c, args[TARGET_LENGTHS].tensor);
+  if (single) {
+    x = compose_reshape(&c, x, 3, (int64_t[]){ x->shape[0], 1, x->shape[1] });
+    times = compose_reshape(&c, times, 1, (int64_t[]){ 1 });
+    lengths = compose_reshape(&c, lengths, 1, (int64_t[]){ 1 });
+    if (c.status != MOON_OK) return compose_close(&c, NULL, NULL);
+  }
   check_range(&c, "input_lengths", times, x->shape[0], &unused);
   check_range(&c, "target_lengths", lengths, targets->shape[targets->ndim - 1], &longest);
   moon_tensor *offsets = find_offsets(&c, targets, lengths);
@@ -200,18 +213,19 @@ static moon_status forward_ctc(op_call *call) {
                                 op_int(longest), op_int(blank), args[USER_ZERO]);
   if (args[USER_ZERO].boolean) losses = finite_or_zero(&c, losses);
   if (args[REDUCTION].integer == LOSS_MEAN) losses = by_length(&c, losses, lengths, x->dtype);
+  if (single) losses = compose_reshape(&c, losses, 0, NULL);
   return loss_close(&c, losses, args[REDUCTION].integer, &call->results[0]);
 }
 
 static op_descriptor descriptors[] = {
-  { .name = "ctc_loss", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
+  { .name = "ctc_loss", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE | OP_ONCE,
     .schema = "(log_probs: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor, "
               "blank: index = 1, " LOSS_REDUCTION ", zero_infinity: bool = false) -> out",
     .doc = "Minus the logarithm of the probability of a labelling, over all ways to spread it over "
            "time with repeats and blanks (connectionist temporal classification). log_probs "
            "(t, n, c) are logarithms, as log_softmax gives them; targets (n, s) labels from 1, or "
            "all labels one after the other; input_lengths and target_lengths (n) say how much of "
-           "each sample counts; blank is the label of no label. The mean first divides each loss "
+           "each sample counts (for a single sample: (t, c), (s) and two numbers); blank is the label of no label. The mean first divides each loss "
            "by its number of targets; zero_infinity takes impossible labellings as 0. The gradient "
            "is that of log_probs themselves (Graves et al. 2006).",
     .example = "moon.ctc_loss(moon.full({ 2, 1, 2 }, math.log(0.5)), "

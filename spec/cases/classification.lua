@@ -323,10 +323,14 @@ local function labelling(targets, lengths, sample)
 end
 
 local ctc_loss = {
-  call = function(x, ...) return moon.ctc_loss(x:log_softmax(3), ...) end,
+  call = function(x, ...) return moon.ctc_loss(x:log_softmax(-1), ...) end,
   second = false,
   naive = function(x, targets, input_lengths, target_lengths, o)
     o = o or {}
+    if x:dim() == 2 then
+      x, input_lengths, target_lengths = x:unsqueeze(2), input_lengths:reshape(1),
+        target_lengths:reshape(1)
+    end
     local logs = x:log_softmax(3)
     local losses = {}
     for n = 1, x:size(2) do
@@ -350,6 +354,8 @@ local ctc_loss = {
       torch = "F.ctc_loss(a.log_softmax(2), b - 1, c, d, 0, 'sum', True)" },
     { T { 3, 1, 2 }, V({ { 2 } }, "int64"), V({ 3 }, "int64"), V({ 0 }, "int64"),
       torch = "F.ctc_loss(a.log_softmax(2), b - 1, c, d)" },
+    { T { 4, 3 }, V({ 2, 3 }, "int64"), V(4, "int64"), V(2, "int64"),
+      torch = "F.ctc_loss(a.log_softmax(1), b - 1, c, d)" },
   },
   large = { T { 60, 16, 12 }, W({ 16, 20 }, 2, 12), W({ 16 }, 50, 60), W({ 16 }, 5, 20) },
   fuzz = function(draw)

@@ -49,10 +49,34 @@ describe("ctc_loss", function()
       moon.tensor({ 4, 4 }, { dtype = "int32" }), whole { 2, 1 }), expected)
   end)
 
+  it("takes a single sample without a batch", function()
+    local x = logs { 4, 1, 3 }
+    local expected = moon.ctc_loss(x, whole { { 2, 3 } }, whole { 4 }, whole { 2 })
+    for _, lengths in ipairs { { whole(4), whole(2) }, { whole { 4 }, whole { 2 } } } do
+      naive.close(moon.ctc_loss(x:select(2, 1), whole { 2, 3 }, lengths[1], lengths[2]), expected)
+    end
+    assert.same({}, moon.ctc_loss(x:select(2, 1), whole { 2, 3 }, whole(4), whole(2),
+      { reduction = "none" }):size())
+  end)
+
+  it("says that its gradient has none", function()
+    local x = logs { 4, 1, 3 }:detach():requires_grad_()
+    local loss = moon.ctc_loss(x, whole { { 2 } }, whole { 4 }, whole { 1 })
+    naive.fails("the gradient has no gradient of its own", moon.grad, loss, { x },
+      { create_graph = true })
+    for _, op in ipairs(moon.operators()) do
+      if op.name == "ctc_loss" then assert.equal("first", op.order) end
+    end
+  end)
+
   it("says what does not fit", function()
     local x, t, i, n = logs { 4, 2, 3 }, whole { { 2 }, { 3 } }, whole { 4, 4 }, whole { 1, 1 }
     local function fails(text, ...) naive.fails("ctc_loss: " .. text, moon.ctc_loss, ...) end
-    fails("log_probs must have 3 dimensions (t, n, c), got 4x3", moon.ones(4, 3), t, i, n)
+    fails("log_probs must have dimensions (t, n, c) or (t, c), got 4", moon.ones(4), t, i, n)
+    fails("targets must be (n, s) for the 1 samples, or 1-d one after the other, got 2x1",
+      moon.ones(4, 3), t, i, n)
+    fails("input_lengths must have one element for each of the 1 samples, got 2", moon.ones(4, 3),
+      whole { 2 }, i, n)
     fails("targets must be (n, s) for the 2 samples, or 1-d one after the other, got 3x1", x,
       whole { { 2 }, { 3 }, { 2 } }, i, n)
     fails("targets must be of an integer type, got float32", x, moon.ones(2, 1), i, n)
