@@ -67,20 +67,35 @@ static moon_status forward_var(op_call *call) {
   return status;
 }
 
+// *x with ones where `zero`; the quotient by it has finite derivatives there too.
+static moon_status without_zeros(moon_engine *e, moon_tensor *zero, moon_tensor **x) {
+  moon_tensor *one, *filled;
+  MOON_TRY(ops_new_filled(e, *x, (*x)->dtype, 0, NULL, 1, &one));
+  moon_status status =
+      OP_RUN(e, ops_get(OP_where), &filled, op_tensor(zero), op_tensor(one), op_tensor(*x));
+  tensor_release(one);
+  MOON_TRY(status);
+  tensor_release(*x);
+  *x = filled;
+  return MOON_OK;
+}
+
 // numerator / denominator where that is not 0, and 0 there
 static moon_status safe_ratio(moon_engine *e, moon_tensor *numerator, moon_tensor *denominator,
                               moon_tensor **ratio) {
-  moon_tensor *none = NULL, *zero = NULL, *raw = NULL;
+  moon_tensor *none = NULL, *zero = NULL, *raw = NULL, *below = tensor_retain(denominator);
   moon_status status = ops_new_filled(e, denominator, denominator->dtype, 0, NULL, 0, &none);
   if (status == MOON_OK)
     status = OP_RUN(e, ops_get(OP_eq), &zero, op_tensor(denominator), op_tensor(none));
+  if (status == MOON_OK && e->grad_enabled) status = without_zeros(e, zero, &below);
   if (status == MOON_OK)
-    status = OP_RUN(e, ops_get(OP_div), &raw, op_tensor(numerator), op_tensor(denominator));
+    status = OP_RUN(e, ops_get(OP_div), &raw, op_tensor(numerator), op_tensor(below));
   if (status == MOON_OK)
     status = OP_RUN(e, ops_get(OP_where), ratio, op_tensor(zero), op_tensor(none), op_tensor(raw));
   tensor_release(none);
   tensor_release(zero);
   tensor_release(raw);
+  tensor_release(below);
   return status;
 }
 

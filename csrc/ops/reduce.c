@@ -84,10 +84,80 @@ static moon_status prod_steps(op_backward_call *call, const dim_set *set, moon_t
                 op_tensor(t[NONE]));
 }
 
+// The same without a division, so that it has derivatives of every order at zeros too: x is folded
+// in halves by products until one column is left, and g unfolded by multiplying each half with what
+// the other one was.
+enum { MAX_FOLDS = 63 };
+
+static moon_tensor *half_of(compose *c, moon_tensor *x, bool second) {
+  if (!x || c->status != MOON_OK) return NULL;
+  int64_t half = x->shape[1] / 2;
+  return COMPOSE(c, narrow, op_tensor(x), op_int(1), op_int(second ? half : 0), op_int(half));
+}
+
+// x and g: (rows, a power of 2) and (rows, 1).
+static moon_tensor *unfold_product(compose *c, moon_tensor *x, moon_tensor *g) {
+  moon_tensor *halves[MAX_FOLDS][2];
+  int folds = 0;
+  for (; x && c->status == MOON_OK && x->shape[1] > 1 && folds < MAX_FOLDS; folds++) {
+    for (int i = 0; i < 2; i++) halves[folds][i] = half_of(c, x, i == 1);
+    x = COMPOSE(c, mul, op_tensor(halves[folds][0]), op_tensor(halves[folds][1]));
+  }
+  while (folds-- > 0 && c->status == MOON_OK) {
+    moon_tensor *parts[2];
+    for (int i = 0; i < 2; i++)
+      parts[i] = COMPOSE(c, mul, op_tensor(g), op_tensor(halves[folds][1 - i]));
+    if (c->status == MOON_OK) g = COMPOSE(c, cat, op_tensors(parts, 2), op_int(1));
+  }
+  return g;
+}
+
+// x as (results, elements of each), and the order of dimensions that led there.
+static moon_tensor *as_rows(compose *c, const dim_set *set, moon_tensor *x, op_value *order) {
+  int64_t dims[MOON_MAX_DIMS], shape[2] = { 1, set->count };
+  int count = 0;
+  for (int reduced = 0; reduced < 2; reduced++)
+    for (int i = 0; i < set->ndim; i++)
+      if (set->over[i] == (reduced == 1)) dims[count++] = i;
+  for (int i = 0; i < set->ndim; i++) shape[0] *= set->kept[i];
+  *order = op_ints(count, dims);
+  return compose_reshape(c, COMPOSE(c, permute, op_tensor(x), *order), 2, shape);
+}
+
+// The rows in x's own shape and order again.
+static moon_tensor *from_rows(compose *c, moon_tensor *rows, const op_input *x,
+                              const op_value *order) {
+  int64_t shape[MOON_MAX_DIMS], back[MOON_MAX_DIMS];
+  for (int i = 0; i < x->ndim; i++) {
+    shape[i] = x->shape[order->ints.v[i]];
+    back[order->ints.v[i]] = i;
+  }
+  moon_tensor *shaped = compose_reshape(c, rows, x->ndim, shape);
+  return COMPOSE(c, permute, op_tensor(shaped), op_ints(x->ndim, back));
+}
+
+static moon_status prod_recorded(op_backward_call *call, const dim_set *set) {
+  compose c = compose_open(call->engine);
+  op_value order;
+  int64_t wide = 1;
+  while (wide < set->count) wide *= 2;
+  moon_tensor *x = as_rows(&c, set, call->args[INPUT].tensor, &order);
+  moon_tensor *g = x ? compose_reshape(&c, call->grads[0], 2, (int64_t[]){ x->shape[0], 1 }) : NULL;
+  if (x && wide > set->count) {
+    moon_tensor *list[2] = { x, NULL };
+    list[1] = compose_filled(&c, x, 2, (int64_t[]){ x->shape[0], wide - set->count }, 1);
+    if (list[1]) x = COMPOSE(&c, cat, op_tensors(list, 2), op_int(1));
+  }
+  moon_tensor *dx = unfold_product(&c, x, g);
+  dx = COMPOSE(&c, narrow, op_tensor(dx), op_int(1), op_int(0), op_int(set->count));
+  return compose_close(&c, from_rows(&c, dx, &call->inputs[INPUT], &order), &call->out[INPUT]);
+}
+
 static moon_status backward_prod(op_backward_call *call) {
   moon_tensor *temps[MAX_TEMPS] = { 0 };
   dim_set set;
   MOON_TRY(read_set(call, &set));
+  if (call->engine->grad_enabled) return prod_recorded(call, &set);
   moon_status status = prod_steps(call, &set, temps);
   release_temps(temps);
   return status;
