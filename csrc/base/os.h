@@ -64,6 +64,7 @@ int os_terminal_columns(void);         // width of the terminal on stderr, 80 if
 // Shared libraries opened at run time.
 void *os_library_open(const char *name);   // NULL when absent
 void *os_library_symbol(void *library, const char *name);
+bool os_library_is_open(const char *name);   // does this process have it already?
 
 // Interrupt key (SIGINT): the first sets the engine's flag, a second ends the process at once.
 // Installed on request, for the duration; nested requests count; the old handler comes back.

@@ -56,6 +56,11 @@ int os_terminal_columns(void) {
 
 void *os_library_open(const char *name) { return dlopen(name, RTLD_NOW | RTLD_LOCAL); }
 void *os_library_symbol(void *library, const char *name) { return dlsym(library, name); }
+bool os_library_is_open(const char *name) {
+  void *library = dlopen(name, RTLD_NOW | RTLD_NOLOAD);
+  if (library) dlclose(library);   // gives back what the question took; it stays open
+  return library != NULL;
+}
 
 void os_at_fork(void (*before)(void), void (*parent)(void), void (*child)(void)) {
   // Fails for want of a few bytes only; then fork is as unsafe as without us.
