@@ -74,22 +74,24 @@ static moon_status backward_stack(op_backward_call *call) {
 
 // -- the users' forms
 
-// Whether b is a vector (or a stack of vectors) for a, and the batch shape of both.
+// Whether b is a vector (or a stack of vectors, one for each matrix) for a, and the batch shape of
+// both.
+typedef enum vectors { NO_VECTORS, ONE_VECTOR, STACKS_OF_VECTORS } vectors;
 typedef struct pair { bool vector; int ndim; int64_t batch[MOON_MAX_DIMS]; } pair;
 
-static bool is_vector(const moon_tensor *a, const moon_tensor *b) {
+static bool is_vector(const moon_tensor *a, const moon_tensor *b, bool stacks) {
   if (b->ndim == 1) return true;
-  if (b->ndim != a->ndim - 1) return false;
+  if (!stacks || b->ndim != a->ndim - 1) return false;
   for (int i = 0; i < b->ndim; i++)
     if (b->shape[i] != a->shape[i]) return false;
   return true;
 }
 
 static moon_status read_pair(const moon_tensor *a, const moon_tensor *b, int64_t size,
-                             bool may_be_vector, pair *p) {
+                             vectors taken, pair *p) {
   char x[TENSOR_SHAPE_TEXT], y[TENSOR_SHAPE_TEXT];
   MOON_TRY(ops_need_same_dtype("a", a, "b", b));
-  p->vector = may_be_vector && is_vector(a, b);
+  p->vector = taken != NO_VECTORS && is_vector(a, b, taken == STACKS_OF_VECTORS);
   int skip = p->vector ? 1 : 2;
   if (b->ndim < skip || b->shape[b->ndim - skip] != size)
     return moon_fail(MOON_BAD_SHAPE, "a %s and b %s do not match: b must have %" PRId64 " rows",
@@ -124,7 +126,7 @@ static moon_status forward_solve(op_call *call) {
   moon_tensor *a = call->args[A].tensor, *b = call->args[B].tensor;
   pair p;
   MOON_TRY(stacks_need_square("a", a));
-  MOON_TRY(read_pair(a, b, stacks_rows(a), true, &p));
+  MOON_TRY(read_pair(a, b, stacks_rows(a), STACKS_OF_VECTORS, &p));
   compose c = compose_open(call->engine);
   b = open_vector(&c, b, &p);
   moon_tensor *x = COMPOSE(&c, solve_stack, op_tensor(spread(&c, a, &p)),
@@ -142,11 +144,11 @@ static moon_status forward_solve_triangular(op_call *call) {
   if (!left && (b->ndim < 2 || stacks_columns(b) != stacks_rows(a)))
     return moon_fail(MOON_BAD_SHAPE, "b must have %" PRId64 " columns, got %s", stacks_rows(a),
                      tensor_shape_text(b, text));
-  if (left) MOON_TRY(read_pair(a, b, stacks_rows(a), true, &p));
+  if (left) MOON_TRY(read_pair(a, b, stacks_rows(a), ONE_VECTOR, &p));
   compose c = compose_open(call->engine);
   if (!left) {   // x a = b is a^T x^T = b^T
     a = stacks_t(&c, a), b = stacks_t(&c, b), upper = !upper;
-    if (c.status == MOON_OK) compose_check(&c, read_pair(a, b, stacks_rows(a), false, &p));
+    if (c.status == MOON_OK) compose_check(&c, read_pair(a, b, stacks_rows(a), NO_VECTORS, &p));
     if (c.status != MOON_OK) return compose_close(&c, NULL, NULL);
   } else {
     b = open_vector(&c, b, &p);
@@ -273,7 +275,7 @@ static moon_status forward_lstsq(op_call *call) {
   moon_tensor *a = call->args[A].tensor, *b = call->args[B].tensor, *more[OP_MAX_RESULTS - 1], *x;
   pair p;
   MOON_TRY(stacks_need("a", a));
-  MOON_TRY(read_pair(a, b, stacks_rows(a), true, &p));
+  MOON_TRY(read_pair(a, b, stacks_rows(a), STACKS_OF_VECTORS, &p));
   bool tall = stacks_rows(a) >= stacks_columns(a);
   compose c = compose_open(call->engine);
   moon_tensor *q = COMPOSE_MORE(&c, more, qr, op_tensor(tall ? a : stacks_t(&c, a)));

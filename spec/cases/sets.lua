@@ -111,7 +111,8 @@ return {
     },
   },
   unique = {
-    naive = naive_unique, gradient = false, why = "checked in spec/ops/sets_spec.lua: PyTorch has none",
+    naive = naive_unique, gradient = false,
+    why = "checked in spec/ops/sets_spec.lua: PyTorch has none",
     fuzz = function(draw) return { W({ draw(0, 4), draw(1, 5) }, -2, 2) } end,
     cases = {
       { W({ 4, 3 }, 1, 5),
