@@ -9,7 +9,7 @@ local core = require "moonlet.core"
 core.set_library((debug.getinfo(1, "S").source:gsub("init%.lua$", "")))
 require "moonlet.tensor"(core)
 require "moonlet.tape"(core)
-require "moonlet.derivatives"(core)
+require "moonlet.derivatives"
 
 local moon = {}
 for name, value in pairs(core) do moon[name] = value end
