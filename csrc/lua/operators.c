@@ -183,7 +183,10 @@ static void push_dtypes(lua_State *L, const op_descriptor *op) {
 // How often the operator can be differentiated. One whose result depends on no input's values may
 // still have a backward, so that writing over a taped tensor goes on the tape.
 static const char *gradient_order(const op_descriptor *op) {
-  if (op->flags & OP_CONSTANT) return "none";
+  bool inputs = false;
+  for (int i = 0; i < op->signature->param_count; i++)
+    inputs |= is_input(&op->signature->params[i]);
+  if (!inputs || (op->flags & OP_CONSTANT)) return "none";
   if (op->flags & OP_ONCE) return "first";
   return op->backward || (op->flags & OP_COMPOSITE) ? "every" : "none";
 }

@@ -213,7 +213,7 @@ static op_descriptor descriptors[] = {
            "max(|b|, eps)). They broadcast.",
     .example = "moon.tensor{{1, 0}}:cosine_similarity(moon.tensor{{1, 1}}) --> {0.7071067811865476}",
     .forward = forward_cosine },
-  { .name = "isclose", .flags = OP_COMPOSITE,
+  { .name = "isclose", .flags = OP_COMPOSITE | OP_CONSTANT,
     .schema = "(a: Tensor, b: Tensor, rtol: number = 1e-05, atol: number = 1e-08, "
               "equal_nan: bool = false) -> out",
     .doc = "Whether elements are equal but for rounding, |a - b| <= atol + rtol |b|. Infinities are "

@@ -171,12 +171,14 @@ static moon_status forward_bucketize(op_call *call) {
 }
 
 static op_descriptor descriptors[] = {
-  { .name = "nonzero", .flags = OP_COMPOSITE, .schema = "(input: Tensor) -> indices",
+  { .name = "nonzero", .flags = OP_COMPOSITE | OP_CONSTANT,
+    .schema = "(input: Tensor) -> indices",
     .doc = "The places of all elements that are not zero, in row-major order: int64 (count, "
            "dimensions), from 1.",
     .example = "moon.tensor{{0, 5}, {6, 0}}:nonzero() --> {{1, 2}, {2, 1}}",
     .forward = forward_nonzero },
-  { .name = "count_nonzero", .flags = OP_COMPOSITE, .schema = "(input: Tensor, dim: dims) -> out",
+  { .name = "count_nonzero", .flags = OP_COMPOSITE | OP_CONSTANT,
+    .schema = "(input: Tensor, dim: dims) -> out",
     .doc = "How many elements are not zero (int64), of all or along dimensions.",
     .example = "moon.tensor{{0, 5}, {6, 7}}:count_nonzero(1) --> {1, 2}",
     .forward = forward_count_nonzero },

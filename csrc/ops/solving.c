@@ -410,7 +410,8 @@ static op_descriptor descriptors[] = {
            "as 0. The gradient needs different singular values." WIDE,
     .example = "moon.tensor{{2, 0}, {0, 0}}:pinv() --> {{0.5, 0}, {0, 0}}",
     .forward = forward_pinv },
-  { .name = "matrix_rank", MADE, .schema = "(input: Tensor, rtol: number?) -> out",
+  { .name = "matrix_rank", .flags = OP_COMPOSITE | OP_CONSTANT, .dtypes = OP_FLOATS,
+    .schema = "(input: Tensor, rtol: number?) -> out",
     .doc = "How many singular values of matrices (..., m, n) are above rtol (max(m, n) times the "
            "type's precision if left out) times the largest (int64)." WIDE,
     .example = "moon.tensor{{1, 2}, {2, 4}}:matrix_rank() --> 1", .forward = forward_matrix_rank },

@@ -390,13 +390,13 @@ static op_descriptor descriptors[] = {
            "q (n - 1), counted from 0, interpolated between neighbours. A vector of q gives a new "
            "first dimension. NaN where there is one. Float32 and float64.",
     .example = "moon.tensor{4, 1, 3, 2}:quantile(0.5) --> 2.5", .forward = forward_quantile },
-  { .name = "histc", .flags = OP_COMPOSITE, .dtypes = OP_FLOATS,
+  { .name = "histc", .flags = OP_COMPOSITE | OP_CONSTANT, .dtypes = OP_FLOATS,
     .schema = "(input: Tensor, bins: int = 100, min: number = 0, max: number = 0) -> out",
     .doc = "How many elements lie in each of `bins` equal parts of min..max (of the elements' own "
            "range where the two are equal), in the input's type. Others are not counted. No "
            "gradient. Float32 and float64.",
     .example = "moon.tensor{1, 2, 1}:histc(4, 0, 3) --> {0, 2, 1, 0}", .forward = forward_histc },
-  { .name = "histogram", .flags = OP_COMPOSITE, .dtypes = OP_FLOATS,
+  { .name = "histogram", .flags = OP_COMPOSITE | OP_CONSTANT, .dtypes = OP_FLOATS,
     .schema = "(input: Tensor, bins: int = 100, min: number = 0, max: number = 0, "
               "density: bool = false) -> counts, edges",
     .doc = "As histc, and the bins + 1 edges of the parts. With density the counts are divided so "

@@ -200,9 +200,9 @@ end
 -- way. Nothing is added to any `.grad`, and only what leads from the outputs to the inputs is run.
 -- A list of inputs gives a list, one tensor a tensor. An input that the outputs do not depend on is
 -- an error, or nil under allow_unused.
--- @param options grad_outputs: a gradient for each output, which a single number does not need (false
--- among them: none); create_graph: the gradients can be differentiated again; retain_graph: keeps
--- what the tape saved for another time (default: create_graph); allow_unused
+-- @param options grad_outputs: a gradient for each output, which a single number does not need
+-- (false among them: none); create_graph: the gradients can be differentiated again; retain_graph:
+-- keeps what the tape saved for another time (default: create_graph); allow_unused
 -- @usage local x = moon.tensor({ 1, 2, 3 }, { requires_grad = true })
 -- local slope = moon.grad((x ^ 3):sum(), x, { create_graph = true })
 -- local bend = moon.grad(slope:sum(), x)
@@ -211,8 +211,8 @@ end
 
 --- Gradients of a single number (or, with a gradient of its shape, of any tensor) into the `.grad`
 -- of every leaf it depends on, added to what is there.
--- @param options retain_graph, create_graph: as in moon.grad. Under create_graph a leaf's `.grad` may
--- hold on to the leaf: set it to nil when done, or use moon.grad.
+-- @param options retain_graph, create_graph: as in moon.grad. Under create_graph a leaf's `.grad`
+-- may hold on to the leaf: set it to nil when done, or use moon.grad.
 -- @usage local x = moon.tensor({ 1, 2 }, { requires_grad = true })
 -- x:square():sum():backward()
 -- assert(x.grad[2] == 4)
