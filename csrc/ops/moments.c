@@ -31,11 +31,12 @@ static moon_status hand_over(op_call *call, moon_tensor *work) {
 
 // -- variance; a descriptor's row says whether its root is wanted
 
-enum { INPUT, DIM, UNBIASED, KEEPDIM };
+enum { INPUT, DIM, UNBIASED, KEEPDIM, CORRECTION };
 
 // 1 / (n - 1), or 1 / n for the biased form; NaN where that divides by nothing.
-static double var_factor(const dim_set *set, bool unbiased) {
-  double below = (double)set->count - (unbiased ? 1 : 0);
+static double var_factor(const dim_set *set, const op_value *args) {
+  double correction = args[CORRECTION].given ? args[CORRECTION].number : args[UNBIASED].boolean;
+  double below = (double)set->count - correction;
   return below > 0 ? 1 / below : NAN;
 }
 
@@ -51,7 +52,7 @@ static moon_status var_steps(op_call *call, const dim_set *set, moon_tensor **t)
   moon_engine *e = call->engine;
   MOON_TRY(centre(e, call->args[INPUT].tensor, call->args[DIM], t));
   MOON_TRY(dims_reduce(e, REDUCE_SUM_SQUARES, set, t[CENTRED], t[X]->dtype, &t[SQUARES]));
-  MOON_TRY(ops_scale(e, t[SQUARES], var_factor(set, call->args[UNBIASED].boolean), &t[VAR]));
+  MOON_TRY(ops_scale(e, t[SQUARES], var_factor(set, call->args), &t[VAR]));
   if (call->op->row == 0) return hand_over(call, t[VAR]);
   MOON_TRY(OP_RUN(e, ops_get(OP_sqrt), &t[STD], op_tensor(t[VAR])));
   return hand_over(call, t[STD]);
@@ -104,7 +105,7 @@ static moon_status safe_ratio(moon_engine *e, moon_tensor *numerator, moon_tenso
 static moon_status var_back_steps(op_backward_call *call, const dim_set *set, moon_tensor **t) {
   enum { X, MEAN, CENTRED, G, SHARE, OUT, RATIO, KEPT };
   moon_engine *e = call->engine;
-  double factor = var_factor(set, call->args[UNBIASED].boolean);
+  double factor = var_factor(set, call->args);
   MOON_TRY(centre(e, call->args[INPUT].tensor, call->args[DIM], t));
   MOON_TRY(work_on(e, call->grads[0], &t[G]));
   if (call->op->row == 0) {
@@ -263,14 +264,16 @@ static moon_status backward_norm(op_backward_call *call) {
   return status;
 }
 
-#define VARIANCE "(input: Tensor, dim: dims, unbiased: bool = true, keepdim: bool = false) -> out"
+#define VARIANCE "(input: Tensor, dim: dims, unbiased: bool = true, keepdim: bool = false, " \
+                 "correction: number?) -> out"
 
 static op_descriptor descriptors[] = {
   { .name = "var",
     .example = "moon.tensor({1, 3}):var() --> 2",
     .dtypes = OP_FLOATS, .schema = VARIANCE, .row = 0, .saves = "input",
     .doc = "Variance of all elements, or along one or several dimensions: the squared distances "
-           "from the mean, added and divided by n - 1 (unbiased) or n. NaN where that is 0.",
+           "from the mean, added and divided by n - 1 (unbiased) or n, or by n - correction where that is "
+           "given. NaN where the divisor is not positive.",
     .forward = forward_var, .backward = backward_var },
   { .name = "std",
     .example = "moon.tensor({1, 3}):std() --> 1.4142",
