@@ -32,10 +32,11 @@ static moon_status call_lua(binding_state *state, lua_CFunction body, void *argu
     state->thrown = lua_gettop(L);   // binding_raise takes it from there
     return moon_fail(MOON_BAD_STATE, "an error that is no text");
   }
-  (void)moon_fail(MOON_BAD_STATE, "%s", lua_gettop(L) > top ? lua_tostring(L, -1)
-                                                            : "out of memory for Lua");
+  const char *text = lua_gettop(L) > top ? lua_tostring(L, -1) : "out of memory for Lua";
+  moon_status status = moon_fail(MOON_BAD_STATE, "%s%s", text, strstr(text, "attempt to yield")
+                                 ? "; what a walk calls cannot yield: it runs to its end" : "");
   lua_settop(L, top);
-  return MOON_BAD_STATE;
+  return status;
 }
 
 // A tensor for Lua in a walk: it keeps its own reference. Where it lies on the tape it carries
@@ -144,7 +145,8 @@ static int function_body(lua_State *L) {
   luaL_checkstack(L, 16, "no room for a backward");
   lua_rawgeti(L, LUA_REGISTRYINDEX, turn->state->run_function);
   if (!payload_push(L, turn->state, turn->custom->id))
-    return luaL_error(L, "the function's context is gone");
+    return luaL_error(L, "nothing holds its context any more; keep the tensor it came from, or take "
+                      "gradients with moon.grad");
   push_saved(L, turn);
   push_grads(L, turn);
   bool open = turn->custom->open;

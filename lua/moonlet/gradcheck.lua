@@ -101,18 +101,24 @@ local function repeatable(fn)
   end
 end
 
+-- Gradients of the leaves, or the sentence that there is none.
+local function fill_gradients(run, leaves, count, o)
+  local total = weighted_sum(run(unpack(leaves, 1, count)))
+  if total.requires_grad then
+    total:backward()
+  elseif not o.may_be_constant then
+    return "the results depend on none of the inputs, as far as the tape knows"
+  end
+end
+
 local function first_order(fn, inputs, count, o)
   local leaves, run = {}, repeatable(fn)
   for i = 1, count do
     leaves[i] = inputs[i]
     if is_varied(inputs[i]) then leaves[i] = inputs[i]:detach():requires_grad_() end
   end
-  local total = weighted_sum(core.enable_grad(run, unpack(leaves, 1, count)))
-  if total.requires_grad then
-    total:backward()
-  elseif not o.may_be_constant then
-    return "the results depend on none of the inputs, as far as the tape knows"
-  end
+  local problem = core.enable_grad(fill_gradients, run, leaves, count, o)
+  if problem then return problem end
   local function loss()
     return core.no_grad(function() return weighted_sum(run(unpack(inputs, 1, count))):item() end)
   end
@@ -162,21 +168,34 @@ end
 
 -- -- the call
 
+-- A tensor whose elements no earlier input has: varying one would vary the other.
+local function alone(tensor, list, count)
+  for i = 1, count do
+    if core.is_tensor(list[i]) and tensor:shares_memory(list[i]) then return tensor:clone() end
+  end
+  return tensor
+end
+
 local function read_inputs(inputs)
   if core.is_tensor(inputs) then inputs = { inputs } end
   if type(inputs) ~= "table" then
     error(("gradcheck: inputs must be a tensor or a list, got %s"):format(type(inputs)), 4)
   end
-  local count, varied = 0, false
-  for i, input in pairs(inputs) do
+  local count, varied, list = 0, false, {}
+  for i in pairs(inputs) do
     if type(i) == "number" then count = math.max(count, i) end
-    varied = varied or is_varied(input)
+  end
+  for i = 1, count do
+    list[i] = inputs[i]
+    if is_varied(inputs[i]) then
+      list[i], varied = alone(inputs[i]:detach(), list, i - 1), true
+    end
   end
   if not varied then
     error("gradcheck: none of the inputs is a float64 tensor; differences of float32 are too "
       .. "coarse, so make them with {dtype = \"float64\"} or :double()", 4)
   end
-  return inputs, count
+  return list, count
 end
 
 local function check(fn, inputs, o)
