@@ -3,6 +3,7 @@
 -- spec/cases meets the same witness there.
 local moon = require "moonlet"
 local case = require "spec.support.case"
+local faults = require "spec.support.faults"
 local gradcheck = require "spec.support.gradcheck"
 local naive = require "spec.support.naive"
 
@@ -196,6 +197,21 @@ local function missing()
   return table.concat(names, " ")
 end
 
+-- The function's gradient as a function.
+local function gradient_of(fn)
+  return function(...)
+    local leaves = { ... }
+    for i, x in ipairs(leaves) do
+      if not x.requires_grad then leaves[i] = x:detach():requires_grad_() end
+    end
+    local results, loss = { fn(unpack(leaves)) }, 0
+    for k, y in ipairs(results) do loss = loss + ((y + y * y * 0.3) * (0.5 + k)):sum() end
+    local grads = moon.grad(loss, leaves, { create_graph = true, allow_unused = true })
+    for i, x in ipairs(leaves) do grads[i] = grads[i] or moon.zeros_like(x) end
+    return unpack(grads, 1, #leaves)
+  end
+end
+
 describe("the gradient of the gradient of", function()
   it("every operator with a backward of its own is looked at", function()
     assert.equal("", missing())
@@ -206,6 +222,21 @@ describe("the gradient of the gradient of", function()
     it(row[1] .. " agrees with differences", function()
       gradcheck.check(row[2], row[3])
       gradcheck.second(row[2], row[3], { tolerance = 1e-5 })
+    end)
+
+    it(row[1] .. " agrees with differences one order on", function()
+      gradcheck.second(gradient_of(row[2]), row[3], { tolerance = 1e-4 })
+    end)
+
+    it(row[1] .. " leaves nothing behind when any allocation fails", function()
+      local gradient = gradient_of(row[2])
+      faults.every_allocation(function()
+        local leaves = {}
+        for i, x in ipairs(row[3]) do leaves[i] = x:detach():requires_grad_() end
+        local first, loss = { gradient(unpack(leaves)) }, 0
+        for _, g in ipairs(first) do loss = loss + (g * g):sum() end
+        if loss.requires_grad then moon.grad(loss, leaves, { allow_unused = true }) end
+      end)
     end)
   end
 end)
