@@ -45,7 +45,7 @@ function M.apply(layer, name, label, calculate)
   Changed.reparametrized = { name = name, label = label, plain = Plain, calculate = calculate }
 
   function Changed:forward(...)
-    rawset(self, name, calculate(self))
+    rawset(self, name, core.keep(calculate(self)))   -- to be read after a scope, too
     return Plain.forward(self, ...)
   end
 
