@@ -82,12 +82,17 @@ static moon_status forward_poisson(op_call *call) {
 
 enum { GAUSS_VAR = 2, GAUSS_FULL, GAUSS_EPS, GAUSS_REDUCTION };
 
-static moon_status check_gaussian(const op_value *args) {
-  const moon_tensor *x = args[INPUT].tensor, *var = args[GAUSS_VAR].tensor;
+static moon_status check_gaussian(moon_engine *engine, const op_value *args) {
+  moon_tensor *x = args[INPUT].tensor, *var = args[GAUSS_VAR].tensor;
+  double least;
   MOON_TRY(loss_check_pair("input", x, "target", args[TARGET].tensor));
   MOON_TRY(loss_check_weight("var", x, var));
-  if (args[GAUSS_EPS].number > 0) return MOON_OK;
-  return moon_fail(MOON_BAD_ARGUMENT, "eps must be positive, got %g", args[GAUSS_EPS].number);
+  if (!(args[GAUSS_EPS].number > 0))
+    return moon_fail(MOON_BAD_ARGUMENT, "eps must be positive, got %g", args[GAUSS_EPS].number);
+  if (tensor_count(var) == 0) return MOON_OK;
+  MOON_TRY(loss_read_extreme(engine, var, REDUCE_MIN, &least));
+  if (!(least < 0)) return MOON_OK;   // NaN passes: it shows in the loss
+  return moon_fail(MOON_BAD_ARGUMENT, "var must not be negative, found %g", least);
 }
 
 // The variance, at least eps. The limit is no part of the gradient, as in PyTorch: a variance that
@@ -104,7 +109,7 @@ static moon_tensor *limit_variance(compose *c, moon_tensor *var, double eps) {
 static moon_status forward_gaussian(op_call *call) {
   const op_value *args = call->args;
   moon_tensor *x = args[INPUT].tensor, *t = args[TARGET].tensor, *var = args[GAUSS_VAR].tensor;
-  MOON_TRY(check_gaussian(args));
+  MOON_TRY(check_gaussian(call->engine, args));
   compose c = compose_open(call->engine);
   var = limit_variance(&c, var, args[GAUSS_EPS].number);
   moon_tensor *squares = COMPOSE(&c, square, op_tensor(loss_minus(&c, x, t)));

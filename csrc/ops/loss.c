@@ -65,6 +65,25 @@ moon_tensor *loss_signs(compose *c, moon_tensor *target, const moon_tensor *inpu
   return COMPOSE(c, cast, op_tensor(target), op_dtype(input->dtype));
 }
 
+moon_status loss_read_extreme(moon_engine *engine, moon_tensor *x, int kind, double *value) {
+  const moon_device *device = tensor_device(x);
+  int64_t ones[MOON_MAX_DIMS];
+  unsigned char bytes[8];
+  moon_tensor *extreme;
+  for (int i = 0; i < x->ndim; i++) ones[i] = 1;
+  MOON_TRY(ops_new(engine, x, x->dtype, x->ndim, ones, &extreme));
+  device_array from = tensor_array(x), to = tensor_array(extreme);
+  const void *data = to.data;
+  moon_status status = tensor_kernels(x)->reduce(engine, kind, &from, &to);
+  if (status == MOON_OK && !device->on_host) {
+    status = device->to_host(engine, to.data, bytes, dtype_size(x->dtype));
+    data = bytes;
+  }
+  if (status == MOON_OK) *value = dtype_load(x->dtype, data);
+  tensor_release(extreme);
+  return status;
+}
+
 moon_tensor *loss_one_hot(compose *c, moon_tensor *target, int64_t classes) {
   moon_tensor *numbers = NULL;
   if (c->status != MOON_OK) return NULL;

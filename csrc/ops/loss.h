@@ -22,6 +22,13 @@ MOON_MUST_CHECK moon_status loss_check_signs(const moon_tensor *input, const moo
                                              int ndim, const int64_t *shape);
 moon_tensor *loss_signs(compose *c, moon_tensor *target, const moon_tensor *input);
 
+// The smallest (REDUCE_MIN) or largest (REDUCE_MAX) element of `x`, read on the host.
+MOON_MUST_CHECK moon_status loss_read_extreme(moon_engine *engine, moon_tensor *x, int kind,
+                                              double *value);
+
+// The slope of softplus is 1 to the last bit from here on, in float64 too.
+static const double loss_softplus_threshold = 40;
+
 // A bool tensor (n, c), true at the labels; target (n) from 1.
 moon_tensor *loss_one_hot(compose *c, moon_tensor *target, int64_t classes);
 

@@ -26,9 +26,6 @@ static moon_status forward_hinge(op_call *call) {
   return loss_close(&c, losses, call->args[REDUCTION].integer, &call->results[0]);
 }
 
-// The slope of softplus is 1 to the last bit from here on, in float64 too.
-static const double softplus_threshold = 40;
-
 static moon_status forward_soft_margin(op_call *call) {
   enum { REDUCTION = 2 };
   moon_tensor *x = call->args[INPUT].tensor, *t = call->args[TARGET].tensor;
@@ -37,7 +34,7 @@ static moon_status forward_soft_margin(op_call *call) {
   moon_tensor *score = loss_times(&c, loss_signs(&c, t, x), x);
   moon_tensor *minus = COMPOSE(&c, neg, op_tensor(score));
   moon_tensor *losses = COMPOSE(&c, softplus, op_tensor(minus), op_number(1),
-                                op_number(softplus_threshold));
+                                op_number(loss_softplus_threshold));
   return loss_close(&c, losses, call->args[REDUCTION].integer, &call->results[0]);
 }
 

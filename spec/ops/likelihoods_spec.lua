@@ -45,6 +45,7 @@ describe("gaussian_nll_loss", function()
   it("says what does not fit", function()
     local x = moon.ones(2, 3)
     fails("gaussian_nll_loss", "var 2 does not broadcast to input 2x3", x, x, moon.ones(2))
+    fails("gaussian_nll_loss", "var must not be negative, found -0.5", x, x, x - 1.5)
     fails("gaussian_nll_loss", "eps must be positive, got 0", x, x, x, { eps = 0 })
     fails("gaussian_nll_loss", "input 2x3 and target 3 must have the same shape", x, moon.ones(3),
       x)
