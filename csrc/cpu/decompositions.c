@@ -218,6 +218,8 @@ static moon_status cholesky_one(const matrix_job *job, int64_t i, char *scratch,
   int32_t n = rows_of(job, 0);
   pack(job, 0, i, scratch);
   *info = job->lapack->potrf_work(LAPACK_COLUMNS, 'L', n, scratch, n);
+  for (int64_t j = 0; j < n && *info == 0; j++)   // some implementations let NaN through
+    if (isnan(scratch_value(job, scratch, j * n + j))) *info = j + 1;
   clear_triangle(job, scratch, n, n, true);
   unpack(job, 1, i, scratch, n);
   return MOON_OK;

@@ -311,8 +311,8 @@ static moon_status forward_einsum(op_call *call) {
   MOON_TRY(read_equation(&e, list));
   compose c = compose_open(call->engine);
   moon_tensor *y = evaluate(&c, &e);
-  for (int i = 0; i < list->tensors.count; i++)   // never the operand itself
-    if (y == list->tensors.list[i]) y = COMPOSE(&c, clone, op_tensor(y));
+  for (int i = 0; y && i < list->tensors.count; i++)   // never a view of an operand
+    if (y->storage == list->tensors.list[i]->storage) y = COMPOSE(&c, clone, op_tensor(y));
   return compose_close(&c, y, &call->results[0]);
 }
 

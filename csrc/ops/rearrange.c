@@ -146,7 +146,7 @@ static moon_status forward_tile(op_call *call) {
     shape[i] *= times[i];
     y = spread(&c, y, outer, times[i], inner, ndim, shape);
   }
-  if (ndim == x->ndim || y == x) y = COMPOSE(&c, clone, op_tensor(y));
+  if (y && y->storage == x->storage) y = COMPOSE(&c, clone, op_tensor(y));   // never a view
   return compose_close(&c, y, &call->results[0]);
 }
 

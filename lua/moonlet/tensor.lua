@@ -44,6 +44,18 @@ local function describe(op)
   return table.concat(lines, "\n")
 end
 
+local function needs_tensor(core, name, position, value)
+  if core.is_tensor(value) then return end
+  error(("%s: argument %d must be a tensor, got %s"):format(name, position, type(value)), 3)
+end
+
+local function same_shape(x, y)
+  local a, b = x:size(), y:size()
+  if #a ~= #b then return false end
+  for i = 1, #a do if a[i] ~= b[i] then return false end end
+  return true
+end
+
 return function(core)
   local methods = core.methods
   for _, name in ipairs(dtypes) do core[name] = name end
@@ -62,4 +74,22 @@ return function(core)
     end
     error("help: there is no operator " .. tostring(what) .. "; moon.operators() lists them", 2)
   end
+
+  --- moon.equal(x, y): whether two tensors have the same shape, type and elements, as a boolean.
+  -- @usage assert(moon.equal(moon.ones(2), moon.ones(2)))
+  function core.equal(x, y)
+    needs_tensor(core, "equal", 1, x)
+    needs_tensor(core, "equal", 2, y)
+    return x.dtype == y.dtype and same_shape(x, y) and x:eq(y):all():item() == true
+  end
+
+  --- moon.allclose(x, y, {rtol, atol, equal_nan}): whether isclose holds for all elements, as a
+  -- boolean.
+  -- @usage assert(moon.allclose(moon.ones(2), moon.ones(2) + 1e-7))
+  function core.allclose(x, y, options)
+    needs_tensor(core, "allclose", 1, x)
+    needs_tensor(core, "allclose", 2, y)
+    return core.isclose(x, y, options or {}):all():item() == true
+  end
+  methods.equal, methods.allclose = core.equal, core.allclose
 end

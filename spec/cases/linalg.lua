@@ -97,7 +97,8 @@ return {
       return naive.build({ a:size(1), b:size(1) }, function(at) return a[at[1]] * b[at[2]] end)
     end,
     cases = {
-      { T{ 3 }, T{ 4 }, torch = "torch.outer(a, b)" }, { T{ 1 }, T{ 1 }, torch = "torch.outer(a, b)" },
+      { T{ 3 }, T{ 4 }, torch = "torch.outer(a, b)" },
+      { T{ 1 }, T{ 1 }, torch = "torch.outer(a, b)" },
       { T{ 0 }, T{ 4 } },
     },
   },
