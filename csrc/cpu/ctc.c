@@ -10,8 +10,11 @@
 #include "cpu/cpu.h"
 #include "cpu/operands.h"
 
+enum { CTC_INTERRUPT_STEPS = 256 };   // between looks at the interrupt flag
+
 typedef struct ctc_job {
-  int64_t blank, classes, samples, states;   // states: row length of alpha
+  moon_engine *engine;
+  int64_t blank, samples, states;   // states: row length of alpha
   int64_t time_stride, sample_stride;        // of logp, in elements, classes are neighbours
   bool zero_infinity, wide;                  // wide: logp and dx are double
   const void *logp;
@@ -64,9 +67,14 @@ static bool may_skip(const ctc_sample *sample, int64_t state) {
   return class_of(sample, state) != class_of(sample, state + 2);
 }
 
-static void fill_alpha(const ctc_sample *sample) {
+static moon_status check_interrupt(const ctc_sample *sample, int64_t t) {
+  return t % CTC_INTERRUPT_STEPS == 0 ? engine_check_interrupt(sample->job->engine) : MOON_OK;
+}
+
+static moon_status fill_alpha(const ctc_sample *sample) {
   int64_t width = sample->job->states, states = sample->states;
   for (int64_t t = 0; t < sample->times; t++) {
+    MOON_TRY(check_interrupt(sample, t));
     double *now = sample->alpha + t * width, *before = now - width;
     for (int64_t s = 0; s < states; s++) {
       double sum = t == 0 ? (s < 2 ? 0 : -INFINITY) : before[s];
@@ -75,6 +83,7 @@ static void fill_alpha(const ctc_sample *sample) {
       now[s] = sum == -INFINITY ? sum : sum + emission(sample, t, s);
     }
   }
+  return MOON_OK;
 }
 
 static double read_loss(const ctc_sample *sample) {
@@ -88,7 +97,7 @@ static moon_status forward_samples(void *context, int64_t first, int64_t last) {
   const ctc_job *job = context;
   for (int64_t i = first; i < last; i++) {
     ctc_sample sample = sample_of(job, i);
-    fill_alpha(&sample);
+    MOON_TRY(fill_alpha(&sample));
     job->losses[i] = read_loss(&sample);
   }
   return MOON_OK;
@@ -115,38 +124,41 @@ static void add_to(const ctc_sample *sample, int64_t at, double value) {
 }
 
 // d loss / d logp[t][k] = -sum over states of class k of exp(alpha + beta + loss)
-static void sample_gradient(const ctc_sample *sample, double *next, double *now) {
+static moon_status sample_gradient(const ctc_sample *sample, double *next, double *now) {
   const ctc_job *job = sample->job;
   double loss = job->losses[sample->index];
   double g = job->wide ? ((const double *)job->gradient)[sample->index]
                        : (double)((const float *)job->gradient)[sample->index];
-  if (job->zero_infinity && loss == INFINITY) return;
+  if (job->zero_infinity && loss == INFINITY) return MOON_OK;
   for (int64_t t = sample->times - 1; t >= 0; t--) {
+    MOON_TRY(check_interrupt(sample, t));
     const double *alpha = sample->alpha + t * job->states;
     step_beta(sample, t, next, now);
     for (int64_t s = 0; s < sample->states; s++)
       add_to(sample, place_of(sample, t, class_of(sample, s)),
              -g * exp(alpha[s] + now[s] + loss));
   }
+  return MOON_OK;
 }
 
 static moon_status backward_samples(void *context, int64_t first, int64_t last) {
   const ctc_job *job = context;
   double *rows;
   MOON_TRY(alloc_new(2 * (size_t)job->states * sizeof *rows, (void **)&rows));
-  for (int64_t i = first; i < last; i++) {
+  moon_status status = MOON_OK;
+  for (int64_t i = first; i < last && status == MOON_OK; i++) {
     ctc_sample sample = sample_of(job, i);
-    sample_gradient(&sample, rows, rows + job->states);
+    status = sample_gradient(&sample, rows, rows + job->states);
   }
   alloc_delete(rows);
-  return MOON_OK;
+  return status;
 }
 
-static ctc_job job_of(const ctc_options *options, const device_array *logp,
+static ctc_job job_of(moon_engine *engine, const ctc_options *options, const device_array *logp,
                       const device_array *const labels[4], const device_array *losses,
                       const device_array *alpha) {
   return (ctc_job){
-    .blank = options->blank, .zero_infinity = options->zero_infinity, .classes = logp->shape[2],
+    .engine = engine, .blank = options->blank, .zero_infinity = options->zero_infinity,
     .samples = logp->shape[1], .states = alpha->shape[2], .times = logp->shape[0],
     .time_stride = logp->shape[1] * logp->shape[2], .sample_stride = logp->shape[2],
     .wide = logp->dtype == MOON_F64, .logp = logp->data,
@@ -165,7 +177,7 @@ moon_status CPU(ctc_forward)(moon_engine *engine, const ctc_options *options,
   operands set = { .engine = engine };
   const device_array *in = CPU(operand_in)(&set, logp);
   if (set.status == MOON_OK) {
-    ctc_job job = job_of(options, in, labels, losses, alpha);
+    ctc_job job = job_of(engine, options, in, labels, losses, alpha);
     set.status = run(engine, &job, forward_samples);
   }
   return CPU(operands_close)(&set);
@@ -180,7 +192,7 @@ moon_status CPU(ctc_backward)(moon_engine *engine, const ctc_options *options,
   const device_array *to = CPU(operand_out)(&set, dx);
   if (set.status == MOON_OK) set.status = CPU(fill)(engine, 0, to);
   if (set.status == MOON_OK) {
-    ctc_job job = job_of(options, in, labels, losses, alpha);
+    ctc_job job = job_of(engine, options, in, labels, losses, alpha);
     job.gradient = g->data;
     job.dx = to->data;
     set.status = run(engine, &job, backward_samples);
