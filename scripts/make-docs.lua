@@ -5,6 +5,7 @@
 --   luajit scripts/make-docs.lua [--check]
 package.path = "./?.lua;" .. package.path
 local moon = require "moonlet"
+local Class = require "moonlet.class"
 
 local NOTE = "<!-- Written by scripts/make-docs.lua; change the source, then run `make docs`. -->\n\n"
 
@@ -187,11 +188,25 @@ local function blocks(lines)
   return found
 end
 
+-- The names of the classes in a file that returns a table of them, as nn/losses.lua does.
+local function members(path)
+  local part, file = path:match "^lua/moonlet/(nn)/([%w_]+)%.lua$"
+  local names = {}
+  local module = part and require("moonlet.nn." .. file)
+  if type(module) ~= "table" or getmetatable(module) then return nil end
+  for name, value in pairs(module) do
+    if Class.is_class(value) then names[#names + 1] = ("`nn.%s`"):format(name) end
+  end
+  table.sort(names)
+  return #names > 0 and "Here are " .. table.concat(names, ", ") .. ".\n" or nil
+end
+
 local function describe_file(path)
   local lines = lines_of(path)
   local text = opening(lines)
   local title = text:match "^([%w_.]+)[:, (]" or path:match "([%w_]+)%.lua$"
   local out = { "## " .. title, "", "`" .. path .. "`", "", text, "" }
+  out[#out + 1] = members(path)
   for _, block in ipairs(blocks(lines)) do
     if block.title then
       out[#out + 1] = "### `" .. block.title .. "`\n\n" .. block_text(block) .. "\n"

@@ -19,6 +19,7 @@ local rows = {
 }
 
 --- nn.Dropout(p) and the others drop at random while training.
+-- @function nn.Dropout(p)
 -- @number[opt=0.5] p the probability of being dropped
 -- @usage local x = moon.ones(1, 2, 2, 2)
 -- assert(moon.nn.Dropout(0.5):eval()(x):sum():item() == 8)

@@ -1,6 +1,7 @@
 -- InstanceNorm1d: instance normalisation. x (n, c, length); see instancenorm.lua.
 
 --- nn.InstanceNorm1d(channels, options).
+-- @function nn.InstanceNorm1d(channels, given)
 -- @int channels of x
 -- @tparam ?table given eps = 1e-5, momentum = 0.1, affine = false, track_running_stats = false,
 -- dtype = "float32"

@@ -1,6 +1,7 @@
 -- InstanceNorm2d: instance normalisation. x (n, c, height, width); see instancenorm.lua.
 
 --- nn.InstanceNorm2d(channels, options).
+-- @function nn.InstanceNorm2d(channels, given)
 -- @int channels of x
 -- @tparam ?table given eps = 1e-5, momentum = 0.1, affine = false, track_running_stats = false,
 -- dtype = "float32"

@@ -1,6 +1,7 @@
 -- InstanceNorm3d: instance normalisation. x (n, c, depth, height, width); see instancenorm.lua.
 
 --- nn.InstanceNorm3d(channels, options).
+-- @function nn.InstanceNorm3d(channels, given)
 -- @int channels of x
 -- @tparam ?table given eps = 1e-5, momentum = 0.1, affine = false, track_running_stats = false,
 -- dtype = "float32"

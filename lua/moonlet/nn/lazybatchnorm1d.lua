@@ -1,6 +1,7 @@
 -- LazyBatchNorm1d: a BatchNorm1d that counts its channels at the first forward.
 
 --- nn.LazyBatchNorm1d(options).
+-- @function nn.LazyBatchNorm1d(given)
 -- @tparam ?table given as for BatchNorm1d
 -- @usage local layer = moon.nn.LazyBatchNorm1d()
 -- layer(moon.randn(2, 3, 4))

@@ -1,6 +1,7 @@
 -- LazyBatchNorm2d: a BatchNorm2d that counts its channels at the first forward.
 
 --- nn.LazyBatchNorm2d(options).
+-- @function nn.LazyBatchNorm2d(given)
 -- @tparam ?table given as for BatchNorm2d
 -- @usage local layer = moon.nn.LazyBatchNorm2d()
 -- layer(moon.randn(2, 3, 4, 4))

@@ -1,6 +1,7 @@
 -- LazyBatchNorm3d: a BatchNorm3d that counts its channels at the first forward.
 
 --- nn.LazyBatchNorm3d(options).
+-- @function nn.LazyBatchNorm3d(given)
 -- @tparam ?table given as for BatchNorm3d
 -- @usage local layer = moon.nn.LazyBatchNorm3d()
 -- layer(moon.randn(2, 3, 4, 4, 4))

@@ -59,6 +59,7 @@ local function schema_of(row)
 end
 
 --- nn.MSELoss(options) and the others.
+-- @function nn.MSELoss(given)
 -- @tparam ?table given the options in the row, reduction = "mean"
 -- @usage local loss = moon.nn.HuberLoss { delta = 2, reduction = "sum" }
 -- assert(loss(moon.tensor { 1, 0 }, moon.tensor { 0, 4 }):item() == 6.5)
