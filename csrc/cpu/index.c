@@ -31,6 +31,27 @@ static void add_run(moon_dtype dtype, int64_t n, const void *source, int64_t fro
   }
 }
 
+// target[index[i]] += source[i], in order; strides in elements.
+static void add_points(moon_dtype dtype, int64_t n, const int64_t *index, int64_t index_stride,
+                       const void *source, int64_t from_stride, void *target, int64_t to_stride) {
+  int64_t size = (int64_t)dtype_size(dtype);
+  if (dtype == MOON_F32) {
+    const float *from = source;
+    float *to = target;
+    for (int64_t i = 0; i < n; i++)
+      to[index[i * index_stride] * to_stride] += from[i * from_stride];
+  } else if (dtype == MOON_F64) {
+    const double *from = source;
+    double *to = target;
+    for (int64_t i = 0; i < n; i++)
+      to[index[i * index_stride] * to_stride] += from[i * from_stride];
+  } else {
+    for (int64_t i = 0; i < n; i++)
+      add_run(dtype, 1, (const char *)source + i * from_stride * size, 1,
+              (char *)target + index[i * index_stride] * to_stride * size, 1);
+  }
+}
+
 static void move_run(moon_dtype dtype, int64_t n, const void *source, int64_t from_stride,
                      void *target, int64_t to_stride) {
   size_t size = dtype_size(dtype);
@@ -119,6 +140,11 @@ static moon_status put_block(void *context, int64_t first, int64_t last) {
     int64_t n = job->run - column < PUT_TILE ? job->run - column : PUT_TILE;
     char *source, *out;
     slice_locate(job, item / tiles * job->run + column, &source, &out);
+    if (job->accumulate && n == 1) {
+      add_points(job->dtype, job->length, job->index, job->index_stride, source,
+                 job->ordered_stride, out, job->indexed_stride);
+      continue;
+    }
     for (int64_t i = 0; i < job->length; i++) {
       const char *from = source + i * job->ordered_stride * size;
       char *to = out + job->index[i * job->index_stride] * job->indexed_stride * size;
@@ -209,11 +235,11 @@ static moon_status scatter_block(void *context, int64_t first, int64_t last) {
   CPU(walk_seek)(&job->lines, first, at);
   for (int64_t k = first; k < last; k++) {
     point_line line = line_at(job, at);
-    for (int64_t i = 0; i < job->length; i++) {
-      char *target = line.indexed + line.index[i * job->index_stride] * to;
-      if (job->accumulate) add_run(job->dtype, 1, line.ordered + i * from, 1, target, 1);
-      else memcpy(target, line.ordered + i * from, size);
-    }
+    if (job->accumulate)
+      add_points(job->dtype, job->length, line.index, job->index_stride, line.ordered,
+                 job->ordered_stride, line.indexed, job->indexed_stride);
+    for (int64_t i = 0; !job->accumulate && i < job->length; i++)
+      memcpy(line.indexed + line.index[i * job->index_stride] * to, line.ordered + i * from, size);
     cpu_walk_advance(&job->lines, at, 1);
   }
   return MOON_OK;

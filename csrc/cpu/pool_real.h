@@ -54,6 +54,17 @@ static tap_range range_of_tap(const pool_job *job, int64_t shift) {
   return range;
 }
 
+// Taps that lie inside the image for any window of a row: a kernel may be far larger than it.
+static tap_range taps_inside(const pool_job *job) {
+  const pool2d_geometry *g = job->geometry;
+  int64_t padding = g->padding[1], dilation = g->dilation[1];
+  int64_t outside = padding - (job->out_width - 1) * g->stride[1];
+  tap_range taps = { .first = outside > 0 ? (outside + dilation - 1) / dilation : 0,
+                     .last = (job->width + padding + dilation - 1) / dilation };
+  if (taps.last > g->kernel[1]) taps.last = g->kernel[1];
+  return taps;
+}
+
 static void max_tap(const REAL *restrict x, int64_t at, int64_t stride, int64_t count,
                     REAL *restrict out, int64_t *restrict indices) {
   for (int64_t j = 0; j < count; j++) {
@@ -67,12 +78,13 @@ static void max_tap(const REAL *restrict x, int64_t at, int64_t stride, int64_t 
 static void max_row(const pool_job *job, const REAL *x, pool_window down, REAL *out,
                     int64_t *indices) {
   const pool2d_geometry *g = job->geometry;
+  tap_range taps = taps_inside(job);
   for (int64_t j = 0; j < job->out_width; j++) {
     out[j] = -(REAL)INFINITY;
     indices[j] = -1;
   }
   for (int64_t y = down.first; y < down.last; y += g->dilation[0])
-    for (int64_t tap = 0; tap < g->kernel[1]; tap++) {
+    for (int64_t tap = taps.first; tap < taps.last; tap++) {
       int64_t shift = tap * g->dilation[1] - g->padding[1];
       tap_range range = range_of_tap(job, shift);
       int64_t at = y * job->width + shift + range.first * g->stride[1];
@@ -183,9 +195,10 @@ static void sum_tap(const REAL *restrict x, int64_t stride, int64_t count, REAL 
 
 static void avg_row(const pool_job *job, const REAL *x, pool_window down, REAL *out) {
   const pool2d_geometry *g = job->geometry;
+  tap_range taps = taps_inside(job);
   memset(out, 0, (size_t)job->out_width * sizeof(REAL));
   for (int64_t y = down.first; y < down.last; y++)
-    for (int64_t tap = 0; tap < g->kernel[1]; tap++) {
+    for (int64_t tap = taps.first; tap < taps.last; tap++) {
       tap_range range = range_of_tap(job, tap - g->padding[1]);
       int64_t at = y * job->width + tap - g->padding[1] + range.first * g->stride[1];
       if (range.last > range.first)

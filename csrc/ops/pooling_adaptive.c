@@ -230,13 +230,26 @@ static moon_status check_samples(const op_call *call) {
                    x->shape[0], x->shape[1], tensor_shape_text(samples, text));
 }
 
+static moon_status check_shares(moon_engine *engine, const moon_tensor *whole) {
+  int64_t low, high;
+  device_array array = tensor_array(whole);
+  MOON_TRY(tensor_kernels(whole)->index_range(engine, &array, &low, &high));
+  if (low > high || (low == 0 && high == 0)) return MOON_OK;
+  return moon_fail(MOON_BAD_ARGUMENT, "random_samples must lie from 0 to below 1");
+}
+
 // Random numbers of shape (n, c, 2): for the width, then for the height of each plane.
 static moon_tensor *samples_of(compose *c, const op_call *call) {
   const moon_tensor *x = call->args[F_INPUT].tensor;
   moon_dtype dtype = x->dtype == MOON_F64 ? MOON_F64 : MOON_F32;
   op_value device = { .given = true, .device = tensor_device(x) };
-  if (call->args[F_SAMPLES].given)
-    return COMPOSE(c, cast, op_tensor(call->args[F_SAMPLES].tensor), op_dtype(dtype));
+  if (call->args[F_SAMPLES].given) {
+    moon_tensor *given = call->args[F_SAMPLES].tensor;
+    moon_tensor *below = COMPOSE(c, floor, op_tensor(given));
+    moon_tensor *whole = COMPOSE(c, cast, op_tensor(below), op_dtype(MOON_I64));
+    if (whole) compose_check(c, check_shares(c->engine, whole));
+    return COMPOSE(c, cast, op_tensor(given), op_dtype(dtype));
+  }
   return COMPOSE(c, rand, op_ints(3, (int64_t[]){ x->shape[0], x->shape[1], 2 }), op_dtype(dtype),
                  device);
 }

@@ -50,6 +50,19 @@ for _, dims in ipairs { 1, 3 } do
   end
 end
 
+describe("kernels far larger than the image", function()
+  it("cost no more than the image", function()
+    local x, kernel = moon.randn(1, 1, 12, 12), 2 ^ 31 - 1
+    local o = { padding = 2 ^ 30 - 1, stride = 1 }
+    local started = moon.clock()
+    assert.same({ 1, 1, 12, 12 }, moon.max_pool2d(x, kernel, o):size())
+    naive.close(moon.max_pool2d(x, kernel, o), x:amax():expand(1, 1, 12, 12), 0)
+    naive.close(moon.avg_pool2d(x, kernel, { padding = o.padding, stride = 1,
+      count_include_pad = false }), x:mean():expand(1, 1, 12, 12), 1e-5)
+    assert.is_true(moon.clock() - started < 1)
+  end)
+end)
+
 describe("averages", function()
   it("refuse to be divided by nothing", function()
     for dims = 2, 3 do
@@ -154,6 +167,10 @@ describe("fractional_max_pool2d", function()
     no("8 windows of 2 elements do not fit the input's width 8", x, 2, { output_size = 8 })
     no("random_samples must be 2x3x2, got 2x3", x, 2,
       { output_size = 3, random_samples = moon.zeros(2, 3) })
+    for _, u in ipairs { -0.1, 1, math.huge } do
+      no("random_samples must lie from 0 to below 1", x, 2,
+        { output_size = 3, random_samples = moon.full({ 2, 3, 2 }, u) })
+    end
     no("input is float32 but random_samples is float64", x, 2,
       { output_size = 3, random_samples = moon.zeros(2, 3, 2):double() })
   end)
