@@ -30,6 +30,14 @@ enum pointwise_predicate_row {
   PREDICATE_ROWS
 };
 
+// Rules of steps.def, in file order, and the most states that one has.
+enum step_rule {
+#define STEP(name, ...) STEP_##name,
+#include "device/steps.def"
+  STEP_RULES
+};
+enum { STEP_STATES = 3 };
+
 typedef enum reduce_kind {
   REDUCE_SUM,    // float to the same float; integers and bool to int64
   REDUCE_PROD,
@@ -74,6 +82,12 @@ typedef struct adam_options {
   double correction1, correction2;   // 1 - beta^t
   bool decoupled;                    // AdamW: decay applied to the parameter, not the gradient
 } adam_options;
+
+// The numbers of the rules of steps.def; a rule reads those that it names.
+typedef struct step_options {
+  double sign, decay, keep;   // g = sign * gradient + decay * p, then p = keep * p
+  double rate, beta1, beta2, epsilon, scale, blend, least, most;
+} step_options;
 
 typedef struct device_kernels {
 #define KERNEL(name, arguments) moon_status(*name) arguments;

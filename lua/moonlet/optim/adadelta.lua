@@ -1,6 +1,7 @@
 -- Adadelta: v = rho v + (1 - rho) g^2;  d = sqrt(a + eps) / sqrt(v + eps) g;
 -- a = rho a + (1 - rho) d^2;  p = p - lr d, with g = gradient + weight_decay p.
 
+local core = require "moonlet.core"
 local Optimizer = require "moonlet.optim.optimizer"
 
 local Adadelta = Optimizer:extend "Adadelta"
@@ -10,7 +11,7 @@ Adadelta.schema = Optimizer.options {
   weight_decay = { "from_zero", 0 },
 }
 Adadelta.slots = { "square", "delta" }
-Adadelta.temporaries = true
+Adadelta.maximizes = true
 
 --- Adadelta (Zeiler 2012): steps in the parameter's own unit.
 -- @function Adadelta:init
@@ -23,12 +24,10 @@ Adadelta.temporaries = true
 -- opt:step()
 
 function Adadelta:update(parameter, gradient, group, state)
-  local g = self.decayed(parameter, gradient, group)
-  state.square:mul_(group.rho):add_(g:square():mul_(1 - group.rho))
-  local deviation = (state.square + group.eps):sqrt_()
-  local delta = (state.delta + group.eps):sqrt_():div_(deviation):mul_(g)
-  state.delta:mul_(group.rho):add_(delta:square():mul_(1 - group.rho))
-  parameter:sub_(delta:mul_(group.lr))
+  core.adadelta_step_(parameter, gradient, state.square, state.delta, {
+    lr = group.lr, rho = group.rho, eps = group.eps, weight_decay = group.weight_decay,
+    maximize = group.maximize,
+  })
 end
 
 return Adadelta

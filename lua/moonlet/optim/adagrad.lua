@@ -10,7 +10,7 @@ Adagrad.schema = Optimizer.options {
   lr = { "from_zero", 0.01 }, lr_decay = { "from_zero", 0 }, weight_decay = { "from_zero", 0 },
   initial_accumulator_value = { "from_zero", 0 }, eps = { "from_zero", 1e-10 },
 }
-Adagrad.temporaries = true
+Adagrad.maximizes = true
 
 --- Adagrad (Duchi, Hazan and Singer 2011): rates that fall where gradients have been large.
 -- @function Adagrad:init
@@ -30,10 +30,10 @@ function Adagrad:fresh_state(parameter, group)
 end
 
 function Adagrad:update(parameter, gradient, group, state)
-  local g = self.decayed(parameter, gradient, group)
-  state.sum:add_(g:square())
-  local rate = group.lr / (1 + state.step * group.lr_decay)
-  parameter:sub_((g / state.sum:sqrt():add_(group.eps)):mul_(rate))
+  core.adagrad_step_(parameter, gradient, state.sum, {
+    lr = group.lr, lr_decay = group.lr_decay, eps = group.eps,
+    weight_decay = group.weight_decay, step = state.step + 1, maximize = group.maximize,
+  })
 end
 
 return Adagrad

@@ -26,30 +26,13 @@ Adam.decoupled = false
 -- net(moon.ones(4, 2)):mean():backward()
 -- opt:step()
 
--- Written with operators, since the fused step knows no maximum.
-local function amsgrad(self, parameter, gradient, group, state)
-  local t = state.step + 1
-  if self.decoupled then
-    parameter:mul_(1 - group.lr * group.weight_decay)
-  else
-    gradient = self.decayed(parameter, gradient, group)
-  end
-  state.first:mul_(group.beta1):add_(gradient * (1 - group.beta1))
-  state.second:mul_(group.beta2):add_(gradient:square() * (1 - group.beta2))
-  state.largest:maximum_(state.second)
-  local root = (state.largest:sqrt() / math.sqrt(1 - group.beta2 ^ t)):add_(group.eps)
-  parameter:sub_((state.first / root):mul_(group.lr / (1 - group.beta1 ^ t)))
-end
-
 function Adam:update(parameter, gradient, group, state)
-  if group.amsgrad then
-    state.largest = state.largest or self.zeros(parameter)
-    return core.scope(amsgrad, self, parameter, gradient, group, state)
-  end
-  core.adam_step_(parameter, gradient, state.first, state.second, {
-    lr = group.lr, beta1 = group.beta1, beta2 = group.beta2, eps = group.eps,
-    weight_decay = group.weight_decay, step = state.step + 1, decoupled = self.decoupled,
-  })
+  if group.amsgrad then state.largest = state.largest or self.zeros(parameter) end
+  core.adam_step_(parameter, gradient, state.first, state.second,
+    group.amsgrad and state.largest or nil, {
+      lr = group.lr, beta1 = group.beta1, beta2 = group.beta2, eps = group.eps,
+      weight_decay = group.weight_decay, step = state.step + 1, decoupled = self.decoupled,
+    })
 end
 
 return Adam

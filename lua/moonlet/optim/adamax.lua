@@ -1,6 +1,7 @@
 -- Adamax: m = beta1 m + (1 - beta1) g;  u = max(beta2 u, |g| + eps);
 -- p = p - lr / (1 - beta1^t) m / u, t the number of steps and g = gradient + weight_decay p.
 
+local core = require "moonlet.core"
 local Optimizer = require "moonlet.optim.optimizer"
 
 local Adamax = Optimizer:extend "Adamax"
@@ -10,7 +11,7 @@ Adamax.schema = Optimizer.options {
   eps = { "from_zero", 1e-8 }, weight_decay = { "from_zero", 0 },
 }
 Adamax.slots = { "first", "largest" }
-Adamax.temporaries = true
+Adamax.maximizes = true
 
 --- Adamax (Kingma and Ba 2015): Adam with the largest gradient in place of the mean square.
 -- @function Adamax:init
@@ -24,11 +25,10 @@ Adamax.temporaries = true
 -- opt:step()
 
 function Adamax:update(parameter, gradient, group, state)
-  local g = self.decayed(parameter, gradient, group)
-  state.first:mul_(group.beta1):add_(g * (1 - group.beta1))
-  state.largest:mul_(group.beta2):maximum_(g:abs():add_(group.eps))
-  local rate = group.lr / (1 - group.beta1 ^ (state.step + 1))
-  parameter:sub_((state.first / state.largest):mul_(rate))
+  core.adamax_step_(parameter, gradient, state.first, state.largest, {
+    lr = group.lr, beta1 = group.beta1, beta2 = group.beta2, eps = group.eps,
+    weight_decay = group.weight_decay, step = state.step + 1, maximize = group.maximize,
+  })
 end
 
 return Adamax

@@ -2,6 +2,7 @@
 -- t0 steps are done. eta = lr / (1 + lambd lr t)^alpha, mu = 1 / max(1, t - t0);
 -- g = gradient + weight_decay p. opt:averages() lists the means.
 
+local core = require "moonlet.core"
 local Optimizer = require "moonlet.optim.optimizer"
 
 local ASGD = Optimizer:extend "ASGD"
@@ -11,7 +12,7 @@ ASGD.schema = Optimizer.options {
   t0 = { "number", 1e6 }, weight_decay = { "from_zero", 0 },
 }
 ASGD.slots = { "average" }
-ASGD.temporaries = true
+ASGD.maximizes = true
 
 --- Averaged stochastic gradient descent (Polyak and Juditsky 1992).
 -- @function ASGD:init
@@ -27,14 +28,10 @@ ASGD.temporaries = true
 
 function ASGD:update(parameter, gradient, group, state)
   local t = state.step + 1
-  local eta, mu = state.eta or group.lr, state.mu or 1
-  local g = self.decayed(parameter, gradient, group)
-  parameter:mul_(1 - group.lambd * eta):sub_(g * eta)
-  if mu == 1 then
-    state.average:copy_(parameter)
-  else
-    state.average:add_((parameter - state.average):mul_(mu))
-  end
+  core.asgd_step_(parameter, gradient, state.average, {
+    eta = state.eta or group.lr, mu = state.mu or 1, lambd = group.lambd,
+    weight_decay = group.weight_decay, maximize = group.maximize,
+  })
   state.eta = group.lr / (1 + group.lambd * group.lr * t) ^ group.alpha
   state.mu = 1 / math.max(1, t - group.t0)
 end

@@ -2,6 +2,7 @@
 -- M_t = mu_1 ... mu_t, m and v as Adam's, r = sqrt(v / (1 - beta2^t)) + eps:
 -- p = p - lr ((1 - mu_t) / (1 - M_t) g + mu_(t+1) / (1 - M_(t+1)) m) / r.
 
+local core = require "moonlet.core"
 local Optimizer = require "moonlet.optim.optimizer"
 
 local NAdam = Optimizer:extend "NAdam"
@@ -12,7 +13,7 @@ NAdam.schema = Optimizer.options {
   momentum_decay = { "from_zero", 4e-3 }, decoupled_weight_decay = { "boolean", false },
 }
 NAdam.slots = { "first", "second" }
-NAdam.temporaries = true
+NAdam.maximizes = true
 
 --- NAdam (Dozat 2016).
 -- @function NAdam:init
@@ -31,15 +32,13 @@ end
 
 function NAdam:update(parameter, gradient, group, state)
   local t = state.step + 1
-  local g = self.couple(parameter, gradient, group)
-  local mu, next_mu = momentum_at(t, group), momentum_at(t + 1, group)
+  local mu = momentum_at(t, group)
   state.product = (state.product or 1) * mu
-  state.first:mul_(group.beta1):add_(g * (1 - group.beta1))
-  state.second:mul_(group.beta2):add_(g:square():mul_(1 - group.beta2))
-  local root = (state.second / (1 - group.beta2 ^ t)):sqrt_():add_(group.eps)
-  local move = g * (group.lr * (1 - mu) / (1 - state.product))
-  move:add_(state.first * (group.lr * next_mu / (1 - state.product * next_mu)))
-  parameter:sub_(move:div_(root))
+  core.nadam_step_(parameter, gradient, state.first, state.second, {
+    lr = group.lr, mu = mu, next_mu = momentum_at(t + 1, group), product = state.product,
+    beta1 = group.beta1, beta2 = group.beta2, eps = group.eps, weight_decay = group.weight_decay,
+    step = t, decoupled = group.decoupled_weight_decay, maximize = group.maximize,
+  })
 end
 
 return NAdam

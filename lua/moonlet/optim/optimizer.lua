@@ -17,6 +17,7 @@ local Optimizer = Class:extend "Optimizer"
 Optimizer.schema = { lr = { "from_zero", 0.01 } }
 Optimizer.slots = {}            -- state tensors like the parameter, zero at first
 Optimizer.temporaries = false   -- does `update` make tensors that it drops?
+Optimizer.maximizes = false     -- does `update` see to maximize by itself?
 
 --- The options of a subclass: `own`, and over them what every optimiser takes (maximize).
 function Optimizer.options(own)
@@ -147,16 +148,6 @@ function Optimizer.decayed(parameter, gradient, group)
   return gradient + parameter * group.weight_decay
 end
 
---- Coupled or decoupled weight decay, as group.decoupled_weight_decay says: the gradient to go on
--- with.
-function Optimizer.couple(parameter, gradient, group)
-  if not group.decoupled_weight_decay then
-    return Optimizer.decayed(parameter, gradient, group)
-  end
-  parameter:mul_(1 - group.lr * group.weight_decay)
-  return gradient
-end
-
 --- Replaced by classes that need more than zeroed slots.
 function Optimizer:fresh_state(parameter)
   local state = { step = 0 }
@@ -165,7 +156,7 @@ function Optimizer:fresh_state(parameter)
 end
 
 local function update_one(self, entry, gradient)
-  if entry.group.maximize then gradient = -gradient end
+  if entry.group.maximize and not self.maximizes then gradient = -gradient end
   self:update(entry.parameter, gradient, entry.group, entry.state)
 end
 
@@ -174,7 +165,7 @@ local function update_all(self)
     local gradient = not core.is_lazy(entry.parameter) and entry.parameter.grad
     if gradient then
       entry.state = entry.state or self:fresh_state(entry.parameter, entry.group)
-      if self.temporaries or entry.group.maximize then
+      if self.temporaries or entry.group.maximize and not self.maximizes then
         core.scope(update_one, self, entry, gradient)
       else
         update_one(self, entry, gradient)

@@ -4,6 +4,7 @@
 --                        sqrt((r_t - 4) (r_t - 2) R / ((R - 4) (R - 2) r_t));
 -- before that:   p = p - lr m / (1 - beta1^t).
 
+local core = require "moonlet.core"
 local Optimizer = require "moonlet.optim.optimizer"
 
 local RAdam = Optimizer:extend "RAdam"
@@ -14,7 +15,7 @@ RAdam.schema = Optimizer.options {
   decoupled_weight_decay = { "boolean", false },
 }
 RAdam.slots = { "first", "second" }
-RAdam.temporaries = true
+RAdam.maximizes = true
 
 --- RAdam (Liu et al. 2020).
 -- @function RAdam:init
@@ -27,24 +28,12 @@ RAdam.temporaries = true
 -- net(moon.ones(4, 2)):mean():backward()
 -- opt:step()
 
--- The factor of the adaptive rate after t steps; nil while the variance is not bounded.
-local function rectification(t, beta2)
-  local correction, most = 1 - beta2 ^ t, 2 / (1 - beta2) - 1
-  local length = most - 2 * t * beta2 ^ t / correction
-  if length <= 5 then return nil end
-  local ratio = (length - 4) * (length - 2) * most / ((most - 4) * (most - 2) * length)
-  return math.sqrt(ratio * correction)
-end
-
 function RAdam:update(parameter, gradient, group, state)
-  local t = state.step + 1
-  local g = self.couple(parameter, gradient, group)
-  state.first:mul_(group.beta1):add_(g * (1 - group.beta1))
-  state.second:mul_(group.beta2):add_(g:square():mul_(1 - group.beta2))
-  local rate, factor = group.lr / (1 - group.beta1 ^ t), rectification(t, group.beta2)
-  if not factor then return parameter:sub_(state.first * rate) end
-  local move = state.first / state.second:sqrt():add_(group.eps)
-  parameter:sub_(move:mul_(rate * factor))
+  core.radam_step_(parameter, gradient, state.first, state.second, {
+    lr = group.lr, beta1 = group.beta1, beta2 = group.beta2, eps = group.eps,
+    weight_decay = group.weight_decay, step = state.step + 1,
+    decoupled = group.decoupled_weight_decay, maximize = group.maximize,
+  })
 end
 
 return RAdam

@@ -2,6 +2,7 @@
 -- a = alpha a + (1 - alpha) g;  p = p - lr g / r, with momentum b = momentum b + g / r and
 -- p = p - lr b;  g = gradient + weight_decay p.
 
+local core = require "moonlet.core"
 local Optimizer = require "moonlet.optim.optimizer"
 
 local RMSprop = Optimizer:extend "RMSprop"
@@ -12,7 +13,7 @@ RMSprop.schema = Optimizer.options {
   centered = { "boolean", false },
 }
 RMSprop.slots = { "square" }
-RMSprop.temporaries = true
+RMSprop.maximizes = true
 
 --- RMSprop (Tieleman and Hinton 2012; centred: Graves 2013).
 -- @function RMSprop:init
@@ -25,22 +26,15 @@ RMSprop.temporaries = true
 -- net(moon.ones(4, 2)):mean():backward()
 -- opt:step()
 
-local function root(self, parameter, gradient, group, state)
-  if not group.centered then return state.square:sqrt():add_(group.eps) end
-  state.mean = state.mean or self.zeros(parameter)
-  state.mean:mul_(group.alpha):add_(gradient * (1 - group.alpha))
-  return (state.square - state.mean:square()):sqrt_():add_(group.eps)
-end
-
+-- The optional states are made on first use.
 function RMSprop:update(parameter, gradient, group, state)
-  local g = self.decayed(parameter, gradient, group)
-  state.square:mul_(group.alpha):add_(g:square():mul_(1 - group.alpha))
-  local move = g / root(self, parameter, g, group, state)
-  if group.momentum > 0 then
-    state.momentum = state.momentum or self.zeros(parameter)
-    move = state.momentum:mul_(group.momentum):add_(move)
-  end
-  parameter:sub_(move * group.lr)
+  if group.centered then state.mean = state.mean or self.zeros(parameter) end
+  if group.momentum > 0 then state.momentum = state.momentum or self.zeros(parameter) end
+  core.rmsprop_step_(parameter, gradient, state.square, group.centered and state.mean or nil,
+    group.momentum > 0 and state.momentum or nil, {
+      lr = group.lr, alpha = group.alpha, eps = group.eps, weight_decay = group.weight_decay,
+      momentum = group.momentum, maximize = group.maximize,
+    })
 end
 
 return RMSprop

@@ -12,7 +12,7 @@ Rprop.schema = Optimizer.options {
   step_min = { "from_zero", 1e-6 }, step_max = { "above_zero", 50 },
 }
 Rprop.slots = { "previous" }
-Rprop.temporaries = true
+Rprop.maximizes = true
 
 --- Rprop (Riedmiller and Braun 1993; the variant that forgets a turned gradient).
 -- @function Rprop:init
@@ -43,13 +43,10 @@ function Rprop:fresh_state(parameter, group)
 end
 
 function Rprop:update(parameter, gradient, group, state)
-  local agreement = gradient * state.previous
-  local turned, kept = agreement:lt(0), agreement:gt(0)
-  local factor = core.ones_like(gradient):masked_fill_(turned, group.eta_minus)
-  factor:masked_fill_(kept, group.eta_plus)
-  state.size:mul_(factor):clamp_(group.step_min, group.step_max)
-  state.previous:copy_(gradient):masked_fill_(turned, 0)
-  parameter:sub_(state.previous:sign():mul_(state.size))
+  core.rprop_step_(parameter, gradient, state.previous, state.size, {
+    eta_minus = group.eta_minus, eta_plus = group.eta_plus, step_min = group.step_min,
+    step_max = group.step_max, maximize = group.maximize,
+  })
 end
 
 return Rprop

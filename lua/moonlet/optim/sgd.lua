@@ -8,7 +8,7 @@ local Optimizer = require "moonlet.optim.optimizer"
 local SGD = Optimizer:extend "SGD"
 
 SGD.schema = Optimizer.options {
-  lr = { "from_zero", 0.01 }, momentum = { "from_zero", 0 }, dampening = { "number", 0 },
+  lr = { "from_zero", 0.01 }, momentum = { "from_zero", 0 }, dampening = { "from_zero", 0 },
   weight_decay = { "from_zero", 0 }, nesterov = { "boolean", false },
   average = { "boolean", false },
 }
