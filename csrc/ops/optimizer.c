@@ -80,10 +80,7 @@ static moon_status forward_adam(op_call *call) {
 }
 
 static op_descriptor descriptors[] = {
-  { .name = "sgd_step",
-    .example = "moon.sgd_step_(moon.ones(2), moon.tensor {1, 2}, nil, {lr = 0.1}) --> "
-               "{0.9, 0.8}",
-    .dtypes = OP_FLOATS,
+  { .name = "sgd_step", .dtypes = OP_FLOATS,
     .schema = "(parameter: Tensor, gradient: Tensor, momentum_buffer: Tensor?, lr: number, "
               "momentum: number = 0, dampening: number = 0, weight_decay: number = 0, "
               "nesterov: bool = false, first: bool = false) -> out",
@@ -95,11 +92,7 @@ static op_descriptor descriptors[] = {
     .example = "moon.sgd_step_(moon.ones(2), moon.tensor { 1, -2 }, nil, { lr = 0.5 }) "
                "--> { 0.5, 2 }",
     .forward = forward_sgd },
-  { .name = "adam_step",
-    .example = "local p, m, v = moon.ones(2), moon.zeros(2), "
-               "moon.zeros(2)\nmoon.adam_step_(p, moon.ones(2), m, v, {lr = 0.1, step = "
-               "1}) --> {0.9, 0.9}",
-    .dtypes = OP_FLOATS,
+  { .name = "adam_step", .dtypes = OP_FLOATS,
     .schema = "(parameter: Tensor, gradient: Tensor, first_moment: Tensor, second_moment: Tensor, "
               "largest: Tensor?, lr: number, beta1: number = 0.9, beta2: number = 0.999, "
               "eps: number = 1e-8, weight_decay: number = 0, step: int, "
