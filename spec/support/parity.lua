@@ -29,7 +29,7 @@ end
 local Reader = nn.Module:extend "Reader"
 
 function Reader:init()
-  self.lstm = nn.LSTM(8, 24, { num_layers = 2, batch_first = true })
+  self.lstm = nn.LSTM(8, 24, { layers = 2, batch_first = true })
   self.head = nn.Linear(24, 10)
 end
 

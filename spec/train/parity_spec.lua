@@ -31,7 +31,7 @@ local function below(limit, difference, step)
 end
 
 describe("training parity with PyTorch", function()
-  for _, name in ipairs { "lenet", "vgg", "resnet" } do
+  for _, name in ipairs { "lenet", "vgg", "resnet", "lstm" } do
     for _, optimizer in ipairs { "SGD", "Adam", "RMSprop", "AdamW" } do
       local expected = stored[name .. "/" .. optimizer]:totable()
 
