@@ -64,7 +64,7 @@ parity.nets = {
   },
   lstm = {
     function() return Reader() end, 400, { 8, 8 },
-    rates = { SGD = 0.03, Adam = 1e-3, RMSprop = 3e-4, AdamW = 1e-3 },
+    rates = { SGD = 0.03, Adam = 1e-3, RMSprop = 1e-3, AdamW = 1e-3 },
   },
 }
 
