@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "ops/compose.h"
+#include "ops/target.h"
 
 // -- rows
 
@@ -35,6 +36,8 @@ static moon_tensor *scale_and_shift(compose *c, moon_tensor *y, moon_tensor *wei
   }
   return y;
 }
+
+static bool is_half(moon_dtype dtype) { return dtype == MOON_F16 || dtype == MOON_BF16; }
 
 static moon_status check_eps(double eps) {
   if (eps >= 0) return MOON_OK;
@@ -108,7 +111,7 @@ static moon_status forward_rms_norm(op_call *call) {
   moon_tensor *input = args[INPUT].tensor, *x = input, *weight = args[WEIGHT].tensor;
   int ndim = args[SHAPE].ints.count;
   double eps = args[RMS_EPS].given ? args[RMS_EPS].number : epsilon_of(input->dtype);
-  bool half = input->dtype == MOON_F16 || input->dtype == MOON_BF16;
+  bool half = is_half(input->dtype);
   int64_t dims[MOON_MAX_DIMS];
   MOON_TRY(check_layer(args));
   MOON_TRY(check_eps(eps));
@@ -128,10 +131,11 @@ static moon_status forward_rms_norm(op_call *call) {
 // -- group_norm and instance_norm: rows are a sample's channels, several or one
 
 static moon_status check_channels(const moon_tensor *input, const moon_tensor *vector,
-                                  const char *name) {
+                                  const char *name, bool statistics) {
   char x[TENSOR_SHAPE_TEXT], v[TENSOR_SHAPE_TEXT];
   if (!vector) return MOON_OK;
-  MOON_TRY(ops_need_same_dtype("input", input, name, vector));
+  if (!statistics || vector->dtype != MOON_F32 || !is_half(input->dtype))
+    MOON_TRY(ops_need_same_dtype("input", input, name, vector));
   if (vector->ndim == 1 && vector->shape[0] == input->shape[1]) return MOON_OK;
   return moon_fail(MOON_BAD_SHAPE, "%s must have one element for each of the %" PRId64 " channels "
                    "of input %s, got %s", name, input->shape[1], tensor_shape_text(input, x),
@@ -159,8 +163,8 @@ static moon_status forward_group_norm(op_call *call) {
   if (groups < 1 || x->shape[1] % groups != 0)
     return moon_fail(MOON_BAD_ARGUMENT, "groups must divide the %" PRId64 " channels of input %s, "
                      "got %" PRId64, x->shape[1], tensor_shape_text(x, text), groups);
-  MOON_TRY(check_channels(x, args[GROUP_WEIGHT].tensor, "weight"));
-  MOON_TRY(check_channels(x, args[GROUP_BIAS].tensor, "bias"));
+  MOON_TRY(check_channels(x, args[GROUP_WEIGHT].tensor, "weight", false));
+  MOON_TRY(check_channels(x, args[GROUP_BIAS].tensor, "bias", false));
   MOON_TRY(check_eps(args[GROUP_EPS].number));
   compose c = compose_open(call->engine);
   bool empty = tensor_count(x) == 0;
@@ -180,13 +184,17 @@ static moon_status check_instance(const op_value *args) {
   if (x->ndim < 3)
     return moon_fail(MOON_BAD_SHAPE, "input must have dimensions (n, c, d1, ...), got %s",
                      tensor_shape_text(x, text));
-  MOON_TRY(check_channels(x, args[MEAN].tensor, "running_mean"));
-  MOON_TRY(check_channels(x, args[VAR].tensor, "running_var"));
-  MOON_TRY(check_channels(x, args[INSTANCE_WEIGHT].tensor, "weight"));
-  MOON_TRY(check_channels(x, args[INSTANCE_BIAS].tensor, "bias"));
+  MOON_TRY(check_channels(x, args[MEAN].tensor, "running_mean", true));
+  MOON_TRY(check_channels(x, args[VAR].tensor, "running_var", true));
+  MOON_TRY(check_channels(x, args[INSTANCE_WEIGHT].tensor, "weight", false));
+  MOON_TRY(check_channels(x, args[INSTANCE_BIAS].tensor, "bias", false));
   if (!args[MEAN].tensor != !args[VAR].tensor)
     return moon_fail(MOON_BAD_ARGUMENT, "running_mean and running_var belong together, got one of "
                      "them");
+  if (args[MEAN].tensor && args[USE_INPUT].boolean) {
+    MOON_TRY(target_check(args[MEAN].tensor));
+    MOON_TRY(target_check(args[VAR].tensor));
+  }
   if (!args[MEAN].tensor && !args[USE_INPUT].boolean)
     return moon_fail(MOON_BAD_ARGUMENT, "running_mean and running_var are needed unless "
                      "use_input_stats is true");

@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "ops/compose.h"
+#include "ops/target.h"
 
 static moon_status check_p(double p) {
   if (p > 0) return MOON_OK;
@@ -78,7 +79,7 @@ static moon_status forward_renorm(op_call *call) {
   MOON_TRY(shape_dim(input->ndim, call->args[DIM].integer, &dim));
   if (!(limit >= 0))
     return moon_fail(MOON_BAD_ARGUMENT, "maxnorm must not be negative, got %g", limit);
-  if (tensor_count(input) == 0)
+  if (tensor_count(input) == 0 || isinf(limit))
     return OP_RUN(call->engine, ops_get(OP_clone), &call->results[0], op_tensor(input));
   compose c = compose_open(call->engine);
   moon_tensor *x = widen(&c, input), *length = norm_without(&c, x, p, dim);
@@ -151,6 +152,8 @@ static moon_status check_spectral(const op_value *args, int *dim) {
   MOON_TRY(check_vector(weight, args[SN_U].tensor, "u", weight->shape[*dim]));
   MOON_TRY(check_vector(weight, args[SN_V].tensor, "v",
                         tensor_count(weight) / weight->shape[*dim]));
+  MOON_TRY(target_check(args[SN_U].tensor));
+  MOON_TRY(target_check(args[SN_V].tensor));
   if (args[SN_ITERATIONS].integer < 0 || args[SN_ITERATIONS].integer > MOST_ITERATIONS)
     return moon_fail(MOON_BAD_ARGUMENT, "iterations must lie in 0..%d, got %" PRId64,
                      MOST_ITERATIONS, args[SN_ITERATIONS].integer);

@@ -89,6 +89,23 @@ describe("instance_norm", function()
     assert.is_true(x.grad:abs():max():item() < 1e-10)
   end)
 
+  it("takes float32 statistics beside half types", function()
+    local x = naive.random { 3, 2, 8 }
+    for _, dtype in ipairs { "float16", "bfloat16" } do
+      local mean, var = moon.zeros(2), moon.ones(2)
+      local y = moon.instance_norm(x:to(dtype), mean, var, { momentum = 1 })
+      assert.equal(dtype, y.dtype)
+      naive.close(mean, x:to(dtype):float():mean(3):mean(1), 1e-3)
+    end
+    fails("instance_norm", "input is float64 but running_mean is float32", x, moon.zeros(2),
+      moon.ones(2))
+  end)
+
+  it("refuses to move expanded statistics", function()
+    fails("instance_norm", "the tensor to write into, 3, is expanded", moon.zeros(2, 3, 4),
+      moon.zeros(1):expand(3), moon.ones(3))
+  end)
+
   it("says what does not fit", function()
     local x = moon.zeros(2, 3, 4)
     fails("instance_norm", "input must have dimensions (n, c, d1, ...), got 2x3", moon.zeros(2, 3))

@@ -32,6 +32,12 @@ describe("normalize", function()
 end)
 
 describe("renorm", function()
+  it("limits nothing at infinity", function()
+    local x = moon.ones(2, 2, { requires_grad = true })
+    moon.renorm(x, 2, 1, math.huge):sum():backward()
+    naive.close(x.grad, moon.ones(2, 2))
+  end)
+
   it("limits what is above and leaves the rest as it is", function()
     local x = moon.tensor({ { 3, 4 }, { 0.3, 0.4 } }, { dtype = "float64" })
     naive.close(moon.renorm(x, 2, 1, 1), { { 0.6, 0.8 }, { 0.3, 0.4 } }, 1e-6)
@@ -103,6 +109,8 @@ describe("spectral_norm", function()
       moon.ones(2), moon.ones(2), moon.ones(1))
     fails("spectral_norm", "iterations must lie in 0..100000, got -1", w, moon.ones(2),
       moon.ones(3), { iterations = -1 })
+    fails("spectral_norm", "the tensor to write into, 2, is expanded", w,
+      moon.ones(1):expand(2), moon.ones(3))
     fails("spectral_norm", "eps must not be negative", w, moon.ones(2), moon.ones(3), { eps = -1 })
   end)
 end)
