@@ -240,16 +240,26 @@ static moon_status look_through(moon_engine *engine, tape_node *node, moon_tenso
   return status;
 }
 
-static moon_status node_run(walk *w, tape_node *node) {
-  size_t inputs = (size_t)node->input_count;
-  moon_tensor **out;
-  MOON_TRY(alloc_new(inputs * (sizeof *out + sizeof(bool)), (void **)&out));
-  bool *needs = (bool *)(out + inputs);
-  for (size_t i = 0; i < inputs; i++) needs[i] = edge_wanted(w, &node->edges[i]);
+static moon_status node_run_with(walk *w, tape_node *node, moon_tensor **out, bool *needs) {
+  for (int i = 0; i < node->input_count; i++) {
+    out[i] = NULL;
+    needs[i] = edge_wanted(w, &node->edges[i]);
+  }
   moon_status status = node_backward(w->engine, node, needs, out);
   if (status == MOON_OK && w->engine->anomaly) status = look_through(w->engine, node, out);
   if (status == MOON_OK) status = distribute(w, node, needs, out);
   if (status == MOON_OK && node->custom) status = walk_on(w, node->custom);
+  return status;
+}
+
+static moon_status node_run(walk *w, tape_node *node) {
+  enum { FEW = 8 };   // most operators have fewer inputs: no allocation
+  moon_tensor *few[FEW], **out;
+  bool few_needs[FEW];
+  size_t inputs = (size_t)node->input_count;
+  if (inputs <= FEW) return node_run_with(w, node, few, few_needs);
+  MOON_TRY(alloc_new(inputs * (sizeof *out + sizeof(bool)), (void **)&out));
+  moon_status status = node_run_with(w, node, out, (bool *)(out + inputs));
   alloc_delete(out);
   return status;
 }
