@@ -152,6 +152,28 @@ describe("a wrapper", function()
   end)
 end)
 
+describe("optimisers that want a closure", function()
+  it("are not wrapped by SAM, and are by Lookahead", function()
+    local p = weight(2)
+    fails("SAM: LBFGS calculates the loss at points of its own", optim.SAM, optim.LBFGS { p })
+    local opt = optim.Lookahead(optim.LBFGS({ p }, { line_search = "strong_wolfe" }),
+      { k = 1, alpha = 0.5 })
+    opt:step(function()
+      opt:zero_grad()
+      local loss = p:square():sum()
+      loss:backward()
+      return loss
+    end)
+    assert.is_true(math.abs(p[1] - 0.5) < 1e-3)   -- half of the way back from 0 to 1
+  end)
+
+  it("say so to whoever forgets it", function()
+    local opt = optim.Lookahead(optim.SAM(sgd()))
+    assert.is_true(opt.wants_closure)
+    fails("SAM: step needs a closure", opt.step, opt)
+  end)
+end)
+
 describe("EMA out of turn", function()
   it("says what comes first", function()
     local ema = optim.EMA { weight(1) }

@@ -179,6 +179,17 @@ describe("a state that does not fit", function()
     assert.matches("this is LBFGS with 2 parameters, the state is of SGD", message)
   end)
 
+  it("is refused by LBFGS with both sizes", function()
+    local params = fresh()
+    local opt = optim.LBFGS(params, { max_iter = 2 })
+    advance(opt, params, 2)
+    local other = optim.LBFGS { params[2] }
+    local dict = opt:state_dict()
+    dict.parameters = 1
+    local _, message = pcall(other.load_state_dict, other, dict)
+    assert.matches("memory.%S+ is 15 but the parameters have 3 elements", message)
+  end)
+
   it("of another type takes the parameter's", function()
     local params = { nn.parameter(moon.ones(2)) }
     local opt = optim.Adam(params)

@@ -71,6 +71,29 @@ describe("Trainer", function()
     same_weights(a.net, b.net)
   end)
 
+  it("takes optimisers that calculate the loss several times a step, and resumes them", function()
+    local makers = {
+      function(params) return optim.SAM(optim.SGD(params, { lr = 0.05, momentum = 0.9 })) end,
+      function(params) return optim.LBFGS(params, { lr = 0.1, max_iter = 2 }) end,
+    }
+    for _, maker in ipairs(makers) do
+      local function run(...)
+        local trainer = make(folder, ...)
+        trainer.optimizer = maker(trainer.net:parameters())
+        trainer.schedule = optim.ExponentialLR(trainer.optimizer, 0.9)
+        return trainer
+      end
+      local whole = run()
+      whole:fit()
+      assert.is_true(whole.row.train_loss < math.log(10))
+      local first = run(directory, { limit = 7 })
+      assert.equal("limit", first:fit())
+      local second = run(directory):resume()
+      assert.equal("finished", second:fit())
+      same_weights(whole.net, second.net)
+    end
+  end)
+
   it("gives bit for bit the same weights after a stop at a step's end and a resume", function()
     local whole = make(folder)
     whole:fit()

@@ -13,6 +13,8 @@ local strong_wolfe = require "moonlet.optim.strongwolfe"
 
 local LBFGS = Optimizer:extend "LBFGS"
 
+LBFGS.wants_closure = true
+
 LBFGS.schema = Optimizer.options {
   lr = { "from_zero", 1 }, max_iter = { "positive", 20 }, max_eval = { "positive" },
   tolerance_grad = { "from_zero", 1e-7 }, tolerance_change = { "from_zero", 1e-9 },
@@ -221,16 +223,28 @@ function LBFGS:state_dict()
   return dict
 end
 
+-- A vector of another run, in the type and on the device that the parameters have now.
+local function adopt(self, key, value)
+  if not core.is_tensor(value) then return value end
+  local count, like = 0, self.entries[1].parameter
+  for _, entry in ipairs(self.entries) do count = count + entry.parameter:numel() end
+  if value:dim() ~= 1 or value:numel() ~= count then
+    error(("load_state_dict: %s is %s but the parameters have %d elements"):format(
+      key, table.concat(value.shape, "x"), count), 4)
+  end
+  return core.keep(value:to(like):clone())
+end
+
+--- Takes the state of another run; the parameters must have their shapes by now.
 function LBFGS:load_state_dict(dict)
   Optimizer.load_state_dict(self, dict)
   local m = { y = {}, s = {}, ro = {} }
   for key, value in pairs(dict) do
     local name, i = key:match("^memory%.(%a+)%.?(%d*)$")
-    local taken = core.is_tensor(value) and core.keep(value:clone()) or value
-    if name and i ~= "" then
-      m[name][tonumber(i)] = taken
-    elseif name then
-      m[name] = taken
+    if name and i == "" then
+      m[name] = adopt(self, key, value)
+    elseif name and type(m[name]) == "table" then
+      m[name][tonumber(i)] = adopt(self, key, value)
     end
   end
   self.memory = m

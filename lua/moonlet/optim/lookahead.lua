@@ -23,6 +23,7 @@ local Lookahead = Wrapper:extend "Lookahead"
 function Lookahead:init(base, given)
   self:wrap(base)
   local o = options.read("Lookahead", given, { k = { "positive", 5 }, alpha = { "share", 0.5 } })
+  self.wants_closure = base.wants_closure
   self.k, self.alpha, self.count, self.slow = o.k, o.alpha, 0, {}
 end
 
@@ -45,8 +46,7 @@ local function follow(self)
   end
 end
 
-local function step(self)
-  self.base:step()
+local function count_step(self)
   self.count = self.count + 1
   if self.count % self.k == 0 then core.scope(core.no_grad, follow, self) end
 end
@@ -55,9 +55,9 @@ end
 -- @tparam ?function closure as for the wrapped optimiser
 function Lookahead:step(closure)
   Class.check_self(self, Lookahead, "step", "optimizer")
-  local loss = closure and self:evaluate(closure)
   core.no_grad(start, self)
-  core.uninterrupted(step, self)
+  local loss = self.base:step(closure)
+  core.uninterrupted(count_step, self)
   return loss
 end
 

@@ -16,6 +16,7 @@ local Optimizer = Class:extend "Optimizer"
 
 Optimizer.schema = { lr = { "from_zero", 0.01 } }
 Optimizer.slots = {}            -- state tensors like the parameter, zero at first
+Optimizer.wants_closure = false -- does step need a closure, which it may call several times?
 Optimizer.temporaries = false   -- does `update` make tensors that it drops?
 Optimizer.maximizes = false     -- does `update` see to maximize by itself?
 

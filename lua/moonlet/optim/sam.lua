@@ -9,6 +9,8 @@ local Wrapper = require "moonlet.optim.wrapper"
 
 local SAM = Wrapper:extend "SAM"
 
+SAM.wants_closure = true
+
 --- SAM (Foret et al. 2021; adaptive: Kwon et al. 2021).
 -- @tparam Optimizer base the optimiser that moves the parameters
 -- @tparam ?table given rho = 0.05 (the size of the neighbourhood), adaptive = false
@@ -23,6 +25,10 @@ local SAM = Wrapper:extend "SAM"
 -- end)
 function SAM:init(base, given)
   self:wrap(base)
+  if base.wants_closure then
+    error(("SAM: %s calculates the loss at points of its own and cannot be wrapped"):format(
+      base.class_name), 3)
+  end
   local o = options.read("SAM", given,
     { rho = { "from_zero", 0.05 }, adaptive = { "boolean", false } })
   self.rho, self.adaptive = o.rho, o.adaptive

@@ -161,12 +161,28 @@ local function account(self, loss, correct, count)
   if self.schedule and self.schedule.per_batch then self.schedule:step() end
 end
 
+-- For optimisers that calculate the loss more than once a step; the first counts.
+local function step_by_closure(self, x, y)
+  local loss, correct, count
+  self.optimizer:step(function()
+    local value, right, size = forward_backward(self, x, y)
+    if not loss then loss, correct, count = value, right, size end
+    return value
+  end)
+  return loss, correct, count
+end
+
 -- One step. Errors pass through; `self.in_step` tells whether there is something to take back.
 local function train_step(self, x, y)
   self.in_step = true
   self.snapshot:take()
-  local loss, correct, count = forward_backward(self, x, y)
-  self.optimizer:step()   -- whole, whenever Ctrl-C is pressed
+  local loss, correct, count
+  if self.optimizer.wants_closure then
+    loss, correct, count = step_by_closure(self, x, y)
+  else
+    loss, correct, count = forward_backward(self, x, y)
+    self.optimizer:step()   -- whole, whenever Ctrl-C is pressed
+  end
   account(self, loss, correct, count)
   self.in_step = false
   return count
