@@ -10,13 +10,14 @@
 
 // -- interpolate
 
-enum { INPUT, SIZE, SCALE, MODE, ALIGN };
+enum { INPUT, SIZE, SCALE, MODE, ALIGN, ANTIALIAS };
 enum { NEAREST, NEAREST_EXACT, LINEAR, BILINEAR, TRILINEAR, BICUBIC, AREA };
 
 typedef struct axis {
   int64_t size, count;   // elements and results
   double scale;          // elements a result
   bool align;            // the centres of the first and last elements are kept
+  bool cubic;            // antialiased: by Keys' cubic, not by the hat
 } axis;
 
 static int64_t at_most(int64_t value, int64_t limit) { return value < limit ? value : limit; }
@@ -45,6 +46,16 @@ static double position_of(const axis *a, int64_t at) {
   return a->align ? (double)at * a->scale : ((double)at + 0.5) * a->scale - 0.5;
 }
 
+// Takes neighbours without weight out of a span, so that an infinity there does no harm.
+static void trim(int64_t span[2], double *weights) {
+  int64_t count = span[1] - span[0], first = 0;
+  while (count > 1 && weights[count - 1] == 0) count--;
+  while (first < count - 1 && weights[first] == 0) first++;
+  for (int64_t k = first; k < count; k++) weights[k - first] = weights[k];
+  span[1] = span[0] + count;
+  span[0] += first;
+}
+
 static void weigh_linear(const void *context, int64_t at, int64_t span[2], double *weights) {
   const axis *a = context;
   double position = fmax(position_of(a, at), 0);
@@ -53,11 +64,12 @@ static void weigh_linear(const void *context, int64_t at, int64_t span[2], doubl
   double part = fmin(fmax(position - (double)span[0], 0), 1);
   weights[0] = span[1] - span[0] == 1 ? 1 : 1 - part;
   weights[1] = part;
+  trim(span, weights);
 }
 
-// Keys' kernel with a = -0.75 at a distance (Keys 1981).
-static double keys(double distance) {
-  double a = -0.75, d = fabs(distance);
+// Keys' kernel at a distance; a is its slope at 1 (Keys 1981).
+static double keys(double a, double distance) {
+  double d = fabs(distance);
   if (d <= 1) return ((a + 2) * d - (a + 3)) * d * d + 1;
   return d < 2 ? ((a * d - 5 * a) * d + 8 * a) * d - 4 * a : 0;
 }
@@ -72,8 +84,35 @@ static void weigh_cubic(const void *context, int64_t at, int64_t span[2], double
   for (int k = 0; k < 4; k++) weights[k] = 0;
   for (int k = 0; k < 4; k++) {
     int64_t tap = start + k < 0 ? 0 : at_most(start + k, last);
-    weights[tap - span[0]] += keys(position - (whole - 1 + k));
+    weights[tap - span[0]] += keys(-0.75, position - (whole - 1 + k));
   }
+  trim(span, weights);
+}
+
+// -- antialiased: the kernel is as wide as the elements that one result stands for, and what lies
+//    beyond an edge is left out (as Pillow does; its cubic has a = -0.5)
+
+static double support_of(const axis *a) { return (a->cubic ? 2 : 1) * fmax(a->scale, 1); }
+
+static int64_t most_antialiased(const axis *a) {
+  int64_t most = 2 * (int64_t)ceil(support_of(a)) + 2;
+  return most < a->size ? most : a->size;
+}
+
+static void weigh_antialiased(const void *context, int64_t at, int64_t span[2], double *weights) {
+  const axis *a = context;
+  double centre = a->scale * ((double)at + 0.5), sum = 0;
+  double support = support_of(a), narrow = 1 / fmax(a->scale, 1);
+  int64_t low = (int64_t)(centre - support + 0.5), high = (int64_t)(centre + support + 0.5);
+  span[0] = low > 0 ? at_most(low, a->size - 1) : 0;
+  span[1] = at_most(high, a->size);
+  if (span[1] <= span[0]) span[1] = span[0] + 1;
+  for (int64_t k = 0; k < span[1] - span[0]; k++) {
+    double distance = ((double)(span[0] + k) - centre + 0.5) * narrow;
+    weights[k] = a->cubic ? keys(-0.5, distance) : fmax(0, 1 - fabs(distance));
+    sum += weights[k];
+  }
+  for (int64_t k = 0; k < span[1] - span[0]; k++) weights[k] = sum != 0 ? weights[k] / sum : 1;
 }
 
 static const struct mode {
@@ -108,6 +147,11 @@ static moon_status check_mode(const op_call *call) {
     if (x->shape[i] == 0)
       return moon_fail(MOON_BAD_SHAPE, "input must have elements to resize, got %s",
                        tensor_shape_text(x, text));
+  if (call->args[ANTIALIAS].boolean && mode->ndim != 4)
+    return moon_fail(MOON_BAD_ARGUMENT, "antialias goes with bilinear and bicubic, not with mode "
+                     "\"%s\"", mode->name);
+  if (call->args[ANTIALIAS].boolean && call->args[ALIGN].boolean)
+    return moon_fail(MOON_BAD_ARGUMENT, "antialias does not go with align_corners");
   if (call->args[ALIGN].boolean && !smooth)
     return moon_fail(MOON_BAD_ARGUMENT, "align_corners has no meaning for mode \"%s\"; it goes "
                      "with linear, bilinear, trilinear and bicubic", mode->name);
@@ -152,7 +196,10 @@ static moon_status read_axes(const op_call *call, axis *axes) {
   if (size->given == scale->given)
     return moon_fail(MOON_BAD_ARGUMENT, "give either size or scale_factor, got %s",
                      size->given ? "both" : "neither");
-  for (int i = 0; i < x->ndim - 2; i++) axes[i] = (axis){ .size = x->shape[2 + i], .align = align };
+  for (int i = 0; i < x->ndim - 2; i++) {
+    axes[i] = (axis){ .size = x->shape[2 + i], .align = align,
+                      .cubic = call->args[MODE].integer == BICUBIC };
+  }
   MOON_TRY(size->given ? read_size(size, x, axes) : read_scale(scale->number, x, axes));
   for (int i = 0; align && i < x->ndim - 2; i++)
     axes[i].scale =
@@ -177,8 +224,12 @@ static moon_status forward_interpolate(op_call *call) {
   compose c = compose_open(call->engine);
   moon_tensor *y = x;
   if (!mode->rule) y = take_areas(&c, x, axes);
-  for (int i = x->ndim - 3; mode->rule && i >= 0; i--)
-    y = weigh_compose(&c, y, 2 + i, axes[i].count, mode->taps, mode->rule, &axes[i]);
+  for (int i = x->ndim - 3; mode->rule && i >= 0; i--) {
+    bool smooth = call->args[ANTIALIAS].boolean;
+    int64_t taps = smooth ? most_antialiased(&axes[i]) : mode->taps;
+    weigh_rule rule = smooth ? weigh_antialiased : mode->rule;
+    y = weigh_compose(&c, y, 2 + i, axes[i].count, taps, rule, &axes[i]);
+  }
   return compose_close(&c, y, &call->results[0]);
 }
 
@@ -309,7 +360,7 @@ static op_descriptor descriptors[] = {
   { .name = "interpolate", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
     .schema = "(input: Tensor, size: int[]?, scale_factor: number?, mode: \"nearest\"|"
               "\"nearest-exact\"|\"linear\"|\"bilinear\"|\"trilinear\"|\"bicubic\"|\"area\" = "
-              "\"nearest\", align_corners: bool = false) -> out",
+              "\"nearest\", align_corners: bool = false, antialias: bool = false) -> out",
     .doc = "Resizes the dimensions behind the channel of input (n, c, l), (n, c, h, w) or "
            "(n, c, d, h, w) to `size`, or to floor(scale_factor * size). Result i lies at "
            "(i + 0.5) * s - 0.5, counted from 0, s being the input's elements for one of the "
@@ -317,7 +368,9 @@ static op_descriptor descriptors[] = {
            "corners. \"linear\" (of 3 dimensions), \"bilinear\" (4), \"trilinear\" (5): the "
            "neighbours weighted by nearness; \"bicubic\" (4): four of them by Keys' cubic with "
            "a = -0.75 (Keys 1981), edges repeated; \"nearest\": the element at floor(i * s); "
-           "\"nearest-exact\": at floor((i + 0.5) * s); \"area\": means, as adaptive_avg_pool.",
+           "\"nearest-exact\": at floor((i + 0.5) * s); \"area\": means, as adaptive_avg_pool. "
+           "antialias, for bilinear and bicubic, widens the kernel by s where the input shrinks "
+           "(the cubic's a is then -0.5), so that every element counts.",
     .example = "moon.tensor{{{0, 2, 4}}}:interpolate(5, {mode = \"linear\", align_corners = true}) "
                "--> {{{0, 1, 2, 3, 4}}}\n"
                "moon.tensor{{{1, 2}}}:interpolate({scale_factor = 2}) --> {{{1, 1, 2, 2}}}",

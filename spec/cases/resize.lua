@@ -6,8 +6,8 @@ local T = case.float
 
 local function clamp(i, size) return math.max(1, math.min(size, i)) end
 
-local function keys(d)
-  local a = -0.75
+local function keys(d, a)
+  a = a or -0.75
   d = math.abs(d)
   if d <= 1 then return (a + 2) * d ^ 3 - (a + 3) * d ^ 2 + 1 end
   return d < 2 and a * d ^ 3 - 5 * a * d ^ 2 + 8 * a * d - 4 * a or 0
@@ -47,9 +47,30 @@ rules.area = function(i, size, count)
   return weights
 end
 
+-- Antialiased: the kernel stretched by the scale, over what there is, weights made to sum to 1.
+local function stretched(kernel, reach)
+  return function(i, size, _, scale)
+    local at = (i + 0.5) * scale - 0.5
+    local wide, weights, sum = math.max(scale, 1), {}, 0
+    for position = 1, size do
+      local distance = (position - 1 - at) / wide
+      if math.abs(distance) < reach then
+        weights[position] = kernel(distance)
+        sum = sum + weights[position]
+      end
+    end
+    for position, weight in pairs(weights) do weights[position] = weight / sum end
+    return weights
+  end
+end
+
+local antialiased = {
+  bilinear = stretched(hat, 1), bicubic = stretched(function(d) return keys(d, -0.5) end, 2),
+}
+
 local function interpolate(x, o)
   local dims, shape = x:dim() - 2, { x:size(1), x:size(2) }
-  local rule, scales = rules[o.mode or "nearest"], {}
+  local rule, scales = (o.antialias and antialiased or rules)[o.mode or "nearest"], {}
   for i = 1, dims do
     local size = x:size(2 + i)
     local given = type(o.size) == "table" and (o.size[i] or o.size[1]) or o.size
@@ -76,8 +97,8 @@ local function options_text(o)
   local size = type(o.size) == "table" and "(" .. table.concat(o.size, ", ") .. ")"
     or tostring(o.size or "None")
   local smooth_mode = o.mode and o.mode:find("linear") or o.mode == "bicubic"
-  return ("F.interpolate(a, %s, %s, mode=%q%s)"):format(size, o.scale_factor or "None",
-    o.mode or "nearest",
+  return ("F.interpolate(a, %s, %s, mode=%q%s%s)"):format(size, o.scale_factor or "None",
+    o.mode or "nearest", o.antialias and ", antialias=True" or "",
     smooth_mode and ", align_corners=" .. (o.align_corners and "True" or "False") or "")
 end
 
@@ -207,6 +228,7 @@ local function draw_interpolation(draw)
   if kind == 1 then o.mode = ({ "nearest", "nearest-exact", "area" })[draw(1, 3)]
   else o.mode = modes[n][draw(1, #modes[n])] end
   if kind == 2 then o.align_corners = true end
+  if kind > 2 and n == 4 and draw(0, 2) == 0 then o.antialias = true end
   if o.mode ~= "area" and draw(0, 2) == 0 then
     o.scale_factor = ({ 1, 2, 3, 1.5, 2.25 })[draw(1, 5)]
   else
@@ -231,6 +253,8 @@ return {
       resized({ 1, 2, 2, 3, 2 }, { size = { 3, 2, 4 }, mode = "trilinear" }),
       resized({ 1, 1, 2, 3, 2 }, { scale_factor = 2, mode = "trilinear", align_corners = true }),
       resized({ 1, 2, 5, 3 }, { size = { 3, 2 }, mode = "area" }),
+      resized({ 1, 2, 7, 5 }, { size = { 3, 4 }, mode = "bilinear", antialias = true }),
+      resized({ 1, 1, 9, 3 }, { size = { 4, 5 }, mode = "bicubic", antialias = true }),
       { T { 0, 2, 3, 3 }, { size = 5, mode = "bilinear" } },
     },
     large = { T { 4, 8, 33, 31 }, { size = { 65, 70 }, mode = "bicubic" } },

@@ -24,6 +24,10 @@ describe("interpolate", function()
       { size = 2, mode = "trilinear" })
     fails("interpolate", 'align_corners has no meaning for mode "nearest"; it goes with linear, ' ..
       "bilinear, trilinear and bicubic", x, { size = 2, align_corners = true })
+    fails("interpolate", 'antialias goes with bilinear and bicubic, not with mode "area"', x,
+      { size = 2, mode = "area", antialias = true })
+    fails("interpolate", "antialias does not go with align_corners", x,
+      { size = 2, mode = "bilinear", antialias = true, align_corners = true })
     fails("interpolate", "size must be one number or 2, got 3", x, { size = { 2, 2, 2 } })
     fails("interpolate", "size must be at least 1, got 0", x, { size = { 2, 0 } })
     fails("interpolate", "size must be at most 2147483647, got 4294967296", x,

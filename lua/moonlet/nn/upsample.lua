@@ -12,13 +12,15 @@ local Upsample = Module:extend "Upsample"
 local modes = { "nearest", "nearest-exact", "linear", "bilinear", "trilinear", "bicubic", "area" }
 local schema = {
   size = { "any" }, scale_factor = { "above_zero" }, mode = { modes, "nearest" },
-  align_corners = { "boolean", false },
+  align_corners = { "boolean", false }, antialias = { "boolean", false },
 }
-local shown = { "size", "scale_factor", "mode", "align_corners" }
+local shown = { "size", "scale_factor", "mode", "align_corners", "antialias" }
+local defaults = { mode = "nearest", align_corners = false, antialias = false }
 
 --- Resizes to a size or by a factor.
 -- @tparam table given size (a whole number or one a dimension) or scale_factor; mode = "nearest"
--- ("nearest-exact", "linear", "bilinear", "trilinear", "bicubic", "area"), align_corners = false
+-- ("nearest-exact", "linear", "bilinear", "trilinear", "bicubic", "area"), align_corners = false,
+-- antialias = false
 -- @usage local moon = require "moonlet"
 -- local double = moon.nn.Upsample { scale_factor = 2, mode = "bilinear" }
 -- assert(double(moon.zeros(1, 3, 4, 5)):size(4) == 10)
@@ -36,8 +38,7 @@ function Upsample:forward(x)
 end
 
 function Upsample:describe()
-  local text = pair.options_text(self, shown, { mode = "nearest", align_corners = false })
-  return (text:gsub("^, ", ""))
+  return (pair.options_text(self, shown, defaults):gsub("^, ", ""))
 end
 
 return Upsample
