@@ -144,6 +144,48 @@ describe("moon.grad", function()
     same({ 3, 3 }, moon.grad(loss, x))
   end)
 
+  it("takes an output that lies on the way of another", function()
+    local x = leaf(1, 2)
+    local y = x * x
+    local z = (y * 3):sum()
+    local grads = moon.grad({ y, z }, { x, y }, { grad_outputs = { y:detach() * 0 + 1 } })
+    same({ 8, 16 }, grads[1])
+    same({ 4, 4 }, grads[2])
+  end)
+
+  it("differentiates by the gradient that comes in", function()
+    local x = leaf(1, 2)
+    local seed = leaf(3, 4)
+    local g = moon.grad(x:exp(), x, { grad_outputs = seed, create_graph = true })
+    same(x:detach():exp(), moon.grad(g:sum(), seed))
+  end)
+
+  it("inside of a hook goes along a tape of its own, and no other", function()
+    local x = leaf(1, 2)
+    local y = x * x
+    local z, seen = y * 2, {}
+    z:register_hook(function(gradient)
+      local t = leaf(5)
+      seen.own = moon.grad(moon.enable_grad(function() return t * t end), t)
+      seen.ok, seen.message = pcall(moon.grad, y, x, { grad_outputs = gradient })
+    end)
+    z:sum():backward()
+    same({ 10 }, seen.own)
+    assert.is_false(seen.ok)
+    assert.matches("grad: a backward is going through the tape of mul already; one inside of " ..
+      "another needs a tape of its own", seen.message, 1, true)
+    same({ 4, 8 }, x.grad)
+  end)
+
+  it("sees what hooks make of a gradient", function()
+    local x = leaf(1, 2)
+    local y = x * x
+    y:register_hook(function(gradient) return gradient * x end)
+    local g = moon.grad(y:sum(), x, { create_graph = true })
+    same({ 2, 8 }, g)
+    same({ 4, 8 }, moon.grad(g:sum(), x))
+  end)
+
   it("notices what was changed in place since", function()
     local x = leaf(1, 2)
     local y = x * 2

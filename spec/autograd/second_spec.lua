@@ -212,6 +212,21 @@ local function gradient_of(fn)
   end
 end
 
+describe("moon.operators()", function()
+  it("says to what order each operator was found to be differentiable", function()
+    local orders = {}
+    for _, op in ipairs(moon.operators()) do orders[op.name] = op.order end
+    for _, family in ipairs(case.families()) do
+      for _, entry in ipairs(case.family(family)) do
+        local known = entry.second == false and "first" or "every"
+        if entry.gradient ~= false then
+          assert.equal(known, orders[entry.operator], entry.operator)
+        end
+      end
+    end
+  end)
+end)
+
 describe("the gradient of the gradient of", function()
   it("every operator with a backward of its own is looked at", function()
     assert.equal("", missing())
