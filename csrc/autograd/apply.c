@@ -23,6 +23,7 @@ static bool is_tensor_kind(op_kind kind) {
 // What the tensors of a call have in common.
 typedef struct call_survey {
   const moon_tensor *first;
+  bool host_tables;            // may the others lie on the host?
   bool needs[OP_MAX_PARAMS];
   bool *list_needs;
   int list_count;
@@ -34,7 +35,8 @@ static moon_status survey_tensor(call_survey *survey, moon_engine *engine, moon_
   *needs = false;
   if (!tensor) return MOON_OK;
   if (!survey->first) survey->first = tensor;
-  if (tensor_device(tensor) != tensor_device(survey->first))
+  if (tensor_device(tensor) != tensor_device(survey->first) &&
+      !(survey->host_tables && tensor_device(tensor)->on_host))
     return moon_fail(MOON_BAD_DEVICE, "tensors must be on one device, got %s and %s; move one "
                      "with :to",
                      tensor_device(survey->first)->name, tensor_device(tensor)->name);
@@ -137,7 +139,7 @@ static moon_status run_watched(op_call *call, const call_survey *survey) {
 }
 
 static moon_status apply(op_call *call) {
-  call_survey survey = { 0 };
+  call_survey survey = { .host_tables = (call->op->flags & OP_HOST_TABLES) != 0 };
   moon_status status = engine_check_interrupt(call->engine);
   if (status == MOON_OK)
     status = survey_call(&survey, call->engine, call->op->signature, call->args);

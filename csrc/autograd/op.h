@@ -111,6 +111,7 @@ typedef enum op_flag {
   OP_ONCE = 128,           // the gradient has no gradient: its backward records nothing
   OP_CONSTANT = 256,       // the result depends on no input's values: there is no gradient
   OP_KEPT_GRADS = 512,     // backward also takes gradients of the results in [brackets]
+  OP_HOST_TABLES = 1024,   // tensors behind the first may be small tables on the host
 } op_flag;
 
 // Which element types the first tensor (or the result, where there is none) may have.

@@ -36,6 +36,8 @@ typedef struct moon_engine {
   bool watch;                      // with anomaly: the next call is the user's own
   bool recomputing;                // a checkpoint runs again what has run: running statistics stay
   bool precise;                    // forbid transforms that lose accuracy
+  const struct moon_device *default_device;   // of new tensors; NULL = the CPU
+  double multiply_adds;            // that kernels of the device "meta" would have done so far
   uint64_t next_node;              // order of tape nodes
   int uninterrupted;               // above 0: calls of this engine do not hear the interrupt
   // Asked once when the budget is full, with no lock held and never from inside a task of the

@@ -60,9 +60,14 @@ moon_status device_by_name(const char *name, const moon_device **device) {
     *device = device_cpu();
     return MOON_OK;
   }
+  if (strcmp(name, "meta") == 0) {
+    *device = device_meta();
+    return MOON_OK;
+  }
   if (strcmp(name, "cuda") == 0 || strncmp(name, "cuda:", 5) == 0)
     return moon_fail(MOON_BAD_DEVICE,
-                     "device \"%s\": this version does not open CUDA devices; the only device is "
-                     "\"cpu\"", name);
-  return moon_fail(MOON_BAD_DEVICE, "there is no device \"%s\"; the only device is \"cpu\"", name);
+                     "device \"%s\": this version does not open CUDA devices; the devices are "
+                     "\"cpu\" and \"meta\" (shapes alone)", name);
+  return moon_fail(MOON_BAD_DEVICE, "there is no device \"%s\"; the devices are \"cpu\" and "
+                   "\"meta\" (shapes alone)", name);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "lua/binding.h"
+#include "ops/support.h"
 
 typedef struct reader {
   lua_State *L;
@@ -433,6 +434,15 @@ moon_status binding_scalar(binding_state *state, binding_number number, moon_dty
   return MOON_OK;
 }
 
+moon_status binding_beside(binding_state *state, const moon_tensor *beside,
+                           moon_tensor **scalar) {
+  moon_tensor *made = *scalar;
+  if (tensor_device(beside) == tensor_device(made)) return MOON_OK;
+  MOON_TRY(ops_to_device(state->engine, made, tensor_device(beside), scalar));
+  tensor_release(made);
+  return MOON_OK;
+}
+
 moon_status arguments_make_scalars(binding_state *state, const op_descriptor *op, const char *name,
                                    binding_call *call) {
   const op_signature *s = op->signature;
@@ -442,6 +452,7 @@ moon_status arguments_make_scalars(binding_state *state, const op_descriptor *op
     if (!beside) beside = first_tensor(op, call);
     moon_status status = binding_scalar(state, call->numbers[i], beside ? beside->dtype : MOON_F32,
                                         &call->made[i]);
+    if (status == MOON_OK && beside) status = binding_beside(state, beside, &call->made[i]);
     if (status != MOON_OK) return moon_fail_in(status, "%s: %s ", name, s->params[i].name);
     call->values[i].tensor = call->made[i];
   }

@@ -259,7 +259,8 @@ static int materialize(lua_State *L) {
   int ndim = binding_read_shape(L, 2, 2, "materialize_", shape);
   moon_dtype dtype = lua_isnoneornil(L, 3) ? MOON_F32 : binding_read_dtype(L, 3, "materialize_");
   tensor_handle *owner = handle_push(L, state);
-  binding_check(L, tensor_new(state->engine, device_cpu(), dtype, ndim, shape, &tensor));
+  binding_check(L, tensor_new(state->engine, device_default(state->engine), dtype, ndim, shape,
+                              &tensor));
   handle_fill(owner, tensor);
   device_array zeros = tensor_array(tensor);
   binding_check(L, tensor_kernels(tensor)->fill(state->engine, 0, &zeros));

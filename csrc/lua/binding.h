@@ -87,6 +87,8 @@ tensor_handle *handle_at(lua_State *L, int index);     // NULL if it is no tenso
 moon_tensor *tensor_at(lua_State *L, int index);       // NULL if it is none; raises if released
 // Raises "name: argument must be a tensor, got ..." if it is none.
 moon_tensor *tensor_check(lua_State *L, int index, const char *name, const char *argument);
+// Raises for a tensor whose elements the host cannot read: "item: ... has no elements".
+void binding_need_elements(lua_State *L, const char *name, const moon_tensor *tensor);
 int scope_run(lua_State *L);                            // moon.scope(fn, ...)
 void handle_open(lua_State *L, binding_state *state);  // makes the metatable
 
@@ -124,6 +126,9 @@ binding_number binding_to_number(lua_State *L, int index);
 // Whether a whole number fits an integer type or bool.
 bool binding_holds(moon_dtype dtype, int64_t whole);
 // A 0-d tensor of it. The sentence of a failure begins with "is ...": put before it what was given.
+// Brings a number's tensor (owned, replaced) to the device of the tensor beside it.
+MOON_MUST_CHECK moon_status binding_beside(binding_state *state, const moon_tensor *beside,
+                                           moon_tensor **scalar);
 MOON_MUST_CHECK moon_status binding_scalar(binding_state *state, binding_number number,
                                            moon_dtype dtype, moon_tensor **scalar);
 typedef struct binding_call {

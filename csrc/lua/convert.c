@@ -6,6 +6,7 @@
 #include "autograd/tape.h"
 #include "lua/binding.h"
 #include "ops/registry.h"
+#include "ops/support.h"
 #include "tensor/print.h"
 #include "tensor/shape.h"
 
@@ -103,6 +104,16 @@ static tensor_options read_tensor_options(lua_State *L) {
   return options;
 }
 
+// Puts a tensor made on the host where new tensors belong.
+static void settle(lua_State *L, binding_state *state, tensor_handle *handle) {
+  const moon_device *device = device_default(state->engine);
+  moon_tensor *moved;
+  if (tensor_device(handle->tensor) == device) return;
+  binding_check(L, ops_to_device(state->engine, handle->tensor, device, &moved));
+  tensor_release(handle->tensor);
+  handle->tensor = moved;
+}
+
 // moon.tensor(number | table, {dtype =, requires_grad =})
 static int make_tensor(lua_State *L) {
   binding_state *state = binding_here(L);
@@ -124,7 +135,9 @@ static int make_tensor(lua_State *L) {
   if (ndim > 0) read_rows(&reader, 0);
   else read_member(&reader, 1);
   lua_pop(L, 1);
-  if (options.requires_grad) binding_check(L, tape_set_requires_grad(state->engine, tensor, true));
+  settle(L, state, handle);
+  if (options.requires_grad)
+    binding_check(L, tape_set_requires_grad(state->engine, handle->tensor, true));
   binding_collect_if_due(L, state);
   return 1;
 }
@@ -152,6 +165,7 @@ static int from_bytes(lua_State *L) {
   memcpy(tensor_data(tensor), text, bytes);
   uint8_t *flags = tensor_data(tensor);
   for (size_t i = 0; dtype == MOON_BOOL && i < bytes; i++) flags[i] = flags[i] != 0;
+  settle(L, state, handle);
   binding_collect_if_due(L, state);
   return 1;
 }
@@ -164,8 +178,14 @@ static void push_value(lua_State *L, moon_dtype dtype, const void *data) {
   else binding_push_int64(L, dtype_load_int(dtype, data));
 }
 
+static moon_tensor *readable(lua_State *L, const char *name) {
+  moon_tensor *t = tensor_check(L, 1, name, "x");
+  binding_need_elements(L, name, t);
+  return t;
+}
+
 static int tensor_item(lua_State *L) {
-  moon_tensor *t = tensor_check(L, 1, "item", "x");
+  moon_tensor *t = readable(L, "item");
   char shape[TENSOR_SHAPE_TEXT];
   if (tensor_count(t) != 1)
     binding_error(L, "item: only a tensor with one element is a number, this one is %s",
@@ -188,7 +208,7 @@ static void push_rows(lua_State *L, const moon_tensor *t, int dim, int64_t offse
 }
 
 static int tensor_totable(lua_State *L) {
-  moon_tensor *t = tensor_check(L, 1, "totable", "x");
+  moon_tensor *t = readable(L, "totable");
   push_rows(L, t, 0, t->offset);
   return 1;
 }
@@ -196,7 +216,7 @@ static int tensor_totable(lua_State *L) {
 // x:tobytes() -> the elements as a string, row by row
 static int tensor_tobytes(lua_State *L) {
   binding_state *state = binding_here(L);
-  moon_tensor *t = tensor_check(L, 1, "tobytes", "x"), *results[OP_MAX_RESULTS] = { 0 };
+  moon_tensor *t = readable(L, "tobytes"), *results[OP_MAX_RESULTS] = { 0 };
   tensor_handle *handle = handle_push(L, state);
   op_value args[] = { op_tensor(t) };
   binding_check(L, op_apply(state->engine, ops_find("contiguous"), args, results));
@@ -283,7 +303,7 @@ static int tensor_shares(lua_State *L) {
 
 // x:address() -> light userdata of element 1, counted as a write; x:data() in Lua casts it
 static int tensor_address(lua_State *L) {
-  moon_tensor *t = tensor_check(L, 1, "data", "x");
+  moon_tensor *t = readable(L, "data");
   tensor_touch(t);
   lua_pushlightuserdata(L, tensor_data(t));
   return 1;
@@ -307,6 +327,11 @@ static int tensor_to(lua_State *L) {
                   luaL_typename(L, 2));
   else if (!dtype_by_name(lua_tostring(L, 2), &dtype))
     binding_check(L, device_by_name(lua_tostring(L, 2), &device));
+  if (device && device != tensor_device(t)) {
+    lua_settop(L, 1);
+    lua_pushstring(L, device->name);
+    return operator_call(L, state, ops_find("move"), false, 1);
+  }
   if (dtype == t->dtype) {
     lua_pushvalue(L, 1);
     return 1;

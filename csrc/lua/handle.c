@@ -67,6 +67,13 @@ moon_tensor *tensor_check(lua_State *L, int index, const char *name, const char 
   return NULL;
 }
 
+void binding_need_elements(lua_State *L, const char *name, const moon_tensor *tensor) {
+  if (tensor_device(tensor)->on_host) return;
+  binding_error(L, "%s: this tensor is on the device \"%s\", where the host reads no elements%s",
+                name, tensor_device(tensor)->name,
+                tensor_device(tensor) == device_meta() ? ": it has a shape alone" : "");
+}
+
 static int handle_collect(lua_State *L) {
   tensor_handle *handle = handle_at(L, 1);
   if (!handle) return 0;

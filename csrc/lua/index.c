@@ -216,6 +216,7 @@ static int index_number(lua_State *L, binding_state *state, moon_tensor *t) {
   moon_tensor *result = NULL;
   read_block(L, 2, t, &b);
   if (is_element(t, &b, &offset)) {
+    binding_need_elements(L, "index", t);
     push_element(L, t, offset);
     return 1;
   }
@@ -262,6 +263,15 @@ int tensor_index(lua_State *L) {
 
 // -- assigning
 
+// Takes `scalar` over and gives it on t's device.
+static moon_status beside(binding_state *state, const moon_tensor *t, moon_tensor *scalar,
+                          moon_tensor **value) {
+  moon_status status = binding_beside(state, t, &scalar);
+  if (status == MOON_OK) *value = scalar;
+  else tensor_release(scalar);
+  return status;
+}
+
 // The value at stack index 3 as a tensor of t's type: owned.
 static moon_status value_tensor(lua_State *L, binding_state *state, const moon_tensor *t,
                                 moon_tensor **value) {
@@ -271,13 +281,18 @@ static moon_status value_tensor(lua_State *L, binding_state *state, const moon_t
     return MOON_OK;
   }
   if (given) return run(state, "cast", (op_value[]){ op_tensor(given), op_dtype(t->dtype) }, value);
-  if (lua_isboolean(L, 3))
-    return tensor_new_scalar(state->engine, t->dtype, lua_toboolean(L, 3), value);
+  if (lua_isboolean(L, 3)) {
+    moon_tensor *flag;
+    MOON_TRY(tensor_new_scalar(state->engine, t->dtype, lua_toboolean(L, 3), &flag));
+    return beside(state, t, flag, value);
+  }
   if (lua_type(L, 3) != LUA_TNUMBER)
     return moon_fail(MOON_BAD_ARGUMENT, "index: a number or a tensor can be assigned, got %s",
                      luaL_typename(L, 3));
-  moon_status status = binding_scalar(state, binding_to_number(L, 3), t->dtype, value);
-  return status == MOON_OK ? status : moon_fail_in(status, "index: the value ");
+  moon_tensor *number;
+  moon_status status = binding_scalar(state, binding_to_number(L, 3), t->dtype, &number);
+  if (status != MOON_OK) return moon_fail_in(status, "index: the value ");
+  return beside(state, t, number, value);
 }
 
 static moon_status assign_block(binding_state *state, moon_tensor *t, const block *b,
@@ -349,7 +364,7 @@ static int assign_name(lua_State *L, moon_tensor *t) {
 
 int tensor_newindex(lua_State *L) {
   binding_state *state = binding_here(L);
-  moon_tensor *t = tensor_check(L, 1, "index", "t"), *index = NULL, *value;
+  moon_tensor *t = tensor_check(L, 1, "index", "t"), *index = NULL, *value = NULL;
   int kind = lua_type(L, 2);
   block b;
   if (kind == LUA_TSTRING) return assign_name(L, t);

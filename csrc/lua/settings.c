@@ -47,6 +47,7 @@ static int set_rng_state(lua_State *L) {
   if (t->dtype != MOON_I64 || t->ndim != 1 || t->shape[0] != 2 || !tensor_is_contiguous(t))
     binding_error(L, "set_rng_state: expected the int64 tensor of 2 elements that get_rng_state "
                   "gave");
+  binding_need_elements(L, "set_rng_state", t);
   const int64_t *words = tensor_data(t);
   state->engine->seed = (uint64_t)words[0];
   state->engine->draws = (uint64_t)words[1];
@@ -73,6 +74,25 @@ static int precise(lua_State *L) {
   binding_state *state = binding_here(L);
   if (!lua_isnoneornil(L, 1)) state->engine->precise = lua_toboolean(L, 1);
   lua_pushboolean(L, state->engine->precise);
+  return 1;
+}
+
+// moon.with_device(name, fn, ...) -> fn's results; tensors made inside lie on that device unless
+// they say otherwise
+static int with_device(lua_State *L) {
+  binding_state *state = binding_here(L);
+  const moon_device *device, *before = state->engine->default_device;
+  binding_check(L, device_by_name(luaL_checkstring(L, 1), &device));
+  luaL_checktype(L, 2, LUA_TFUNCTION);
+  state->engine->default_device = device;
+  int failed = lua_pcall(L, lua_gettop(L) - 2, LUA_MULTRET, 0);
+  if (state->engine) state->engine->default_device = before;
+  return failed ? lua_error(L) : lua_gettop(L) - 1;
+}
+
+// moon.multiply_adds() -> how many products and convolutions on the device "meta" stand for so far
+static int multiply_adds(lua_State *L) {
+  lua_pushnumber(L, binding_here(L)->engine->multiply_adds);
   return 1;
 }
 
@@ -157,6 +177,7 @@ static const luaL_Reg functions[] = {
   { "set_rng_state", set_rng_state }, { "set_num_threads", set_num_threads },
   { "get_num_threads", get_num_threads }, { "precise", precise },
   { "catch_interrupt", catch_interrupt }, { "release_interrupt", release_interrupt },
+  { "with_device", with_device }, { "multiply_adds", multiply_adds },
   { "interrupted", interrupted }, { "interrupt", interrupt },
   { "clear_interrupt", clear_interrupt },
   { "uninterrupted", uninterrupted },

@@ -339,7 +339,8 @@ static moon_status forward_positions(op_call *call) {
   int64_t length = call->args[LENGTH].integer, width = call->args[WIDTH].integer, count;
   double base = call->args[BASE].number;
   moon_dtype dtype = call->args[DTYPE].given ? call->args[DTYPE].dtype : MOON_F32;
-  const moon_device *device = call->args[DEVICE].given ? call->args[DEVICE].device : device_cpu();
+  const moon_device *device =
+      call->args[DEVICE].given ? call->args[DEVICE].device : device_default(call->engine);
   int64_t shape[2] = { length, width };
   if (length < 0 || width < 0 || width % 2 != 0)
     return moon_fail(MOON_BAD_ARGUMENT, "length and width must not be negative and width must be "

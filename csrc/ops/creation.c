@@ -19,7 +19,7 @@ static const op_value *option(const op_call *call, int which) {
 // Makes results[0], undefined, of the type and on the device the options say.
 static moon_status make(op_call *call, moon_dtype dtype, int ndim, const int64_t *shape) {
   const op_value *device = option(call, DEVICE), *type = option(call, DTYPE);
-  return tensor_new(call->engine, device->given ? device->device : device_cpu(),
+  return tensor_new(call->engine, device->given ? device->device : device_default(call->engine),
                     type->given ? type->dtype : dtype, ndim, shape, &call->results[0]);
 }
 

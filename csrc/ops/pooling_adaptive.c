@@ -125,8 +125,15 @@ static void take_maxima(compose *c, maxima *m, moon_tensor *laid, int dim, int64
 
 // -- adaptive maxima
 
+static moon_tensor *on_device(compose *c, moon_tensor *x, const moon_device *device) {
+  moon_tensor *moved = NULL;
+  moon_status status = c->status;
+  if (status == MOON_OK) status = ops_to_device(c->engine, x, device, &moved);
+  return compose_adopt(c, status, moved);
+}
+
 // The windows' elements as positions from 1, each window as long as the longest, and their starts.
-static void lay_out(compose *c, const axis *a, int64_t length,
+static void lay_out(compose *c, const moon_device *device, const axis *a, int64_t length,
                     moon_tensor **index, moon_tensor **starts) {
   int64_t laid = 0;
   compose_check(c, shape_count(2, (int64_t[]){ a->count, length }, &laid));
@@ -145,12 +152,14 @@ static void lay_out(compose *c, const axis *a, int64_t length,
     for (int64_t k = 0; k < length; k++)
       to[i * length + k] = span[0] + k < span[1] ? span[0] + k + 1 : span[1];
   }
+  *index = on_device(c, *index, device);
+  *starts = on_device(c, *starts, device);
 }
 
 static void max_adaptive(compose *c, maxima *m, int dim, int ndim, const axis *a, bool indices) {
   int64_t length = longest(a), seen[MOON_MAX_DIMS];
   moon_tensor *index, *starts;
-  lay_out(c, a, length, &index, &starts);
+  lay_out(c, tensor_device(m->values), a, length, &index, &starts);
   moon_tensor *laid = COMPOSE(c, index_select, op_tensor(m->values), op_int(dim),
                               op_tensor(index));
   for (int i = 0; i < ndim; i++) seen[i] = i == dim ? a->count : 1;

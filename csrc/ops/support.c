@@ -90,6 +90,34 @@ moon_status ops_converted(moon_engine *engine, const moon_tensor *tensor, moon_d
   return MOON_OK;
 }
 
+static moon_status carry_over(moon_engine *engine, const moon_tensor *from, const moon_tensor *to) {
+  const moon_device *source = tensor_device(from), *target = tensor_device(to);
+  size_t bytes = (size_t)tensor_count(from) * dtype_size(from->dtype);
+  if (source->on_host) return target->from_host(engine, tensor_data(from), tensor_data(to), bytes);
+  if (target->on_host) return source->to_host(engine, tensor_data(from), tensor_data(to), bytes);
+  return moon_fail(MOON_BAD_DEVICE, "elements go from %s to %s through the CPU; use :to \"cpu\" "
+                   "first", source->name, target->name);
+}
+
+moon_status ops_to_device(moon_engine *engine, moon_tensor *tensor, const moon_device *device,
+                          moon_tensor **moved) {
+  moon_tensor *contiguous, *made;
+  if (tensor_device(tensor) == device) {
+    *moved = tensor_retain(tensor);
+    return MOON_OK;
+  }
+  MOON_TRY(ops_contiguous(engine, tensor, &contiguous));
+  moon_status status =
+      tensor_new(engine, device, tensor->dtype, tensor->ndim, tensor->shape, &made);
+  if (status == MOON_OK) {
+    status = carry_over(engine, contiguous, made);
+    if (status == MOON_OK) *moved = made;
+    else tensor_release(made);
+  }
+  tensor_release(contiguous);
+  return status;
+}
+
 moon_status ops_scale(moon_engine *engine, moon_tensor *tensor, double factor,
                       moon_tensor **scaled) {
   moon_tensor *number;

@@ -49,6 +49,10 @@ MOON_MUST_CHECK moon_status ops_converted(moon_engine *engine, const moon_tensor
 // Copies (and casts, broadcasts) the elements of `from` into `to`.
 MOON_MUST_CHECK moon_status ops_copy(moon_engine *engine, const moon_tensor *from,
                                      const moon_tensor *to);
+// The same elements on a device: `tensor` itself, retained, or a contiguous copy there. One of the
+// two devices must be the host's.
+MOON_MUST_CHECK moon_status ops_to_device(moon_engine *engine, moon_tensor *tensor,
+                                          const moon_device *device, moon_tensor **moved);
 // Writes the product of a tensor and a number into a new tensor.
 MOON_MUST_CHECK moon_status ops_scale(moon_engine *engine, moon_tensor *tensor, double factor,
                                       moon_tensor **scaled);

@@ -411,6 +411,17 @@ static moon_status forward_cast(op_call *call) {
   return ops_copy(call->engine, x, call->results[0]);
 }
 
+static moon_status forward_move(op_call *call) {
+  moon_tensor *x = call->args[0].tensor;
+  if (tensor_device(x) == call->args[1].device) return tensor_alias(x, &call->results[0]);
+  return ops_to_device(call->engine, x, call->args[1].device, &call->results[0]);
+}
+
+static moon_status backward_move(op_backward_call *call) {
+  op_value device = { .given = true, .device = call->inputs[0].device };
+  return OP_RUN(call->engine, call->op, &call->out[0], op_tensor(call->grads[0]), device);
+}
+
 static moon_status forward_copy(op_call *call) {
   moon_tensor *self = call->args[0].tensor, *source = call->args[1].tensor;
   char to[TENSOR_SHAPE_TEXT], from[TENSOR_SHAPE_TEXT];
@@ -546,6 +557,9 @@ static op_descriptor descriptors[] = {
     .doc = "The elements in another type: floats truncate to integers, anything but 0 is true. The "
            "tensor itself where it has that type already.",
     .forward = forward_cast, .backward = backward_pass },
+  { .name = "move", .schema = "(input: Tensor, device: device) -> out", .flags = OP_VIEW | OP_HIDDEN,
+    .doc = "The same elements on another device; the tensor itself where it lies there already.",
+    .forward = forward_move, .backward = backward_move },
   { .name = "copy",
     .example = "moon.zeros(2):copy_(moon.tensor {1, 2}) --> {1, 2}",
     .schema = "(self: Tensor, source: Tensor) -> out", .flags = OP_MUTATES,

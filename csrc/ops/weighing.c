@@ -100,7 +100,8 @@ static moon_status backward(op_backward_call *call) {
 }
 
 static op_descriptor descriptors[] = {
-  { .name = "weigh_along", .dtypes = OP_FLOATS, .flags = OP_HIDDEN, .saves = "spans weights",
+  { .name = "weigh_along", .dtypes = OP_FLOATS, .flags = OP_HIDDEN | OP_HOST_TABLES,
+    .saves = "spans weights",
     .schema = "(input: Tensor, dim: dim, spans: Tensor, weights: Tensor) -> out",
     .doc = "Sums over spans of a dimension: result i is the sum of weights[i][k] times element "
            "spans[i][0] + k, up to before spans[i][1], counted from 0.",

@@ -143,6 +143,12 @@ void tensor_print(const moon_tensor *tensor, void (*write)(void *context, const 
                   void *context) {
   printer p = { .tensor = tensor, .write = write, .context = context };
   char text[NUMBER_TEXT + TENSOR_SHAPE_TEXT], shape[TENSOR_SHAPE_TEXT];
+  if (!tensor_device(tensor)->on_host) {
+    snprintf(text, sizeof text, "[%s tensor of %s on %s]", dtype_name(tensor->dtype),
+             tensor_shape_text(tensor, shape), tensor_device(tensor)->name);
+    write(context, text);
+    return;
+  }
   p.summarise = tensor_count(tensor) > SUMMARISE_ABOVE;
   choose_format(&p);
   if (p.scale != 1) {
