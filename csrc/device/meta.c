@@ -100,6 +100,19 @@ static moon_status no_positions(moon_engine *engine, const device_array *mask, i
   return no_elements();
 }
 
+static moon_status no_boxes(moon_engine *engine, double threshold, const device_array *boxes,
+                            const device_array *order, const device_array *classes, int64_t *count,
+                            const device_array *out) {
+  (void)engine;
+  (void)threshold;
+  (void)boxes;
+  (void)order;
+  (void)classes;
+  (void)count;
+  (void)out;
+  return no_elements();
+}
+
 // The range of nothing, which lies within every limit.
 static moon_status empty_range(moon_engine *engine, const device_array *index, int64_t *low,
                                int64_t *high) {
@@ -121,6 +134,7 @@ static const device_kernels kernels = {
   .conv2d_forward = count_conv2d,
   .conv2d_backward_input = count_conv2d_input,
   .mask_positions = no_positions,
+  .nms = no_boxes,
   .index_range = empty_range,
 };
 #pragma GCC diagnostic pop

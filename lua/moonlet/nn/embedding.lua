@@ -27,7 +27,7 @@ function Embedding.set_up(self, rows, width, given, schema)
     error(("%s: padding_index must be a row from 1 to %d or count from the end, not %d"):format(
       name, rows, padding), 4)
   end
-  if o.max_norm and not (o.max_norm > 0) then
+  if o.max_norm and o.max_norm <= 0 then
     error(("%s: max_norm must be above 0, not %g"):format(name, o.max_norm), 4)
   end
   self.rows, self.width = rows, width

@@ -267,6 +267,18 @@ function Module:clone()
   return copy(self)
 end
 
+--- Takes shapes through the network without calculating: a report of every mismatch and of what
+-- each layer costs; print it. Hooks are not called.
+-- @param ... a list of sizes for each input, with dtype = "int64" in it where it is no float
+-- @return an object with ok, problems, rows, parameters, activations, multiply_adds, field, stride
+-- @usage local nn = require "moonlet".nn
+-- local report = nn.Sequential(nn.Conv2d(1, 8, 3), nn.Conv2d(4, 8, 3)):check { 1, 1, 9, 9 }
+-- assert(not report.ok and report.problems[1].name == "2")
+function Module:check(...)
+  check(self, "check")
+  return require("moonlet.nn.check").run(self, ...)
+end
+
 --- The arguments as shown between the brackets of tostring; layers replace it.
 function Module:describe() return "" end -- luacheck: ignore 212
 

@@ -1,5 +1,5 @@
 -- MultiheadAttention: attention in several subspaces at once; each head is
--- softmax(q k^T / sqrt(d)) v of its own projections, and the heads side by side are projected again.
+-- softmax(q k^T / sqrt(d)) v of its own projections; side by side they are projected again.
 -- query (l, n, width), key and value (s, n, width), with batch_first n comes first; y as query
 -- (Vaswani et al. 2017)
 

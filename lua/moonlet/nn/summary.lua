@@ -6,6 +6,7 @@ local options = require "moonlet.options"
 local Class = require "moonlet.class"
 local Module = require "moonlet.nn.module"
 local state_of = require "moonlet.nn.state"
+local thousands = require "moonlet.nn.thousands"
 
 local byte_sizes = {
   float64 = 8, float32 = 4, float16 = 2, bfloat16 = 2, int64 = 8, int32 = 4, uint8 = 1, bool = 1,
@@ -91,13 +92,6 @@ function Summary:init(net, shape)
   restore_modes()
   if not ok then error(message, 0) end
   totals(self, net)
-end
-
--- 1234567 -> "1,234,567"
-local function thousands(number)
-  local text = ("%d"):format(number)
-  local grouped = text:reverse():gsub("(%d%d%d)", "%1,"):reverse()
-  return (grouped:gsub("^,", ""))
 end
 
 local function memory_text(bytes)
