@@ -329,6 +329,9 @@ static moon_status largest_label(moon_engine *engine, const moon_tensor *x, int6
   if (status == MOON_OK) status = tensor_kernels(x)->index_range(engine, &array, &low, &high);
   tensor_release(wide);
   MOON_TRY(status);
+  if (low > high && tensor_count(x) > 0)
+    return moon_fail(MOON_BAD_DEVICE, "the largest label decides the shape, and a tensor on the "
+                     "device \"%s\" has no elements", tensor_device(x)->name);
   *largest = low > high || high < 0 ? 0 : high;
   return MOON_OK;
 }

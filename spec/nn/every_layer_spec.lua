@@ -175,8 +175,8 @@ local bases = { Module = true, ModuleList = true, ModuleDict = true, Convolution
 local function classes()
   local found = {}
   for _, path in ipairs(sources.files("lua/moonlet/nn", ".lua")) do
-    local name = path:match "([%w_]+)%.lua$"
-    local value = name ~= "functional" and name ~= "init" and require("moonlet.nn." .. name)
+    local name = path:match "^lua/moonlet/nn/([%w_]+)%.lua$"
+    local value = name and name ~= "functional" and name ~= "init" and require("moonlet.nn." .. name)
     if type(value) == "table" then
       for key, class in pairs(rawget(value, "class_name") and { value } or value) do
         if type(class) == "table" and rawget(class, "class_name") then
