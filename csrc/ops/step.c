@@ -20,7 +20,8 @@ static moon_status check_state(const moon_tensor *parameter, const char *name,
                                const moon_tensor *state) {
   MOON_TRY(check_tensor(parameter, name, state));
   MOON_TRY(target_check(state));
-  if (tensor_data(state) != tensor_data(parameter) || tensor_count(state) == 0) return MOON_OK;
+  bool same = state->storage == parameter->storage && tensor_data(state) == tensor_data(parameter);
+  if (!same || tensor_count(state) == 0) return MOON_OK;
   return moon_fail(MOON_BAD_ARGUMENT, "%s must not be the parameter itself", name);
 }
 
