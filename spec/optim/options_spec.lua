@@ -261,6 +261,22 @@ describe("every optimiser", function()
     end
   end)
 
+  it("decays each group as the group says", function()
+    for _, name in ipairs(names) do
+      if optim[name].schema.weight_decay then
+        local decayed, left = weight(2, 2), weight(2, 2)
+        local opt = optim[name] {
+          { params = { decayed }, weight_decay = 0.5 }, { params = { left }, weight_decay = 0 },
+        }
+        for t = 1, 20 do   -- gradients that lead nowhere
+          for _, p in ipairs { decayed, left } do p.grad = moon.full({ 2, 2 }, 0.01 * (-1) ^ t) end
+          opt:step()
+        end
+        assert.is_true(decayed[{ 1, 1 }] < left[{ 1, 1 }], name)
+      end
+    end
+  end)
+
   it("runs a closure with the tape on and gives its loss", function()
     for _, name in ipairs(names) do
       local p = weight(2, 2)

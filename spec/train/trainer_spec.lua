@@ -94,6 +94,28 @@ describe("Trainer", function()
     end
   end)
 
+  it("tests with the averaged weights, goes on with its own, and resumes both", function()
+    local function run(...)
+      local trainer = make(folder, ...)
+      trainer.average = optim.EMA(trainer.net, { decay = 0.9 })
+      return trainer
+    end
+    local plain = make(folder)
+    plain:fit()
+    local whole = run()
+    whole:fit()
+    same_weights(plain.net, whole.net)
+    assert.not_equal(plain.row.test_loss, whole.row.test_loss)
+    local tested = whole.average:with(train.evaluate, whole.net, whole.test, { classes = 10 })
+    assert.equal(whole.row.test_loss, tested.loss)
+    local first = run(directory, { limit = 7 })
+    first:fit()
+    local second = run(directory):resume()
+    second:fit()
+    same_weights(whole.net, second.net)
+    assert.equal(whole.row.test_loss, second.row.test_loss)
+  end)
+
   it("gives bit for bit the same weights after a stop at a step's end and a resume", function()
     local whole = make(folder)
     whole:fit()

@@ -20,6 +20,7 @@ local schema = {
   net = { "table", required = true }, optimizer = { "table", required = true },
   train = { "table", required = true }, test = { "table" }, loss = { "callable" },
   epochs = { "positive", 1 }, limit = { "positive" }, schedule = { "table" },
+  average = { "table" },
   directory = { "string" }, callbacks = { "table" }, classes = { "positive" },
   notes = { "table" }, log = { "function" }, quiet = { "boolean", false },
 }
@@ -36,9 +37,10 @@ end
 
 --- Prepares a run; fit starts it.
 -- @tparam table given net, optimizer, train (a loader); test (a loader), loss = cross entropy,
--- epochs = 1, limit (steps, then stop), schedule, directory (for checkpoint and metrics), callbacks
--- (a list of tables with on_start, on_step, on_epoch, on_finish), classes (for the confusion
--- matrix), notes (plain values kept in the checkpoint), log (takes each line), quiet = false
+-- epochs = 1, limit (steps, then stop), schedule, average (an optim.EMA of the net, updated each
+-- step, in the weights' place during tests), directory (for checkpoint and metrics), callbacks (a
+-- list of tables with on_start, on_step, on_epoch, on_finish), classes (for the confusion matrix),
+-- notes (plain values kept in the checkpoint), log (takes each line), quiet = false
 -- @usage local moon = require "moonlet"
 -- local set = moon.data.TensorDataset(moon.randn(8, 2), moon.randint(1, 2, { 8 }))
 -- local net = moon.nn.Linear(2, 2)
@@ -72,6 +74,7 @@ end
 local function parts(self)
   return {
     model = self.net, optimizer = self.optimizer, loader = self.train, schedule = self.schedule,
+    average = self.average,
   }
 end
 
@@ -158,6 +161,7 @@ local function account(self, loss, correct, count)
   sums.correct = sums.correct + correct
   sums.seen = sums.seen + count
   self.step = self.step + 1
+  if self.average then self.average:update() end
   if self.schedule and self.schedule.per_batch then self.schedule:step() end
 end
 
@@ -223,9 +227,15 @@ local function train_epoch(self)
   return self.train.position == self.train:size()
 end
 
+local function test(self)
+  local given = { loss = self.loss, classes = self.classes }
+  if self.average then return self.average:with(evaluate, self.net, self.test, given) end
+  return evaluate(self.net, self.test, given)
+end
+
 local function test_epoch(self, row)
   if not self.test then return end
-  local result = evaluate(self.net, self.test, { loss = self.loss, classes = self.classes })
+  local result = test(self)
   row.test_loss, row.test_accuracy = result.loss, result.accuracy
   self.confusion = result.confusion
   if not is_finite(result.loss) then
