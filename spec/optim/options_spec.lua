@@ -70,13 +70,13 @@ describe("an option out of range", function()
       { "ASGD: lambd must be a number from 0", "ASGD", { lambd = -1 } },
       { "LBFGS: max_iter must be a whole number from 1, not 0", "LBFGS", { max_iter = 0 } },
       { "LBFGS: history_size must be a whole number from 1", "LBFGS", { history_size = 0.5 } },
-      { 'LBFGS: line_search must be one of "none", "strong_wolfe"', "LBFGS",
-        { line_search = "armijo" } },
+      { 'LBFGS: line_search_fn must be one of "none", "strong_wolfe"', "LBFGS",
+        { line_search_fn = "armijo" } },
       { "LARS: trust must be a number above 0, not 0", "LARS", { trust = 0 } },
       { "LARS: nesterov needs a momentum above 0", "LARS", { nesterov = true, momentum = 0 } },
       { "Muon: momentum must be a number from 0 to 1", "Muon", { momentum = 2 } },
-      { "Muon: steps must lie below 100, not 100", "Muon", { steps = 100 } },
-      { 'Muon: adjust must be one of "original"', "Muon", { adjust = "none" } },
+      { "Muon: ns_steps must lie below 100, not 100", "Muon", { ns_steps = 100 } },
+      { 'Muon: adjust_lr_fn must be one of "original"', "Muon", { adjust_lr_fn = "none" } },
     }
     for _, row in ipairs(cases) do refuses(row[1], row[2], row[3]) end
   end)
@@ -156,7 +156,7 @@ describe("optimisers that want a closure", function()
   it("are not wrapped by SAM, and are by Lookahead", function()
     local p = weight(2)
     fails("SAM: LBFGS calculates the loss at points of its own", optim.SAM, optim.LBFGS { p })
-    local opt = optim.Lookahead(optim.LBFGS({ p }, { line_search = "strong_wolfe" }),
+    local opt = optim.Lookahead(optim.LBFGS({ p }, { line_search_fn = "strong_wolfe" }),
       { k = 1, alpha = 0.5 })
     opt:step(function()
       opt:zero_grad()
@@ -358,7 +358,7 @@ describe("LBFGS", function()
 
   it("puts the weights back when the closure fails in the middle of a search", function()
     local p, calls = nn.parameter(moon.tensor { -1.5, 2 }), 0
-    local opt = optim.LBFGS({ p }, { line_search = "strong_wolfe" })
+    local opt = optim.LBFGS({ p }, { line_search_fn = "strong_wolfe" })
     local function closure()
       calls = calls + 1
       if calls == 4 then error("no more data", 0) end
@@ -377,7 +377,7 @@ describe("LBFGS", function()
   it("finds the bottom of Rosenbrock's valley", function()
     local p = nn.parameter(moon.tensor({ -1.5, 2 }, { dtype = "float64" }))
     local opt = optim.LBFGS({ p }, {
-      line_search = "strong_wolfe", max_iter = 100, tolerance_change = 1e-15,
+      line_search_fn = "strong_wolfe", max_iter = 100, tolerance_change = 1e-15,
     })
     opt:step(function()
       opt:zero_grad()

@@ -25,7 +25,7 @@ local makers = {
   LAMB = plain("LAMB", { weight_decay = 0.1 }), LARS = plain("LARS", { trust = 0.1 }),
   Muon = function(params) return optim.Muon({ params[1] }, { lr = 0.1 }) end,
   LBFGS = plain("LBFGS", { max_iter = 2, history_size = 3, lr = 0.1 }),
-  ["LBFGS with a search"] = plain("LBFGS", { max_iter = 2, line_search = "strong_wolfe" }),
+  ["LBFGS with a search"] = plain("LBFGS", { max_iter = 2, line_search_fn = "strong_wolfe" }),
   Lookahead = function(params)
     return optim.Lookahead(optim.Adam(params, { lr = 0.1 }), { k = 3 })
   end,
@@ -177,6 +177,18 @@ describe("a state that does not fit", function()
     local lbfgs = optim.LBFGS(params)
     _, message = pcall(lbfgs.load_state_dict, lbfgs, sgd:state_dict())
     assert.matches("this is LBFGS with 2 parameters, the state is of SGD", message)
+  end)
+
+  it("is refused by its number of groups", function()
+    local function two()
+      local params = fresh()
+      return { { params = { params[1] } }, { params = { params[2] } } }
+    end
+    local one, apart = optim.SGD(fresh()), optim.SGD(two())
+    local _, message = pcall(one.load_state_dict, one, apart:state_dict())
+    assert.matches("this SGD has 1 groups of parameters, the state has more", message)
+    _, message = pcall(apart.load_state_dict, apart, one:state_dict())
+    assert.matches("this SGD has 2 groups of parameters, the state has fewer", message)
   end)
 
   it("is refused by LBFGS with both sizes", function()

@@ -18,17 +18,17 @@ LBFGS.wants_closure = true
 LBFGS.schema = Optimizer.options {
   lr = { "from_zero", 1 }, max_iter = { "positive", 20 }, max_eval = { "positive" },
   tolerance_grad = { "from_zero", 1e-7 }, tolerance_change = { "from_zero", 1e-9 },
-  history_size = { "positive", 100 }, line_search = { { "none", "strong_wolfe" }, "none" },
+  history_size = { "positive", 100 }, line_search_fn = { { "none", "strong_wolfe" }, "none" },
 }
 
 --- L-BFGS (Nocedal 1980; Liu and Nocedal 1989).
 -- @tparam table params a list of parameters
 -- @tparam ?table given lr = 1, max_iter = 20, max_eval = 5/4 max_iter, tolerance_grad = 1e-7,
--- tolerance_change = 1e-9, history_size = 100, line_search = "none" or "strong_wolfe",
+-- tolerance_change = 1e-9, history_size = 100, line_search_fn = "none" or "strong_wolfe",
 -- maximize = false
 -- @usage local moon = require "moonlet"
 -- local x = moon.nn.parameter(moon.tensor { -1.5, 2 })
--- local opt = moon.optim.LBFGS({ x }, { line_search = "strong_wolfe" })
+-- local opt = moon.optim.LBFGS({ x }, { line_search_fn = "strong_wolfe" })
 -- opt:step(function()
 --   opt:zero_grad()
 --   local loss = ((1 - x:select(1, 1)):square() + (x:select(1, 2) - 1):square() * 10):sum()
@@ -143,7 +143,7 @@ end
 
 -- Moves along m.direction; gives the loss and gradient there, nil when they were not calculated.
 local function move(self, closure, here, m, limit, last, counter)
-  if self.groups[1].line_search == "strong_wolfe" then
+  if self.groups[1].line_search_fn == "strong_wolfe" then
     local found = search(self, closure, here, m, limit, counter)
     m.t = found.t
     add(self, m.t, m.direction)

@@ -12,20 +12,21 @@ local Muon = Optimizer:extend "Muon"
 
 Muon.schema = Optimizer.options {
   lr = { "from_zero", 1e-3 }, weight_decay = { "from_zero", 0.1 }, momentum = { "share", 0.95 },
-  nesterov = { "boolean", true }, eps = { "above_zero", 1e-7 }, steps = { "positive", 5 },
-  adjust = { { "original", "match_rms_adamw", "spectral_unclamped" }, "original" },
+  nesterov = { "boolean", true }, eps = { "above_zero", 1e-7 }, ns_steps = { "positive", 5 },
+  adjust_lr_fn = { { "original", "match_rms_adamw", "spectral_unclamped" }, "original" },
 }
 Muon.slots = { "momentum" }
 Muon.temporaries = true
 
 local A, B, C = 3.4445, -4.7750, 2.0315   -- steepest at 0, so that five steps do
 
---- Muon (Jordan et al. 2024). adjust = "match_rms_adamw" takes s = 0.2 sqrt(max(rows, columns)),
--- for rates tuned with AdamW (Liu et al. 2025); "spectral_unclamped" s = sqrt(rows / columns).
+--- Muon (Jordan et al. 2024). adjust_lr_fn = "match_rms_adamw" takes s = 0.2 sqrt(max(rows,
+-- columns)), for rates tuned with AdamW (Liu et al. 2025); "spectral_unclamped" s = sqrt(rows /
+-- columns).
 -- @function Muon:init
 -- @tparam table params a list of two-dimensional parameters, or of groups
 -- @tparam ?table given lr = 1e-3, weight_decay = 0.1, momentum = 0.95, nesterov = true,
--- eps = 1e-7, steps = 5, adjust = "original", maximize = false
+-- eps = 1e-7, ns_steps = 5, adjust_lr_fn = "original", maximize = false
 -- @usage local moon = require "moonlet"
 -- local net = moon.nn.Linear(3, 2)
 -- local opt = moon.optim.Muon({ net.weight }, { lr = 0.02 })
@@ -33,7 +34,9 @@ local A, B, C = 3.4445, -4.7750, 2.0315   -- steepest at 0, so that five steps d
 -- opt:step()
 
 function Muon.check_group(group)
-  if group.steps >= 100 then return ("steps must lie below 100, not %d"):format(group.steps) end
+  if group.ns_steps >= 100 then
+    return ("ns_steps must lie below 100, not %d"):format(group.ns_steps)
+  end
 end
 
 --- The orthogonal matrix near `matrix`, by Newton-Schulz steps.
@@ -79,8 +82,8 @@ function Muon:update(parameter, gradient, group, state)
   local mu = group.momentum
   state.momentum:mul_(mu):add_(gradient * (1 - mu))
   local move = group.nesterov and gradient * (1 - mu) + state.momentum * mu or state.momentum
-  move = Muon.orthogonalize(move, group.steps, group.eps)
-  local scale = scales[group.adjust](parameter:size(1), parameter:size(2))
+  move = Muon.orthogonalize(move, group.ns_steps, group.eps)
+  local scale = scales[group.adjust_lr_fn](parameter:size(1), parameter:size(2))
   parameter:mul_(1 - group.lr * group.weight_decay):sub_(move:mul_(group.lr * scale))
 end
 

@@ -239,6 +239,12 @@ local function adopt(parameter, tensor, name)
 end
 
 local function load_groups(self, dict)
+  local count = #self.groups
+  local function is_there(g) return dict[("groups.%d.lr"):format(g)] ~= nil end
+  if not is_there(count) or is_there(count + 1) then
+    error(("load_state_dict: this %s has %d groups of parameters, the state has %s"):format(
+      self.class_name, count, is_there(count + 1) and "more" or "fewer"), 3)
+  end
   for g, group in ipairs(self.groups) do
     for name in pairs(self.schema) do
       local value = dict[("groups.%d.%s"):format(g, name)]
