@@ -165,9 +165,8 @@ static moon_tensor *both(compose *c, op_descriptor *op, moon_tensor *a, moon_ten
 }
 
 // The rows of the neighbour that has number choice[i] along dimension i, times its weight.
-static moon_tensor *neighbour(sampler *s, moon_tensor *rows, moon_tensor *first,
+static moon_tensor *neighbour(compose *c, const sampler *s, moon_tensor *rows, moon_tensor *first,
                               const axis_taps *taps, const int *choice) {
-  compose *c = &s->c;
   moon_tensor *place = NULL, *inside = NULL, *weight = NULL;
   for (int i = 0; i < s->dims; i++) {
     if (i > 0) place = compose_scale(c, place, (double)s->size[i]);
@@ -185,14 +184,22 @@ static moon_tensor *neighbour(sampler *s, moon_tensor *rows, moon_tensor *first,
   return COMPOSE(c, mul, op_tensor(taken), op_tensor(weight));
 }
 
+// Each neighbour is a composition of its own, so that its parts go as soon as they are added.
 static moon_tensor *sum_neighbours(sampler *s, moon_tensor *rows, const axis_taps *taps) {
   int choice[3] = { 0 }, i;
   moon_tensor *sum = NULL, *first = first_rows(s);
+  moon_status status = s->c.status;
   do {
-    sum = both(&s->c, ops_get(OP_add), sum, neighbour(s, rows, first, taps, choice));
+    moon_tensor *next = NULL;
+    compose step = compose_open(s->c.engine);
+    compose_check(&step, status);
+    moon_tensor *term = neighbour(&step, s, rows, first, taps, choice);
+    status = compose_close(&step, both(&step, ops_get(OP_add), sum, term), &next);
+    tensor_release(sum);
+    sum = next;
     for (i = s->dims - 1; i >= 0 && ++choice[i] == taps[i].count; i--) choice[i] = 0;
-  } while (i >= 0 && s->c.status == MOON_OK);
-  return sum;
+  } while (i >= 0 && status == MOON_OK);
+  return compose_adopt(&s->c, status, sum);
 }
 
 // -- the operator
