@@ -176,7 +176,7 @@ void CPU(NAME(fft_chirp))(const fft_job *job, void *const chirp[2], void *const 
 static void times_table(int64_t count, int64_t width, const void *re, const void *im, split x) {
   const REAL *ar = re, *ai = im;
   for (int64_t j = 0; j < count; j++) {
-    for (int64_t l = 0; l < width; l++) {
+    _Pragma("GCC ivdep") for (int64_t l = 0; l < width; l++) {
       const REAL xr = x.re[j * width + l], xi = x.im[j * width + l];
       x.re[j * width + l] = xr * ar[j] - xi * ai[j];
       x.im[j * width + l] = xr * ai[j] + xi * ar[j];
@@ -218,22 +218,53 @@ static group group_at(const fft_job *job, int64_t index) {
   return g;
 }
 
-// to[i][line] = x[line][(first + i * every) of its dimension], `count` of them.
+// How far apart the group's lines lie where that is the same for all of them, else 0.
+static int64_t apart(const group *g, const int64_t *offsets) {
+  if (g->width < 2) return 0;
+  const int64_t step = offsets[1] - offsets[0];
+  for (int64_t l = 2; l < g->width; l++)
+    if (offsets[l] - offsets[l - 1] != step) return 0;
+  return step;
+}
+
+// Lines and the side-by-side buffer are brought together in blocks of BLOCK elements of each line, so
+// that both stay in the cache; neighbouring lines go row by row.
+enum { BLOCK = 32 };
+
+// to[i][line] = x[line][shift + i * every along the line]
 static void load(const fft_job *job, const group *g, int64_t shift, int64_t every, int64_t count,
                  REAL *to) {
   const REAL *x = (const REAL *)job->x->data + shift;
-  for (int64_t i = 0; i < count; i++)
-    for (int64_t l = 0; l < g->width; l++)
-      to[i * g->width + l] = x[g->x[l] + i * every * job->x_stride];
+  const int64_t step = every * job->x_stride, width = g->width, between = apart(g, g->x);
+  if (between == 1 || between == 2) {
+    for (int64_t i = 0; i < count; i++)
+      for (int64_t l = 0; l < width; l++) to[i * width + l] = x[g->x[0] + i * step + l * between];
+    return;
+  }
+  for (int64_t first = 0; first < count; first += BLOCK) {
+    const int64_t last = first + BLOCK < count ? first + BLOCK : count;
+    for (int64_t l = 0; l < width; l++)
+      for (int64_t i = first; i < last; i++) to[i * width + l] = x[g->x[l] + i * step];
+  }
 }
 
 static void store(const fft_job *job, const group *g, int64_t shift, int64_t every, int64_t count,
                   const REAL *from) {
   REAL *out = (REAL *)job->out->data + shift;
+  const int64_t step = every * job->out_stride, width = g->width, between = apart(g, g->out);
   const REAL scale = (REAL)job->scale;
-  for (int64_t i = 0; i < count; i++)
-    for (int64_t l = 0; l < g->width; l++)
-      out[g->out[l] + i * every * job->out_stride] = scale * from[i * g->width + l];
+  if (between == 1 || between == 2) {
+    for (int64_t i = 0; i < count; i++)
+      for (int64_t l = 0; l < width; l++)
+        out[g->out[0] + i * step + l * between] = scale * from[i * width + l];
+    return;
+  }
+  for (int64_t first = 0; first < count; first += BLOCK) {
+    const int64_t last = first + BLOCK < count ? first + BLOCK : count;
+    for (int64_t l = 0; l < width; l++)
+      for (int64_t i = first; i < last; i++)
+        out[g->out[l] + i * step] = scale * from[i * width + l];
+  }
 }
 
 static void complex_group(const fft_job *job, const group *g, split a, split b) {
@@ -253,7 +284,7 @@ static void untangle(const fft_job *job, int64_t width, split z, split x) {
   for (int64_t k = 0; k <= half; k++) {
     const REAL *ar = z.re + k % half * width, *ai = z.im + k % half * width;
     const REAL *br = z.re + (half - k) % half * width, *bi = z.im + (half - k) % half * width;
-    for (int64_t l = 0; l < width; l++) {
+    _Pragma("GCC ivdep") for (int64_t l = 0; l < width; l++) {
       const REAL er = two * (ar[l] + br[l]), ei = two * (ai[l] - bi[l]);
       const REAL or = two * (ai[l] + bi[l]), oi = two * (br[l] - ar[l]);
       x.re[k * width + l] = er + or * wr[k] - oi * wi[k];
@@ -289,7 +320,7 @@ static void tangle(const fft_job *job, int64_t width, split x, split z) {
   for (int64_t k = 0; k < half; k++) {
     const REAL *ar = x.re + k * width, *ai = x.im + k * width;
     const REAL *br = x.re + (half - k) * width, *bi = x.im + (half - k) * width;
-    for (int64_t l = 0; l < width; l++) {
+    _Pragma("GCC ivdep") for (int64_t l = 0; l < width; l++) {
       const REAL er = ar[l] + br[l], ei = ai[l] - bi[l], dr = ar[l] - br[l], di = ai[l] + bi[l];
       const REAL or = dr * wr[k] + di * wi[k], oi = di * wr[k] - dr * wi[k];
       z.re[k * width + l] = er - oi;
@@ -301,7 +332,7 @@ static void tangle(const fft_job *job, int64_t width, split x, split z) {
 // The other half of a real signal's spectrum, for odd lengths.
 static void mirror(int64_t n, int64_t width, split x) {
   for (int64_t k = n / 2 + 1; k < n; k++) {
-    for (int64_t l = 0; l < width; l++) {
+    _Pragma("GCC ivdep") for (int64_t l = 0; l < width; l++) {
       x.re[k * width + l] = x.re[(n - k) * width + l];
       x.im[k * width + l] = -x.im[(n - k) * width + l];
     }

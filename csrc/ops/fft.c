@@ -30,13 +30,17 @@ static moon_status signal_dim(int ndim, int64_t dim, int *normal) {
   return shape_dim(ndim, dim, normal);
 }
 
-static moon_status check_size(const moon_tensor *x, int dim, int64_t n) {
+// A transform of n elements along dim of x: the padded signal and its transform are live together.
+static moon_status check_size(const moon_engine *engine, const moon_tensor *x, int dim, int64_t n) {
   char text[TENSOR_SHAPE_TEXT];
   if (n < 1)
     return moon_fail(MOON_BAD_ARGUMENT, "a transform needs at least 1 element, got a size of %"
                      PRId64 " for dimension %d of input %s", n, dim + 1,
                      tensor_shape_text(x, text));
-  if (n > INT64_C(1) << 40)
+  double bytes = 2 * (double)n * (double)dtype_size(x->dtype);
+  for (int i = 0; i < x->ndim; i++)
+    if (i != dim) bytes *= (double)x->shape[i];
+  if (n > INT64_C(1) << 40 || bytes > (double)engine->memory.budget)
     return moon_fail(MOON_OUT_OF_MEMORY, "a transform of %" PRId64 " elements is more than memory "
                      "can hold", n);
   return MOON_OK;
@@ -212,8 +216,8 @@ static moon_status read_sizes(const op_call *call, signal *s) {
     int64_t own = x->shape[s->dims[i]];
     if (to_real && i == s->count - 1) own = 2 * (own - 1);
     s->sizes[i] = !given ? own : plane ? size->ints.v[i] : size->integer;
-    MOON_TRY(check_size(x, s->dims[i], s->sizes[i]));
-    if (x->shape[s->dims[i]] == 0) MOON_TRY(check_size(x, s->dims[i], 0));
+    MOON_TRY(check_size(call->engine, x, s->dims[i], s->sizes[i]));
+    if (x->shape[s->dims[i]] == 0) MOON_TRY(check_size(call->engine, x, s->dims[i], 0));
   }
   return MOON_OK;
 }

@@ -79,7 +79,9 @@ local makers = {
   ["dim"] = function() return pick { 1, 1, 2, 3, -1, -2, 0, 5, 9 } end,
   ["number"] = function() return pick(numbers) end,
   ["bool"] = function() return chance(0.5) end,
-  ["string"] = function() return pick { "", "a" } end,
+  ["string"] = function()   -- einsum reads one
+    return pick { "", "a", "ab", "ab,bc->ac", "aa->a", "...a,...b->...", "a...->a", "ab,ab", "->" }
+  end,
   ["dtype"] = function() return pick(dtypes) end,
   ["device"] = function() return "cpu" end,
   ["int[2]"] = function()
