@@ -320,7 +320,7 @@ describe("the memory of a deep net", function()
 
   it("is less than half in seven segments", function()
     local plain, less = peak "net(x)", peak "moon.checkpoint_sequential(net, 7, x)"
-    assert.is_true(plain > 60, plain .. " MiB")
+    assert.is_true(plain > 48, plain .. " MiB")   -- the results that the tape keeps
     assert.is_true(less < plain / 2, less .. " of " .. plain .. " MiB")
   end)
 end)
