@@ -607,11 +607,11 @@ local function plain_network(kind, name, gates)
     cases = {
       { T { 4, 2, 3 }, weights(gates, 3, 2, 1, 1, true), T { 1, 2, 2 },
         torch = ("torch._VF.%s(a, f, l, True, 1, 0.0, False, False, False)"):format(name) },
-      { T { 3, 2, 3 }, weights(gates, 3, 2, 2, 2, false),
+      { T { 3, 1, 3 }, weights(gates, 3, 2, 2, 2, false),
         { layers = 2, bidirectional = true, bias = false }, torch = ("torch._VF.%s(a, %s, l, "
-          .. "False, 2, 0.0, False, True, False)"):format(name, zeros:format "4, 2, 2") },
-      { T { 4, 3, 2 }, weights(gates, 2, 2, 1, 2, true), nil, 1, true, 0, false, true, false,
-        lengths, n = 10, torch = packed(name, "[2, 4, 1]", 4, zeros:format "2, 3, 2",
+          .. "False, 2, 0.0, False, True, False)"):format(name, zeros:format "4, 1, 2") },
+      { T { 4, 3, 2 }, weights(gates, 2, 1, 1, 2, true), nil, 1, true, 0, false, true, false,
+        lengths, n = 10, torch = packed(name, "[2, 4, 1]", 4, zeros:format "2, 3, 1",
           "True, 1, 0.0, False, True") },
       { T { 2, 3, 2 }, weights(gates, 2, 3, 1, 1, true), { batch_first = true },
         torch = ("torch._VF.%s(a, %s, l, True, 1, 0.0, False, False, True)"):format(name,
@@ -653,11 +653,11 @@ entries.lstm = {
   cases = {
     { T { 4, 2, 3 }, weights(4, 3, 2, 1, 1, true), T { 1, 2, 2 }, T { 1, 2, 2 },
       torch = "torch._VF.lstm(a, (f, g), l, True, 1, 0.0, False, False, False)" },
-    { T { 3, 2, 3 }, weights(4, 3, 2, 2, 2, false),
+    { T { 3, 1, 2 }, weights(4, 2, 2, 2, 2, false),
       { layers = 2, bidirectional = true, bias = false },
-      torch = "torch._VF.lstm(a, (" .. zeros:format "4, 2, 2" .. ", " .. zeros:format "4, 2, 2"
+      torch = "torch._VF.lstm(a, (" .. zeros:format "4, 1, 2" .. ", " .. zeros:format "4, 1, 2"
         .. "), l, False, 2, 0.0, False, True, False)" },
-    { T { 4, 3, 2 }, weights(4, 2, 2, 1, 2, true), T { 2, 3, 2 }, T { 2, 3, 2 }, 1, true, 0, false,
+    { T { 4, 3, 2 }, weights(4, 2, 1, 1, 2, true), T { 2, 3, 1 }, T { 2, 3, 1 }, 1, true, 0, false,
       true, false, lengths, n = 11, torch = packed("lstm", "[2, 4, 1]", 4,
         "(j[:, p.sorted_indices], k[:, p.sorted_indices])", "True, 1, 0.0, False, True") },
     { T { 2, 3, 2 }, weights(4, 2, 3, 1, 1, true), { batch_first = true },
