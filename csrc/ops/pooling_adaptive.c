@@ -159,6 +159,7 @@ static void lay_out(compose *c, const moon_device *device, const axis *a, int64_
 static void max_adaptive(compose *c, maxima *m, int dim, int ndim, const axis *a, bool indices) {
   int64_t length = longest(a), seen[MOON_MAX_DIMS];
   moon_tensor *index, *starts;
+  if (c->status != MOON_OK) return;
   lay_out(c, tensor_device(m->values), a, length, &index, &starts);
   moon_tensor *laid = COMPOSE(c, index_select, op_tensor(m->values), op_int(dim),
                               op_tensor(index));
