@@ -122,6 +122,9 @@ static moon_status say_unused(const grad_call *c) {
 static moon_status take_gradient(grad_call *c, int i, moon_tensor **grad) {
   const walk_target *target = walk_find(&c->walk, walk_place_of(c->inputs[i]));
   moon_tensor *zeros;
+  if (!target)
+    return moon_fail(MOON_BAD_STATE, "grad: input %d was changed in place by what the walk called",
+                     i + 1);
   if (!target->reached) return MOON_OK;
   if (target->grad && !c->options->create_graph) return tensor_alias(target->grad, grad);
   if (target->grad) {

@@ -71,8 +71,8 @@ static int tensor_backward(lua_State *L) {
 
 // -- moon.grad
 
-// A tensor, or a list of them; the array lies in a userdata left on the stack, and the tensors stay
-// alive through the value at `index`. `places`: how many there must be, -1: any number but 0;
+// A tensor, or a list of them; the array lies in a userdata left on the stack, and a table left there
+// keeps the tensors alive. `places`: how many there must be, -1: any number but 0;
 // then members may also be false, for none.
 static moon_tensor **read_list(lua_State *L, int index, const char *argument, int places,
                                int *count) {
@@ -84,6 +84,8 @@ static moon_tensor **read_list(lua_State *L, int index, const char *argument, in
   if (places < 0 && *count == 0) binding_error(L, "grad: the list of %s is empty", argument);
   if (places >= 0 && *count > places)
     binding_error(L, "grad: there are %d %s for %d outputs", *count, argument, places);
+  lua_createtable(L, *count, 0);   // what the walk calls may take tensors out of the list
+  int kept = lua_gettop(L);
   moon_tensor **list = lua_newuserdata(L, ((size_t)(places > *count ? places : *count) + 1) *
                                           sizeof *list);
   for (int i = 0; i < places; i++) list[i] = NULL;
@@ -98,7 +100,7 @@ static moon_tensor **read_list(lua_State *L, int index, const char *argument, in
     if (!list[i] && !none)
       binding_error(L, "grad: member %d of %s must be a tensor, got %s", i + 1, argument,
                     luaL_typename(L, -1));
-    lua_pop(L, 1);
+    lua_rawseti(L, kept, i + 1);
   }
   return list;
 }

@@ -163,6 +163,27 @@ describe("a hook on a tensor", function()
     naive.fails("a backward is going through the tape of", function() last:backward() end)
   end)
 
+  it("may do what it likes with what moon.grad was given", function()
+    local x = leaf(3)
+    local y = x * 2
+    local inputs = { x * 1, y }
+    local z = y * inputs[1]
+    y:register_hook(function()
+      inputs[1], inputs[2] = nil, nil
+      collect()
+    end)
+    local grads = moon.grad(z, inputs)
+    assert.same({ 6, 3 }, { grads[1]:item(), grads[2]:item() })
+    y = x * 2
+    z = y * y
+    local hook
+    hook = y:register_hook(function()
+      hook:remove()
+      moon.enable_grad(function() y:add_(x) end)
+    end)
+    naive.fails("grad: input 1 was changed in place by what the walk called", moon.grad, z, y)
+  end)
+
   it("stores what stays, whatever scope the backward is in", function()
     local x, stored, made = leaf(1, 2), nil, nil
     x:register_hook(function(g)
