@@ -250,8 +250,9 @@ static void read_tensor(const reader *r, const op_param *param, int index, op_va
     value->tensor = NULL;
     return;
   }
-  value->tensor = tensor_at(r->L, index);
-  if (value->tensor) r->call->carries |= handle_at(r->L, index)->carries;
+  const tensor_handle *handle = handle_at(r->L, index);
+  value->tensor = handle && handle->tensor ? handle->tensor : tensor_at(r->L, index);
+  if (value->tensor) r->call->carries |= handle->carries;
   else
     refuse(r, param, param->kind == OP_TENSOR ? "a tensor" : "a tensor or a number", index);
 }

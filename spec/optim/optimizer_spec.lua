@@ -94,6 +94,20 @@ describe("an optimiser", function()
     assert.equal(0.5, b[1])
   end)
 
+  it("takes weight decay by group", function()
+    for _, name in ipairs { "SGD", "AdamW", "RMSprop" } do
+      local a, b, c = parameter { 1 }, parameter { 1 }, parameter { 1 }
+      local opt = optim[name]({ { params = { a }, weight_decay = 0.5 },
+        { params = { b }, weight_decay = 0 }, { params = { c } } },
+        { lr = 0.1, weight_decay = 0.5 })
+      for _, p in ipairs { a, b, c } do p.grad = moon.zeros(1, { dtype = "float64" }) end
+      opt:step()
+      assert.equal(1, b[1], name)
+      assert.is_true(a[1] < 1, name)
+      assert.equal(a[1], c[1], name)
+    end
+  end)
+
   it("leaves parameters without a gradient alone", function()
     local p = parameter { 1 }
     optim.Adam({ p }):step()
