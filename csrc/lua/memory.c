@@ -42,13 +42,13 @@ static int collect(lua_State *L) {
 }
 
 // core.collect_spent(): after a piece of work whose tensors are garbage by now, as checkpoints know:
-// collects sooner than others would, as long as that takes less than a tenth of the time
+// collects sooner than others would, as long as that takes less than half of the time
 static int collect_spent(lua_State *L) {
   binding_state *state = binding_here(L);
   engine_memory *memory = &state->engine->memory;
   int64_t since = atomic_load_explicit(&memory->since_collect, memory_order_relaxed);
   int64_t limit = memory->survived / 16 > (4 << 20) ? memory->survived / 16 : 4 << 20;
-  bool early = os_clock() - state->collect_ended < 9 * state->collect_took;
+  bool early = os_clock() - state->collect_ended < state->collect_took;
   if (since >= limit && !early) binding_collect(L, state);
   return 0;
 }
