@@ -121,7 +121,7 @@ local function choose_direction(m, gradient, group)
     m.t = math.min(1, 1 / gradient:abs():sum():item()) * group.lr
   else
     remember(m, gradient, group.history_size)
-    m.direction, m.t = direction_of(m, gradient), group.lr
+    m.direction, m.t = core.scope(direction_of, m, gradient), group.lr
   end
   m.gradient = gradient
 end
