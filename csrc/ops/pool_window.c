@@ -6,7 +6,7 @@
 #include "ops/window.h"
 
 static void read_sides(const op_value *value, int dims, int64_t *sides) {
-  for (int i = 0; i < dims; i++) sides[i] = dims == 1 ? value->integer : value->ints.v[i];
+  for (int i = 0; i < dims; i++) sides[i] = value->ints.v[i];
 }
 
 pool_window pool_window_read(int dims, const op_value *kernel, const op_value *stride,

@@ -11,8 +11,8 @@ typedef struct pool_window {
   bool ceil_mode;
 } pool_window;
 
-// The arguments; stride may be left out (the kernel's), dilation may be NULL (1). A single int
-// counts for one dimension.
+// The arguments, of type int[dims]; stride may be left out (the kernel's), padding and dilation may
+// be NULL (0 and 1).
 pool_window pool_window_read(int dims, const op_value *kernel, const op_value *stride,
                              const op_value *padding, const op_value *dilation, bool ceil_mode);
 

@@ -47,7 +47,7 @@ static moon_status check_input(const moon_tensor *x, int dims) {
 static moon_status read_axes(const op_call *call, int dims, axis *axes, bool *divides) {
   const moon_tensor *x = call->args[INPUT].tensor;
   const op_value *size = &call->args[SIZE];
-  const int64_t *sizes = dims == 1 ? &size->integer : size->ints.v;
+  const int64_t *sizes = size->ints.v;
   MOON_TRY(check_input(x, dims));
   MOON_TRY(window_check("size", dims, sizes, 1));
   *divides = true;
@@ -68,7 +68,7 @@ static void weigh_evenly(const void *context, int64_t at, int64_t span[2], doubl
 static moon_tensor *average_evenly(compose *c, moon_tensor *x, int dims, const axis *axes) {
   int64_t kernel[3];
   for (int i = 0; i < dims; i++) kernel[i] = axes[i].size / axes[i].count;
-  op_value size = dims == 1 ? op_int(kernel[0]) : op_ints(dims, kernel);
+  op_value size = op_ints(dims, kernel);
   if (dims == 1) return COMPOSE(c, avg_pool1d, op_tensor(x), size);
   if (dims == 2) return COMPOSE(c, avg_pool2d, op_tensor(x), size);
   return COMPOSE(c, avg_pool3d, op_tensor(x), size);
@@ -177,9 +177,8 @@ static moon_status max_evenly(op_call *call, int dims, const axis *axes, op_valu
   int64_t kernel[3];
   for (int i = 0; i < dims; i++) kernel[i] = axes[i].size / axes[i].count;
   op_value x = op_tensor(call->args[INPUT].tensor), none = op_none(), off = op_bool(false);
-  op_value size = dims == 1 ? op_int(kernel[0]) : op_ints(dims, kernel);
-  op_value zero = dims == 1 ? op_int(0) : op_ints(dims, (int64_t[3]){ 0, 0, 0 });
-  op_value one = dims == 1 ? op_int(1) : op_ints(dims, (int64_t[3]){ 1, 1, 1 });
+  op_value size = op_ints(dims, kernel), zero = op_ints(dims, (int64_t[3]){ 0, 0, 0 });
+  op_value one = op_ints(dims, (int64_t[3]){ 1, 1, 1 });
   compose c = compose_open(call->engine);
   moon_tensor *more[OP_MAX_RESULTS - 1], *y;
   if (dims == 1)
@@ -341,7 +340,7 @@ static moon_status forward_fractional(op_call *call) {
 
 static op_descriptor descriptors[] = {
   { .name = "adaptive_avg_pool1d", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE, .row = 1,
-    .schema = "(input: Tensor, size: int) -> out", .doc = AVG_DOC("(n, c, l)"),
+    .schema = "(input: Tensor, size: int[1]) -> out", .doc = AVG_DOC("(n, c, l)"),
     .example = "moon.tensor{{{1, 2, 3, 4, 5}}}:adaptive_avg_pool1d(2) --> {{{2, 4}}}",
     .forward = forward_average },
   { .name = "adaptive_avg_pool2d", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE, .row = 2,
@@ -354,7 +353,7 @@ static op_descriptor descriptors[] = {
                "{{{{{4.5}}}}}",
     .forward = forward_average },
   { .name = "adaptive_max_pool1d", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE, .row = 1,
-    .schema = MAX_SCHEMA("int"), .doc = MAX_DOC("(n, c, l)"),
+    .schema = MAX_SCHEMA("int[1]"), .doc = MAX_DOC("(n, c, l)"),
     .example = "moon.tensor{{{1, 2, 3, 4, 5}}}:adaptive_max_pool1d(2) --> {{{3, 5}}}",
     .forward = forward_maximum },
   { .name = "adaptive_max_pool2d", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE, .row = 2,

@@ -176,8 +176,7 @@ static moon_tensor *mean_windows(compose *c, moon_tensor *x, const pool_window *
   op_value kernel = op_ints(w->dims, w->kernel), stride = op_ints(w->dims, w->stride);
   op_value none = op_ints(w->dims, w->padding), ceil_mode = op_bool(w->ceil_mode);
   switch (w->dims) {
-    case 1: return COMPOSE(c, avg_pool1d, op_tensor(x), op_int(w->kernel[0]),
-                           op_int(w->stride[0]), op_int(0), ceil_mode);
+    case 1: return COMPOSE(c, avg_pool1d, op_tensor(x), kernel, stride, none, ceil_mode);
     case 2: return COMPOSE(c, avg_pool2d, op_tensor(x), kernel, stride, none, ceil_mode);
     default: return COMPOSE(c, avg_pool3d, op_tensor(x), kernel, stride, none, ceil_mode);
   }
@@ -214,7 +213,7 @@ static moon_status forward_lp_pool(op_call *call) {
 
 static op_descriptor descriptors[] = {
   { .name = "max_pool1d", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE, .row = 1,
-    .schema = MAX_SCHEMA("int"),
+    .schema = MAX_SCHEMA("int[1]"),
     .doc = "The largest element under each window of input (n, c, l); sizes and limits as those "
            "of max_pool2d. With return_indices also where each was found, counted from 1.",
     .example = "moon.tensor{{{1, 3, 2, 5}}}:max_pool1d(2) --> {{{3, 5}}}",
@@ -227,7 +226,7 @@ static op_descriptor descriptors[] = {
     .example = "moon.arange(1, 8):reshape(1, 1, 2, 2, 2):float():max_pool3d(2) --> {{{{{8}}}}}",
     .forward = forward_max_pool },
   { .name = "avg_pool1d", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE, .row = 1,
-    .schema = AVG_SCHEMA("int", ""),
+    .schema = AVG_SCHEMA("int[1]", ""),
     .doc = "The mean of the elements under each window of input (n, c, l); sizes as those of "
            "max_pool2d. Padding counts as zeros, or not at all where count_include_pad is false.",
     .example = "moon.tensor{{{1, 3, 2, 5}}}:avg_pool1d(2) --> {{{2, 3.5}}}",
@@ -245,7 +244,7 @@ static op_descriptor descriptors[] = {
   "zeros has the gradient 0. Under ceil_mode a window that hangs over the end counts as if its " \
   "mean were that of a whole one."
   { .name = "lp_pool1d", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE, .row = 1,
-    .schema = LP_SCHEMA("int"), .doc = LP_DOC("(n, c, l)"),
+    .schema = LP_SCHEMA("int[1]"), .doc = LP_DOC("(n, c, l)"),
     .example = "moon.tensor{{{3, 4}}}:lp_pool1d(2, 2) --> {{{5}}}",
     .forward = forward_lp_pool },
   { .name = "lp_pool2d", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE, .row = 2,

@@ -209,7 +209,7 @@ static moon_status read_axes(const op_call *call, axis *axes) {
 
 static moon_tensor *take_areas(compose *c, moon_tensor *x, const axis *axes) {
   op_value size = op_ints(x->ndim - 2, (int64_t[]){ axes[0].count, axes[1].count, axes[2].count });
-  if (x->ndim == 3) return COMPOSE(c, adaptive_avg_pool1d, op_tensor(x), op_int(axes[0].count));
+  if (x->ndim == 3) return COMPOSE(c, adaptive_avg_pool1d, op_tensor(x), size);
   if (x->ndim == 4) return COMPOSE(c, adaptive_avg_pool2d, op_tensor(x), size);
   return COMPOSE(c, adaptive_avg_pool3d, op_tensor(x), size);
 }

@@ -146,7 +146,7 @@ static moon_status forward_maxout(op_call *call) {
   "takes places to be different (Zeiler and Fergus 2014)."
 
 static op_descriptor descriptors[] = {
-  { .name = "max_unpool1d", .dtypes = OP_FLOATS, .row = 1, .schema = SCHEMA("int"),
+  { .name = "max_unpool1d", .dtypes = OP_FLOATS, .row = 1, .schema = SCHEMA("int[1]"),
     .saves = "indices", .doc = DOC("max_pool1d"),
     .example = "moon.tensor{{{5, 7}}}:max_unpool1d(moon.tensor{{{2, 3}}}:long(), 2) --> "
                "{{{0, 5, 7, 0}}}",

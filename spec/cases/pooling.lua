@@ -345,7 +345,7 @@ local cases = {
                             return_indices = true },
         torch = positions_of "F.max_pool1d(a, 3, 2, 1, 2, True, True)" },
       { T { 0, 3, 7 }, 2, { return_indices = true } },
-      { T { 1, 1, 5 }, 1, { stride = 3 }, torch = "F.max_pool1d(a, 1, 3)" },
+      { T { 1, 1, 5 }, { 1 }, { stride = { 3 } }, torch = "F.max_pool1d(a, 1, 3)" },
     },
     large = { T { 8, 32, 301 }, 3, { stride = 2 } },
   },

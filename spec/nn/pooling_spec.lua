@@ -42,7 +42,7 @@ describe("pooling layers", function()
     assert.equal("MaxPool2d(2)", tostring(nn.MaxPool2d(2)))
     assert.equal("MaxPool2d({3, 2}, stride = 2, ceil_mode = true)",
       tostring(nn.MaxPool2d({ 3, 2 }, { stride = 2, ceil_mode = true })))
-    assert.equal("LPPool1d(2, 3)", tostring(nn.LPPool1d(2, { 3 })))
+    assert.equal("LPPool1d(2, {3})", tostring(nn.LPPool1d(2, { 3 })))
     assert.equal("AdaptiveAvgPool3d({1, 2, 3})", tostring(nn.AdaptiveAvgPool3d { 1, 2, 3 }))
     assert.equal("GlobalAvgPool2d()", tostring(nn.GlobalAvgPool2d()))
     assert.equal("MaxUnpool2d(2, stride = 3)", tostring(nn.MaxUnpool2d(2, { stride = 3 })))

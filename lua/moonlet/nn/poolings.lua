@@ -25,12 +25,6 @@ local rows = {
   AdaptiveAvgPool = { "adaptive_avg_pool", { "output_size" } },
 }
 
--- One number for a single-number list: operators of one dimension take no lists.
-local function plain(value, dims)
-  if dims == 1 and type(value) == "table" then return value[1] end
-  return value
-end
-
 local function read_options(name, row, dims, given)
   local schema, shown, defaults = {}, {}, {}
   for i = 3, #row do
@@ -52,13 +46,10 @@ local function make(kind, row, dims)
     for i, argument in ipairs(first) do
       local value = select(i, ...)
       local type_name = argument == "norm_type" and "number" or sizes[dims]
-      self[argument] = plain(options.argument(name, argument, value, type_name), dims)
+      self[argument] = options.argument(name, argument, value, type_name)
     end
     local o, shown, defaults = read_options(name, row, dims, (select(#first + 1, ...)))
-    for _, option in ipairs(shown) do
-      o[option] = plain(o[option], dims)
-      self[option] = o[option]
-    end
+    for _, option in ipairs(shown) do self[option] = o[option] end
     rawset(self, "call_options", o)
     rawset(self, "shown", { shown, defaults })
   end

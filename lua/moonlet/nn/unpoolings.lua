@@ -8,11 +8,6 @@ local Module = require "moonlet.nn.module"
 
 local sizes = { "single", "pair", "triple" }
 
-local function plain(value, dims)
-  if dims == 1 and type(value) == "table" then return value[1] end
-  return value
-end
-
 local function make(dims)
   local name = ("MaxUnpool%dd"):format(dims)
   local Layer = Module:extend(name)
@@ -20,9 +15,9 @@ local function make(dims)
   local schema = { stride = { sizes[dims] }, padding = { sizes[dims], 0 } }
 
   function Layer:init(kernel, given)
-    self.kernel = plain(options.argument(name, "kernel", kernel, sizes[dims]), dims)
+    self.kernel = options.argument(name, "kernel", kernel, sizes[dims])
     local o = options.read(name, given, schema)
-    self.stride, self.padding = plain(o.stride, dims), plain(o.padding, dims)
+    self.stride, self.padding = o.stride, o.padding
   end
 
   function Layer:forward(x, indices, output_size)
