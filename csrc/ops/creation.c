@@ -215,6 +215,29 @@ static moon_status forward_eye(op_call *call) {
 
 #define LIKE (OP_COMPOSITE | OP_CONSTANT)   // runs no operators: the flag keeps the model's history out
 
+// Row 0: the frequencies of fft in its order, 0, 1, ..., -2, -1; row 1: those of rfft. Over n d.
+static moon_status forward_frequencies(op_call *call) {
+  enum { N, D };
+  int64_t n = call->args[N].integer;
+  double d = call->args[D].number, step = 1 / ((double)n * d);
+  if (n < 1) return moon_fail(MOON_BAD_ARGUMENT, "n must be at least 1, got %" PRId64, n);
+  if (!isfinite(d) || d == 0)
+    return moon_fail(MOON_BAD_ARGUMENT, "d must be finite and not 0, got %g", d);
+  int64_t count = call->op->row ? n / 2 + 1 : n, rising = call->op->row ? count : (n + 1) / 2;
+  MOON_TRY(make(call, MOON_F32, 1, &count));
+  device_array out = tensor_array(call->results[0]), rest = out;
+  if (!dtype_is_float(out.dtype))
+    return moon_fail(MOON_BAD_DTYPE, "dtype must be a float type, got %s", dtype_name(out.dtype));
+  out.shape[0] = rising;
+  rest.shape[0] = count - rising;
+  rest.data = (char *)rest.data + rising * (int64_t)dtype_size(rest.dtype);
+  const device_kernels *kernels = tensor_kernels(call->results[0]);
+  MOON_TRY(kernels->arange(call->engine, 0, step, &out));
+  if (rest.shape[0] > 0)
+    MOON_TRY(kernels->arange(call->engine, -(double)(n / 2) * step, step, &rest));
+  return finish(call);
+}
+
 static op_descriptor descriptors[] = {
   { .name = "zeros",
     .example = "moon.zeros(2) --> {0, 0}",
@@ -268,6 +291,16 @@ static op_descriptor descriptors[] = {
     .schema = "(from: number, to: number, count: int, " OPTIONS,
     .doc = "`count` numbers at equal distances, of which the first is from and the last is to.",
     .forward = forward_linspace },
+  { .name = "fftfreq", .flags = OP_FUNCTION_ONLY, .row = 0, .dtypes = OP_FLOATS,
+    .schema = "(n: int, d: number = 1, " OPTIONS,
+    .doc = "The frequencies that fft of n samples, d apart, gives, in its order: 0, 1, ..., -2, -1 "
+           "divided by n d.",
+    .example = "moon.fftfreq(4) --> {0, 0.25, -0.5, -0.25}", .forward = forward_frequencies },
+  { .name = "rfftfreq", .flags = OP_FUNCTION_ONLY, .row = 1, .dtypes = OP_FLOATS,
+    .schema = "(n: int, d: number = 1, " OPTIONS,
+    .doc = "The frequencies that rfft of n samples, d apart, gives: 0, 1, ..., n / 2 divided by "
+           "n d.",
+    .example = "moon.rfftfreq(4) --> {0, 0.25, 0.5}", .forward = forward_frequencies },
   { .name = "eye",
     .example = "moon.eye(2) --> {{1, 0}, {0, 1}}",
     .flags = OP_FUNCTION_ONLY, .schema = "(n: int, m: int?, " OPTIONS,

@@ -150,38 +150,55 @@ static moon_status forward_tile(op_call *call) {
   return compose_close(&c, y, &call->results[0]);
 }
 
-// The positions, from 1, that a list of repeats asks for.
-static moon_status repeated_positions(const moon_tensor *repeats, int64_t n, const int64_t *times,
+// Each slice of dim `times` over, without a list of positions.
+static moon_tensor *interleave_evenly(compose *c, moon_tensor *x, int dim, int64_t times) {
+  int64_t shape[MOON_MAX_DIMS], count;
+  make_shape(x, dim, x->shape[dim], shape);
+  int64_t outer = product_of(shape, 0, dim + 1), inner = product_of(shape, dim + 1, x->ndim);
+  if (times < 0)
+    compose_check(c, moon_fail(MOON_BAD_ARGUMENT, "repeats must not be negative, got %" PRId64,
+                               times));
+  else if (__builtin_mul_overflow(shape[dim], times, &shape[dim]))
+    compose_check(c, moon_fail(MOON_OUT_OF_MEMORY, "%" PRId64 " repeats are more than memory can "
+                               "hold", times));
+  else
+    compose_check(c, shape_count(x->ndim, shape, &count));
+  if (c->status != MOON_OK) return NULL;
+  moon_tensor *y = spread(c, x, outer, times, inner, x->ndim, shape);
+  if (y && y->storage == x->storage) y = COMPOSE(c, clone, op_tensor(y));   // never a view
+  return y;
+}
+
+// The positions, from 1, that a list of repeats asks for. They exist twice: here and as a tensor.
+static moon_status repeated_positions(const moon_engine *engine, int64_t n, const int64_t *times,
                                       int64_t *total, int64_t **positions) {
   int64_t sum = 0, next = 0, *made;
-  size_t bytes;
   for (int64_t i = 0; i < n; i++) {
-    int64_t own = times[tensor_count(repeats) == 1 ? 0 : i];
-    if (own < 0)
-      return moon_fail(MOON_BAD_ARGUMENT, "repeats must not be negative, got %" PRId64, own);
-    if (__builtin_add_overflow(sum, own, &sum) || sum > INT64_C(1) << 48)
+    if (times[i] < 0)
+      return moon_fail(MOON_BAD_ARGUMENT, "repeats must not be negative, got %" PRId64, times[i]);
+    if (__builtin_add_overflow(sum, times[i], &sum) || sum > engine->memory.budget / 16)
       return moon_fail(MOON_OUT_OF_MEMORY, "so many repeats are more than memory can hold");
   }
-  MOON_TRY(alloc_product((size_t)(sum > 0 ? sum : 1), sizeof *made, &bytes));
-  MOON_TRY(alloc_new(bytes, (void **)&made));
+  MOON_TRY(alloc_new((size_t)(sum > 0 ? sum : 1) * sizeof *made, (void **)&made));
   for (int64_t i = 0; i < n; i++)
-    for (int64_t k = 0; k < times[tensor_count(repeats) == 1 ? 0 : i]; k++) made[next++] = i + 1;
+    for (int64_t k = 0; k < times[i]; k++) made[next++] = i + 1;
   *total = sum;
   *positions = made;
   return MOON_OK;
 }
 
 static moon_tensor *interleave(compose *c, moon_tensor *x, int dim, moon_tensor *repeats) {
-  int64_t count = tensor_count(repeats), n = x->shape[dim], total = 0, *times, *positions = NULL;
+  int64_t count = tensor_count(repeats), total = 0, *times = NULL, *positions = NULL;
   moon_tensor *y = NULL;
   moon_status status = alloc_new((size_t)(count > 0 ? count : 1) * sizeof *times, (void **)&times);
-  compose_check(c, status);
-  if (status != MOON_OK) return NULL;
-  status = make_read_integers(c->engine, repeats, times);
-  if (status == MOON_OK) status = repeated_positions(repeats, n, times, &total, &positions);
+  if (status == MOON_OK) status = make_read_integers(c->engine, repeats, times);
+  bool evenly = count == 1;
+  if (status == MOON_OK && evenly) y = interleave_evenly(c, x, dim, times[0]);
+  else if (status == MOON_OK)
+    status = repeated_positions(c->engine, x->shape[dim], times, &total, &positions);
   alloc_delete(times);
   compose_check(c, status);
-  if (status == MOON_OK) {
+  if (status == MOON_OK && !evenly) {
     moon_tensor *index = make_integers(c, x, total, positions);
     y = COMPOSE(c, index_select, op_tensor(x), op_int(dim), op_tensor(index));
   }

@@ -133,6 +133,29 @@ return {
       { 4, 9, 1, f64, torch = "torch.linspace(4, 9, 1, dtype=torch.float64)" },
     },
   },
+  fftfreq = made {
+    naive = function(n, d)
+      return naive.build({ n }, function(at)
+        local k = at[1] - 1
+        return (2 * k < n and k or k - n) / (n * d)
+      end)
+    end,
+    fuzz = function(draw) return { draw(1, 20), draw(1, 4) / 2, f64 } end,
+    cases = {
+      { 8, 1, f64, torch = "fft.fftfreq(8, dtype=torch.float64)" },
+      { 5, 0.1, f64, torch = "fft.fftfreq(5, 0.1, dtype=torch.float64)" },
+      { 1, 1, f64, torch = "fft.fftfreq(1, dtype=torch.float64)" },
+    },
+  },
+  rfftfreq = made {
+    naive = function(n, d)
+      return naive.build({ math.floor(n / 2) + 1 }, function(at) return (at[1] - 1) / (n * d) end)
+    end,
+    cases = {
+      { 8, 1, f64, torch = "fft.rfftfreq(8, dtype=torch.float64)" },
+      { 5, 0.1, f64, torch = "fft.rfftfreq(5, 0.1, dtype=torch.float64)" },
+    },
+  },
   eye = made {
     naive = function(n, m)
       if type(m) ~= "number" then m = n end

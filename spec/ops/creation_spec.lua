@@ -188,3 +188,12 @@ it("creation survives every failing allocation", function()
     moon.randperm(4)
   end)
 end)
+
+describe("fftfreq and rfftfreq", function()
+  it("want a length, a distance and a float type", function()
+    naive.fails("fftfreq: n must be at least 1, got 0", moon.fftfreq, 0)
+    naive.fails("rfftfreq: d must be finite and not 0, got 0", moon.rfftfreq, 4, 0)
+    naive.fails("fftfreq: dtype must be a float type, got int64", moon.fftfreq, 4,
+      { dtype = "int64" })
+  end)
+end)

@@ -77,6 +77,10 @@ describe("repeat_interleave", function()
       "uint8")
     naive.close(moon.tensor { 1, 2 }:half():repeat_interleave(2), { 1, 1, 2, 2 }, 0, "float16")
     naive.close(moon.tensor(7):repeat_interleave(3), { 7, 7, 7 })
+    local y = moon.ones(1)
+    y:repeat_interleave(1):zero_()
+    y:repeat_interleave(3):zero_()
+    naive.close(y, { 1 })
     local one = moon.tensor({ 2 }, { dtype = "int32" })
     naive.close(moon.tensor { 1, 2 }:repeat_interleave(one), { 1, 1, 2, 2 })
   end)
@@ -90,8 +94,11 @@ describe("repeat_interleave", function()
     naive.fails("repeats must be one number, or one for each of the 3 slices, got 2",
       moon.repeat_interleave, x, moon.arange(2))
     naive.fails("must be given as an int64 tensor", moon.repeat_interleave, x:half(), 4096)
-    naive.fails("more than memory can hold", moon.repeat_interleave, x,
-      moon.full({ 1 }, 2 ^ 60, { dtype = "int64" }))
+    for _, many in ipairs { 2 ^ 40, 2 ^ 62 } do
+      naive.fails("memory", moon.repeat_interleave, x, moon.full({ 1 }, many, { dtype = "int64" }))
+      naive.fails("so many repeats are more than memory can hold", moon.repeat_interleave, x,
+        moon.full({ 3 }, many, { dtype = "int64" }))
+    end
   end)
 end)
 
