@@ -118,8 +118,8 @@ enum { QUERY, KEY, VALUE };
 
 static moon_status sizes_differ(const moon_tensor *q, const moon_tensor *k, const moon_tensor *v) {
   char a[TENSOR_SHAPE_TEXT], b[TENSOR_SHAPE_TEXT], d[TENSOR_SHAPE_TEXT];
-  return moon_fail(MOON_BAD_SHAPE, "query (..., l, e), key (..., s, e) and value (..., s, f) do not "
-                   "fit: got %s, %s and %s", tensor_shape_text(q, a), tensor_shape_text(k, b),
+  return moon_fail(MOON_BAD_SHAPE, "query (..., l, e), key (..., s, e) and value (..., s, f) do "
+                   "not fit: got %s, %s and %s", tensor_shape_text(q, a), tensor_shape_text(k, b),
                    tensor_shape_text(v, d));
 }
 
@@ -212,8 +212,8 @@ static moon_status read_heads(const op_call *call, heads *h) {
   int time = h->batched && h->batch_first ? 1 : 0, last = q->ndim - 1;
   if (q->ndim < 2 || q->ndim > 3 || k->ndim != q->ndim || !tensor_same_shape(k, v) ||
       k->shape[last] != q->shape[last] || (h->batched && k->shape[1 - time] != q->shape[1 - time]))
-    return moon_fail(MOON_BAD_SHAPE, "query %s, key and value %s must agree in batch and width, and "
-                     "key with value: got query %s, key %s, value %s",
+    return moon_fail(MOON_BAD_SHAPE, "query %s, key and value %s must agree in batch and width, "
+                     "and key with value: got query %s, key %s, value %s",
                      h->batch_first ? "(n, l, e)" : "(l, n, e)",
                      h->batch_first ? "(n, s, e)" : "(s, n, e)", tensor_shape_text(q, a),
                      tensor_shape_text(k, b), tensor_shape_text(v, d));

@@ -557,7 +557,8 @@ static op_descriptor descriptors[] = {
     .doc = "The elements in another type: floats truncate to integers, anything but 0 is true. The "
            "tensor itself where it has that type already.",
     .forward = forward_cast, .backward = backward_pass },
-  { .name = "move", .schema = "(input: Tensor, device: device) -> out", .flags = OP_VIEW | OP_HIDDEN,
+  { .name = "move", .flags = OP_VIEW | OP_HIDDEN,
+    .schema = "(input: Tensor, device: device) -> out",
     .doc = "The same elements on another device; the tensor itself where it lies there already.",
     .forward = forward_move, .backward = backward_move },
   { .name = "copy",
