@@ -70,3 +70,31 @@ describe("small networks", function()
     assert.same({ 2, 10 }, models.mnist_cnn()(moon.zeros(2, 1, 28, 28)):size())
   end)
 end)
+
+describe("ResNet", function()
+  it("has as many weights and multiply-adds as is known of 20 layers", function()
+    local report = models.resnet():check { 1, 3, 32, 32 }
+    assert.is_true(report.ok)
+    assert.equal(272474, report.parameters)
+    assert.equal(40813184, report.multiply_adds)
+    assert.same({ 1, 10 }, report.output)
+  end)
+
+  it("runs, learns and names its layers", function()
+    local net = models.resnet { depth = 8, width = 4, classes = 3, in_channels = 1 }
+    local layers = 0
+    net:apply(function(m)
+      if m:is(nn.Conv2d) and m.kernel == 3 or m:is(nn.Linear) then layers = layers + 1 end
+    end)
+    assert.equal(8, layers)
+    local y = net(moon.randn(2, 1, 16, 16))
+    assert.same({ 2, 3 }, y:size())
+    y:square():sum():backward()
+    for name, parameter in net:named_parameters() do assert.is_truthy(parameter.grad, name) end
+  end)
+
+  it("refuses depths that there are not", function()
+    local _, message = pcall(models.resnet, { depth = 18 })
+    assert.matches("models.resnet: depth must be 6 n %+ 2, such as 8, 20 or 32, not 18", message)
+  end)
+end)
