@@ -202,11 +202,11 @@ static moon_status forward_maximum(op_call *call) {
   return close_maxima(call, &c, &m);
 }
 
-// -- fractional_max_pool2d
+// -- fractional_max_pool2d and fractional_max_pool3d
 
 enum { F_INPUT, F_KERNEL, F_SIZE, F_RATIO, F_RETURN, F_SAMPLES };
 
-static moon_status read_output(const op_call *call, axis axes[2]) {
+static moon_status read_output(const op_call *call, int dims, axis *axes) {
   const moon_tensor *x = call->args[F_INPUT].tensor;
   const op_value *args = call->args;
   double ratio = args[F_RATIO].number;
@@ -215,7 +215,7 @@ static moon_status read_output(const op_call *call, axis axes[2]) {
                      args[F_SIZE].given ? "both" : "neither");
   if (args[F_RATIO].given && !(ratio > 0 && ratio < 1))
     return moon_fail(MOON_BAD_ARGUMENT, "output_ratio must lie between 0 and 1, got %g", ratio);
-  for (int i = 0; i < 2; i++) {
+  for (int i = 0; i < dims; i++) {
     int64_t kernel = args[F_KERNEL].ints.v[i], size = x->shape[2 + i];
     int64_t count = args[F_SIZE].given ? args[F_SIZE].ints.v[i] : (int64_t)((double)size * ratio);
     axes[i] = (axis){ size, count };
@@ -223,20 +223,20 @@ static moon_status read_output(const op_call *call, axis axes[2]) {
     MOON_TRY(window_check("output_size", 1, &count, 1));
     if (count + kernel - 1 > size)
       return moon_fail(MOON_BAD_SHAPE, "%" PRId64 " windows of %" PRId64 " elements do not fit the "
-                       "input's %s %" PRId64, count, kernel, pool_side(2, i), size);
+                       "input's %s %" PRId64, count, kernel, pool_side(dims, i), size);
   }
   return MOON_OK;
 }
 
-static moon_status check_samples(const op_call *call) {
+static moon_status check_samples(const op_call *call, int dims) {
   const moon_tensor *x = call->args[F_INPUT].tensor, *samples = call->args[F_SAMPLES].tensor;
   char text[TENSOR_SHAPE_TEXT];
   if (!call->args[F_SAMPLES].given) return MOON_OK;
   MOON_TRY(ops_need_same_dtype("input", x, "random_samples", samples));
   if (samples->ndim == 3 && samples->shape[0] == x->shape[0] &&
-      samples->shape[1] == x->shape[1] && samples->shape[2] == 2) return MOON_OK;
-  return moon_fail(MOON_BAD_SHAPE, "random_samples must be %" PRId64 "x%" PRId64 "x2, got %s",
-                   x->shape[0], x->shape[1], tensor_shape_text(samples, text));
+      samples->shape[1] == x->shape[1] && samples->shape[2] == dims) return MOON_OK;
+  return moon_fail(MOON_BAD_SHAPE, "random_samples must be %" PRId64 "x%" PRId64 "x%d, got %s",
+                   x->shape[0], x->shape[1], dims, tensor_shape_text(samples, text));
 }
 
 static moon_status check_shares(moon_engine *engine, const moon_tensor *whole) {
@@ -247,8 +247,8 @@ static moon_status check_shares(moon_engine *engine, const moon_tensor *whole) {
   return moon_fail(MOON_BAD_ARGUMENT, "random_samples must lie from 0 to below 1");
 }
 
-// Random numbers of shape (n, c, 2): for the width, then for the height of each plane.
-static moon_tensor *samples_of(compose *c, const op_call *call) {
+// Random numbers of shape (n, c, dims), one for each direction of each plane or volume.
+static moon_tensor *samples_of(compose *c, const op_call *call, int dims) {
   const moon_tensor *x = call->args[F_INPUT].tensor;
   moon_dtype dtype = x->dtype == MOON_F64 ? MOON_F64 : MOON_F32;
   op_value device = { .given = true, .device = tensor_device(x) };
@@ -259,8 +259,8 @@ static moon_tensor *samples_of(compose *c, const op_call *call) {
     if (whole) compose_check(c, check_shares(c->engine, whole));
     return COMPOSE(c, cast, op_tensor(given), op_dtype(dtype));
   }
-  return COMPOSE(c, rand, op_ints(3, (int64_t[]){ x->shape[0], x->shape[1], 2 }), op_dtype(dtype),
-                 device);
+  return COMPOSE(c, rand, op_ints(3, (int64_t[]){ x->shape[0], x->shape[1], dims }),
+                 op_dtype(dtype), device);
 }
 
 // The windows' first elements, from 1: (n, c, count). With alpha = (size - kernel) / (count - 1)
@@ -288,42 +288,46 @@ static moon_tensor *fractional_starts(compose *c, moon_tensor *u, const axis *a,
   return COMPOSE(c, cat, op_tensors(list, 2), op_int(2));
 }
 
-// Pools rows (dim 2) or columns (dim 3) by windows of each plane's own.
-static void max_fractional(compose *c, maxima *m, moon_tensor *samples, int dim, const axis *a,
-                           int64_t kernel, bool indices) {
+// Pools dimension 2 + i by windows of each plane's own. PyTorch gives the numbers of two dimensions
+// width first, those of three depth first.
+static void max_fractional(compose *c, maxima *m, moon_tensor *samples, int dims, int i,
+                           const axis *a, int64_t kernel, bool indices) {
+  int64_t seen[5], wide[5];
   if (c->status != MOON_OK) return;
-  moon_tensor *u = COMPOSE(c, narrow, op_tensor(samples), op_int(2), op_int(dim == 3 ? 0 : 1),
-                           op_int(1));
+  moon_tensor *u = COMPOSE(c, narrow, op_tensor(samples), op_int(2),
+                           op_int(dims == 2 ? 1 - i : i), op_int(1));
   moon_tensor *starts = fractional_starts(c, u, a, kernel);
   moon_tensor *column = COMPOSE(c, unsqueeze, op_tensor(starts), op_int(3));
   moon_tensor *taps = COMPOSE(c, arange, op_number(0), op_number((double)(kernel - 1)),
                               op_number(1), op_dtype(MOON_I64));
   // (n, c, count, kernel)
   moon_tensor *index = COMPOSE(c, add, op_tensor(column), op_tensor(taps));
-  const int64_t *s = m->values->shape;
-  int64_t laid = a->count * kernel, other = s[5 - dim];
-  index = compose_reshape(c, index, 4, dim == 2 ? (int64_t[]){ s[0], s[1], laid, 1 }
-                                                : (int64_t[]){ s[0], s[1], 1, laid });
-  index = COMPOSE(c, expand, op_tensor(index),
-                  op_ints(4, dim == 2 ? (int64_t[]){ s[0], s[1], laid, other }
-                                      : (int64_t[]){ s[0], s[1], other, laid }));
-  moon_tensor *windows = COMPOSE(c, gather, op_tensor(m->values), op_int(dim), op_tensor(index));
-  starts = COMPOSE(c, unsqueeze, op_tensor(starts), op_int(dim == 2 ? 3 : 2));
-  take_maxima(c, m, windows, dim, a->size, a->count, kernel, starts, indices);
+  for (int k = 0; k < dims + 2; k++) {
+    wide[k] = m->values->shape[k];
+    seen[k] = k < 2 ? wide[k] : 1;
+  }
+  wide[2 + i] = seen[2 + i] = a->count * kernel;
+  index = compose_reshape(c, index, dims + 2, seen);
+  index = COMPOSE(c, expand, op_tensor(index), op_ints(dims + 2, wide));
+  moon_tensor *windows = COMPOSE(c, gather, op_tensor(m->values), op_int(2 + i), op_tensor(index));
+  seen[2 + i] = a->count;
+  starts = compose_reshape(c, starts, dims + 2, seen);
+  take_maxima(c, m, windows, 2 + i, a->size, a->count, kernel, starts, indices);
 }
 
 static moon_status forward_fractional(op_call *call) {
+  int dims = (int)call->op->row;
   const int64_t *kernel = call->args[F_KERNEL].ints.v;
   bool indices = call->args[F_RETURN].boolean;
-  axis axes[2];
-  MOON_TRY(check_input(call->args[F_INPUT].tensor, 2));
-  MOON_TRY(read_output(call, axes));
-  MOON_TRY(check_samples(call));
+  axis axes[3];
+  MOON_TRY(check_input(call->args[F_INPUT].tensor, dims));
+  MOON_TRY(read_output(call, dims, axes));
+  MOON_TRY(check_samples(call, dims));
   compose c = compose_open(call->engine);
-  moon_tensor *samples = samples_of(&c, call);
+  moon_tensor *samples = samples_of(&c, call, dims);
   maxima m = { call->args[F_INPUT].tensor, NULL, 1 };
-  max_fractional(&c, &m, samples, 3, &axes[1], kernel[1], indices);
-  max_fractional(&c, &m, samples, 2, &axes[0], kernel[0], indices);
+  for (int i = dims - 1; i >= 0; i--)
+    max_fractional(&c, &m, samples, dims, i, &axes[i], kernel[i], indices);
   return close_maxima(call, &c, &m);
 }
 
@@ -337,6 +341,10 @@ static moon_status forward_fractional(op_call *call) {
   "in its channel, in row-major order, counted from 1."
 #define MAX_SCHEMA(size) \
   "(input: Tensor, size: " size ", return_indices: bool = false) -> out, indices"
+
+#define FRACTIONAL_SCHEMA(N)                                                              \
+  "(input: Tensor, kernel: " N ", output_size: " N "?, output_ratio: number?, "           \
+  "return_indices: bool = false, random_samples: Tensor?) -> out, indices"
 
 static op_descriptor descriptors[] = {
   { .name = "adaptive_avg_pool1d", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE, .row = 1,
@@ -365,9 +373,8 @@ static op_descriptor descriptors[] = {
     .example = "moon.arange(1, 8):float():reshape(1, 1, 2, 2, 2):adaptive_max_pool3d(1) --> "
                "{{{{{8}}}}}",
     .forward = forward_maximum },
-  { .name = "fractional_max_pool2d", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
-    .schema = "(input: Tensor, kernel: int[2], output_size: int[2]?, output_ratio: number?, "
-              "return_indices: bool = false, random_samples: Tensor?) -> out, indices",
+  { .name = "fractional_max_pool2d", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE, .row = 2,
+    .schema = FRACTIONAL_SCHEMA("int[2]"),
     .doc = "The largest elements of windows at random distances, so that input (n, c, h, w) "
            "shrinks to output_size, or by a factor output_ratio below 1 (Graham 2014). With u a "
            "random number from 0 to 1 of each plane and direction and alpha = (h - kernel) / "
@@ -377,6 +384,14 @@ static op_descriptor descriptors[] = {
            "found: (row - 1) * w + column, counted from 1.",
     .example = "moon.fractional_max_pool2d(moon.ones(1, 1, 5, 5), 2, {output_size = 3}):size(4) "
                "--> 3",
+    .forward = forward_fractional },
+  { .name = "fractional_max_pool3d", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE, .row = 3,
+    .schema = FRACTIONAL_SCHEMA("int[3]"),
+    .doc = "The largest elements of windows at random distances in input (n, c, d, h, w), as "
+           "fractional_max_pool2d; random_samples (n, c, 3) gives u for depth, height and width "
+           "(Graham 2014).",
+    .example = "moon.fractional_max_pool3d(moon.ones(1, 1, 5, 5, 5), 2, {output_size = 3})"
+               ":size(3) --> 3",
     .forward = forward_fractional },
 };
 OP_FAMILY(pooling_adaptive, descriptors);

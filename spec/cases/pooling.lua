@@ -169,16 +169,17 @@ local function adaptive_avg(dims)
 end
 
 local function fractional(x, kernel, o)
-  local k, shape = sides(kernel, 2), { x:size(1), x:size(2) }
-  for i = 1, 2 do
-    shape[2 + i] = o.output_size and sides(o.output_size, 2)[i]
+  local dims = x:dim() - 2
+  local k, shape = sides(kernel, dims), { x:size(1), x:size(2) }
+  for i = 1, dims do
+    shape[2 + i] = o.output_size and sides(o.output_size, dims)[i]
       or math.floor(x:size(2 + i) * o.output_ratio)
   end
   local function lists_at(at)
     local lists = {}
-    for i = 1, 2 do
+    for i = 1, dims do
       local size, count, index = x:size(2 + i), shape[2 + i], at[2 + i] - 1
-      local u = o.random_samples[{ at[1], at[2], 3 - i }]
+      local u = o.random_samples[{ at[1], at[2], dims == 2 and 3 - i or i }]
       local alpha = (size - k[i]) / (count - 1)
       local start = math.floor((index + u) * alpha) - math.floor(u * alpha)
       if index == count - 1 then start = size - k[i] end
@@ -325,15 +326,31 @@ local function positions_of(expression)
 end
 
 local samples = { T({ 2, 3, 2 }, { low = 0, high = 1 }), T({ 1, 2, 2 }, { low = 0, high = 1 }) }
-local function fractional_call(x, u, kernel, o)
+
+local function with_samples(u, o)
   local given = { random_samples = u }
   for name, value in pairs(o) do given[name] = value end
-  return require "moonlet".fractional_max_pool2d(x, kernel, given)
+  return given
+end
+local function fractional_call(dims)
+  return function(x, u, kernel, o)
+    return require "moonlet"[("fractional_max_pool%dd"):format(dims)](x, kernel, with_samples(u, o))
+  end
 end
 local function fractional_naive(x, u, kernel, o)
-  local given = { random_samples = u }
-  for name, value in pairs(o) do given[name] = value end
-  return fractional(x, kernel, given)
+  return fractional(x, kernel, with_samples(u, o))
+end
+
+local function fuzz_fractional(dims)
+  return function(draw)
+    local shape, kernel, size = { draw(1, 2), draw(1, 3) }, {}, {}
+    for i = 1, dims do
+      kernel[i], size[i] = draw(1, 3), draw(2, 4)
+      shape[2 + i] = size[i] + kernel[i] + draw(0, dims == 2 and 4 or 1)
+    end
+    return { T(shape), T({ shape[1], shape[2], dims }, { low = 0, high = 1 }), kernel,
+             { output_size = size, return_indices = draw(0, 1) == 1 } }
+  end
 end
 
 local cases = {
@@ -504,15 +521,20 @@ local cases = {
     },
     large = { T { 2, 8, 9, 33, 31 }, 4 },
   },
+  fractional_max_pool3d = {
+    call = fractional_call(3), naive = fractional_naive, fuzz = fuzz_fractional(3),
+    cases = {
+      { T { 1, 2, 6, 5, 7 }, T({ 1, 2, 3 }, { low = 0, high = 1 }), { 2, 1, 3 },
+        { output_size = { 3, 4, 2 }, return_indices = true },
+        torch = positions_of("F.fractional_max_pool3d(a, (2, 1, 3), output_size=(3, 4, 2), " ..
+          "return_indices=True, _random_samples=b.detach())") },
+      { T { 1, 1, 5, 5, 5 }, T({ 1, 1, 3 }, { low = 0, high = 1 }), 2, { output_ratio = 0.6 },
+        torch = "F.fractional_max_pool3d(a, 2, output_ratio=(0.6, 0.6, 0.6), " ..
+          "_random_samples=b.detach())" },
+    },
+  },
   fractional_max_pool2d = {
-    call = fractional_call, naive = fractional_naive,
-    fuzz = function(draw)
-      local n, c, kernel = draw(1, 2), draw(1, 3), { draw(1, 3), draw(1, 3) }
-      local size = { draw(2, 4), draw(2, 4) }
-      local x = T { n, c, size[1] + kernel[1] + draw(0, 4), size[2] + kernel[2] + draw(0, 4) }
-      return { x, T({ n, c, 2 }, { low = 0, high = 1 }), kernel,
-               { output_size = size, return_indices = draw(0, 1) == 1 } }
-    end,
+    call = fractional_call(2), naive = fractional_naive, fuzz = fuzz_fractional(2),
     cases = {
       { T { 2, 3, 8, 7 }, samples[1], 2, { output_size = { 5, 4 } },
         torch = "F.fractional_max_pool2d(a, 2, output_size=(5, 4), _random_samples=b.detach())" },

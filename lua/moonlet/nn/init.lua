@@ -4,6 +4,6 @@
 
 return require "moonlet.lazy"("moonlet.nn", {
   families = { "activations", "dropouts", "losses", "penalties", "paddings", "poolings",
-               "unpoolings", "pixelshuffles" },
+               "unpoolings", "fractionalpoolings", "pixelshuffles" },
   aliases = { init = "initialisers", Parameter = "parameter" },
 })
