@@ -108,6 +108,8 @@ row("PixelUnshuffle", function(L) return L(2) end, { image }, { 2, 16, 3, 3 })
 row("Upsample", function(L) return L { scale_factor = 2 } end, { image }, { 2, 4, 12, 12 })
 row("FractionalMaxPool2d", function(L) return L(2, { output_size = 3 }) end, { image },
   { 2, 4, 3, 3 })
+row("FractionalMaxPool3d", function(L) return L(2, { output_size = 3 }) end, { volume },
+  { 2, 4, 3, 3, 3 })
 
 -- containers
 local function linear() return nn.Linear(6, 6) end
