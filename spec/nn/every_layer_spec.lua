@@ -247,6 +247,21 @@ describe("every layer of nn", function()
         for key, parameter in layer:named_parameters() do assert.is_truthy(parameter.grad, key) end
       end)
 
+      it("is checked on shapes alone, or says that it reads elements", function()
+        local shapes = {}
+        for i, x in ipairs(inputs_of(inputs)) do
+          shapes[i] = x:size()
+          shapes[i].dtype = x.dtype
+        end
+        local report = make(nn[name]):check(unpack(shapes))
+        if report.ok then
+          assert.same(shape, report.output)
+        else
+          assert.is_truthy(report.problems[1].message:find("no elements", 1, true),
+            report.problems[1].text)
+        end
+      end)
+
       it("prints, is saved and loaded, and takes double precision", function()
         local layer = make(nn[name])
         layer(unpack(inputs_of(inputs)))
