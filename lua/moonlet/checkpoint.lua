@@ -80,6 +80,7 @@ local function split(first, ...) return first, pack(...) end
 -- local x = moon.randn(2, 3)
 -- moon.checkpoint(layer, x):sum():backward()
 -- assert(layer.weight.grad ~= nil)
+-- @function moon.checkpoint(fn, ...)
 local function checkpoint(fn, ...)
   local meta = type(fn) == "table" and getmetatable(fn)
   if type(fn) ~= "function" and not (type(meta) == "table" and meta.__call) then

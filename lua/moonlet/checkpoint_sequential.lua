@@ -29,6 +29,7 @@ end
 -- local net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2), nn.ReLU())
 -- moon.checkpoint_sequential(net, 2, moon.ones(1, 2)):sum():backward()
 -- assert(net[1].weight.grad ~= nil)
+-- @function moon.checkpoint_sequential(net, segments, ...)
 return function(net, segments, ...)
   local layers = layers_of(net)
   if type(layers) ~= "table" or #layers == 0 then

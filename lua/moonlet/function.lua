@@ -33,7 +33,23 @@ local HIDDEN = {}
 
 local is_tensor = core.is_tensor
 
--- -- contexts
+-- -- contexts. Readers of the reference find the methods here; the functions are below.
+
+--- In forward: saves tensors (or nil) for backward, where ctx:saved() gives them in the same order.
+-- @usage local Square = moon.Function:extend "Square"
+-- function Square.forward(ctx, x)
+--   ctx:save(x)
+--   return x * x
+-- end
+-- function Square.backward(ctx, gradient) return gradient * ctx:saved() * 2 end
+-- assert(moon.gradcheck(Square, moon.ones(2, { dtype = "float64" }), { second = true }))
+-- @function ctx:save(...)
+
+--- In backward: what was saved.
+-- @function ctx:saved()
+
+--- In forward: results that no gradient comes from. Those that are of no float type need no mark.
+-- @function ctx:mark_non_differentiable(...)
 
 local methods, readers, Context = {}, {}, {}
 

@@ -216,6 +216,7 @@ end
 -- disagreement an error; may_be_constant = true allows results that depend on no input
 -- @usage local x = moon.randn(3, { dtype = "float64" })
 -- assert(moon.gradcheck(function(t) return t:exp() end, x, { second = true }))
+-- @function moon.gradcheck(fn, inputs, given)
 return function(fn, inputs, given)
   local o = options.read("gradcheck", given, schema, 3)
   options.argument("gradcheck", "fn", fn, "callable", 3)

@@ -64,10 +64,11 @@ end
 -- @tparam tensor loss where the picture begins
 -- @tparam ?table given parameters = a module, or tensors by name, to write names on leaves;
 -- limit = 1000: operators and leaves drawn at most, those nearest to the loss
--- @treturn string DOT text; `dot -Tsvg` makes a picture of it
+-- @return DOT text; `dot -Tsvg` makes a picture of it
 -- @usage local net = moon.nn.Linear(3, 1)
 -- local text = moon.graph(net(moon.ones(2, 3)):sum(), { parameters = net })
 -- assert(text:find("digraph", 1, true) and text:find("weight", 1, true))
+-- @function moon.graph(loss, given)
 return function(loss, given)
   local o = options.read("graph", given, schema, 3)
   local names = leaf_names(o.parameters)

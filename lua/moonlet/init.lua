@@ -8,7 +8,7 @@
 local core = require "moonlet.core"
 core.set_library((debug.getinfo(1, "S").source:gsub("init%.lua$", "")))
 require "moonlet.tensor"(core)
-require "moonlet.tape"(core)
+require "moonlet.tape"
 require "moonlet.derivatives"
 
 local moon = {}

@@ -2,8 +2,10 @@
 -- which are registered here.
 --
 -- csrc/lua/function.c calls both in the middle of a walk. A payload is what a node stands for; it
--- lives on the tensors from which a backward can reach the node (csrc/lua/carry.c).
+-- lives on the tensors from which a backward can reach the node (csrc/lua/carry.c). All of it is
+-- added to the core module when init.lua loads this file.
 
+local core = require "moonlet.core"
 local Class = require "moonlet.class"
 
 -- payload: what core.function_record was given; it brings its own `run`.
@@ -43,29 +45,52 @@ function Registration:remove()
   self.list, self.fn = nil, nil
 end
 
-return function(core)
-  core.set_runners(run_function, run_hooks)
-  core.Registration = Registration
+--- Anomaly mode: while it is on, the results of every call and every gradient are looked through,
+-- and the first NaN or infinity is an error that names the operator and the line of its call (for a
+-- gradient, the line of the forward call). Infinities that a call was given may pass. Without an
+-- argument it says whether the mode is on; with a function, it is on for that call.
+-- @param on true, false, or a function, which is called with what follows
+-- @usage local x = moon.tensor({ 0 }, { requires_grad = true })
+-- local ok, message = pcall(moon.anomaly, function()
+--   local y = x:sqrt()
+--   y:sum():backward()
+-- end)
+-- assert(not ok and message:find("backward of sqrt", 1, true))
+-- @function moon.anomaly(on, ...)
 
-  --- x:register_hook(fn): calls fn(gradient) whenever a backward has all of x's gradient, before it
-  -- goes on; what fn returns, if anything, goes on in its place. Gives an object with :remove().
-  -- Register before x is used: the hook lives as long as x does, or anything calculated from x
-  -- since.
-  -- @usage local x = moon.ones(2, { requires_grad = true })
-  -- local hook = x:register_hook(function(gradient) return gradient * 3 end)
-  -- (x * 2):sum():backward()
-  -- assert(x.grad[1] == 6)
-  -- hook:remove()
-  function core.methods.register_hook(x, fn)
-    local meta = type(fn) == "table" and getmetatable(fn)
-    if type(fn) ~= "function" and not (type(meta) == "table" and meta.__call) then
-      error(("register_hook: expected a function, got %s"):format(type(fn)), 2)
-    end
-    local list = core.hook_payload(x)
-    if not list then
-      list = {}
-      core.hook_attach(x, list)
-    end
-    return Registration(list, fn)
+--- The same as moon.anomaly with a function.
+-- @usage assert(moon.detect_anomaly(function(x) return x:sum():item() end, moon.ones(3)) == 3)
+-- @function moon.detect_anomaly(fn, ...)
+
+--- Whether a checkpoint is running its function again. What a layer counts or gathers in forward
+-- was counted the first time.
+-- @usage assert(not moon.is_recomputing())
+-- @function moon.is_recomputing()
+
+--- Calls fn(gradient) whenever a backward has all of x's gradient, before it goes on; what fn
+-- returns, if anything, goes on in its place. Gives an object with :remove(). Register before x is
+-- used: the hook lives as long as x does, or anything calculated from x since.
+-- @usage local x = moon.ones(2, { requires_grad = true })
+-- local hook = x:register_hook(function(gradient) return gradient * 3 end)
+-- local y = (x * 2):sum()
+-- y:backward()
+-- assert(x.grad[1] == 6)
+-- hook:remove()
+-- @function x:register_hook(fn)
+function core.methods.register_hook(x, fn)
+  local meta = type(fn) == "table" and getmetatable(fn)
+  if type(fn) ~= "function" and not (type(meta) == "table" and meta.__call) then
+    error(("register_hook: expected a function, got %s"):format(type(fn)), 2)
   end
+  local list = core.hook_payload(x)
+  if not list then
+    list = {}
+    core.hook_attach(x, list)
+  end
+  return Registration(list, fn)
 end
+
+core.set_runners(run_function, run_hooks)
+core.Registration = Registration
+
+return core

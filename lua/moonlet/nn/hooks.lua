@@ -149,6 +149,7 @@ end
 -- @usage local layer = moon.nn.Linear(2, 1)
 -- layer:register_forward_pre_hook(function(_, inputs) return inputs[1] * 0 end)
 -- assert(layer(moon.ones(1, 2)):item() == layer.bias:item())
+-- @function net:register_forward_pre_hook(fn)
 function M.methods:register_forward_pre_hook(fn)
   check(self, "register_forward_pre_hook")
   return register(self, "pre", "register_forward_pre_hook", fn)
@@ -161,14 +162,15 @@ end
 -- layer(moon.ones(1, 2))
 -- hook:remove()
 -- assert(seen == 3)
+-- @function net:register_forward_hook(fn)
 function M.methods:register_forward_hook(fn)
   check(self, "register_forward_hook")
   return register(self, "forward", "register_forward_hook", fn)
 end
 
 --- Calls fn(module, grad_input, grad_output) when the gradients of the arguments are there: lists
--- of gradients by argument and by result. A list that fn returns takes the place of grad_input. Where
--- no argument needs a gradient, fn is called with an empty grad_input. Gives an object with
+-- of gradients by argument and by result. A list that fn returns takes the place of grad_input.
+-- Where no argument needs a gradient, fn is called with an empty grad_input. Gives an object with
 -- :remove().
 -- @usage local layer, seen = moon.nn.Linear(2, 3), nil
 -- layer:register_full_backward_hook(function(_, grad_input, grad_output)
@@ -176,6 +178,7 @@ end
 -- end)
 -- layer(moon.ones(1, 2, { requires_grad = true })):sum():backward()
 -- assert(seen[1] == 2 and seen[2] == 3)
+-- @function net:register_full_backward_hook(fn)
 function M.methods:register_full_backward_hook(fn)
   check(self, "register_full_backward_hook")
   return register(self, "backward", "register_full_backward_hook", fn)
