@@ -10,8 +10,10 @@ static pool_job job_of(const pool2d_geometry *geometry, const device_array *imag
 
 static moon_status run(moon_engine *engine, const device_array *image, const pool_job *job,
                        threads_task task) {
-  int64_t work = job->height * job->width + job->out_height * job->out_width *
-                 job->geometry->kernel[0] * job->geometry->kernel[1];
+  const int64_t *kernel = job->geometry->kernel;   // what of it lies beside the image costs nothing
+  int64_t rows = kernel[0] < job->height ? kernel[0] : job->height;
+  int64_t columns = kernel[1] < job->width ? kernel[1] : job->width;
+  int64_t work = job->height * job->width + job->out_height * job->out_width * rows * columns;
   return cpu_run(engine, image->shape[0] * image->shape[1], cpu_grain(work), task, (void *)job);
 }
 
