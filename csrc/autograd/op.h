@@ -17,7 +17,7 @@
 //                   side, a list of one number or {before, after} a dimension, or a word: "same",
 //                   "valid", "full". Arrives as one number, one a dimension, or before and after
 //                   of each in turn
-//   int[]           a list of at most MOON_MAX_DIMS integers; last in the schema: also varargs
+//   int[]           a list of at most MOON_MAX_DIMS integers; also varargs, unless dims follow
 //   dim             a dimension: 1-based or negative outside, 0-based or negative in here
 //   dim?            the same or nothing
 //   dims            a list of dimensions, one, or nothing (= all)

@@ -115,9 +115,9 @@ static int read_ints(const reader *r, const op_param *param, int index, int last
     return 1;
   }
   int count = 0;
-  bool run = !param->fixed &&
-             (param->kind == OP_INTS ||
-              param == &r->op->signature->params[r->op->signature->param_count - 1]);
+  const op_param *end = r->op->signature->params + r->op->signature->param_count;
+  bool is_last = param + 1 == end, dims_follow = !is_last && param[1].kind == OP_DIMS;
+  bool run = !param->fixed && (is_last || (param->kind == OP_INTS && !dims_follow));
   do {
     if (count == MOON_MAX_DIMS)
       binding_error(L, "%s: %s takes at most %d numbers", r->name, param->name, MOON_MAX_DIMS);

@@ -98,6 +98,7 @@ return {
       { T{ 3, 4 }, { 1, -6 }, { 2, 1 }, torch = "torch.roll(a, (1, -6), (1, 0))" },
       { T{ 3, 4 }, 0, { 2 }, torch = "torch.roll(a, 0, 1)" },
       { T{ 0, 4 }, 1, { 1 } },
+      { T{ 3, 4 }, -2, 1, torch = "torch.roll(a, -2, 0)" },
     },
   },
   fftshift = {
