@@ -3,6 +3,7 @@
 // evaluation are one operator: training takes the statistics of the batch and moves the running
 // ones in place, evaluation takes the running ones as constants.
 #include <inttypes.h>
+#include <math.h>
 
 #include "ops/channels.h"
 #include "ops/norm_gradients.h"
@@ -70,6 +71,8 @@ static moon_status check_batch_norm(const op_value *args) {
   }
   if (!(args[EPS].number >= 0))
     return moon_fail(MOON_BAD_ARGUMENT, "eps must not be negative, got %g", args[EPS].number);
+  if (!(args[MOMENTUM].number >= 0 && args[MOMENTUM].number <= 1))
+    return moon_fail(MOON_BAD_ARGUMENT, "momentum must lie in 0..1, got %g", args[MOMENTUM].number);
   int64_t seen[3];
   channels_shape(input->ndim, input->shape, seen);
   if (args[TRAINING].boolean && seen[0] == 1 && seen[2] == 1)
@@ -314,6 +317,9 @@ static moon_status forward_lrn(op_call *call) {
                      tensor_shape_text(input, text));
   if (options.size < 1)
     return moon_fail(MOON_BAD_ARGUMENT, "size must be at least 1, got %" PRId64, options.size);
+  if (!isfinite(options.alpha) || !isfinite(options.beta) || !isfinite(options.k))
+    return moon_fail(MOON_BAD_ARGUMENT, "alpha, beta and k must be finite, got %g, %g and %g",
+                     options.alpha, options.beta, options.k);
   MOON_TRY(tensor_new_like(call->engine, input, &call->results[LRN_OUT]));
   MOON_TRY(tensor_new_like(call->engine, input, &call->results[LRN_SCALE]));
   MOON_TRY(channels_open(call->engine, input, &x, &copy));

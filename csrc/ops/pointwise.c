@@ -159,9 +159,39 @@ static moon_status make_result(op_call *call, moon_dtype dtype, int ndim, const 
                    shape_text(ndim, shape, a), tensor_shape_text(target, b));
 }
 
+// What a formula needs of its attributes besides their being numbers.
+typedef enum attribute_rule { NOT_ZERO, NOT_NEGATIVE, IN_ORDER } attribute_rule;
+static const struct { int row; attribute_rule rule; } rules[] = {
+  { UNARY_celu, NOT_ZERO }, { UNARY_softplus, NOT_ZERO }, { UNARY_hardtanh, IN_ORDER },
+  { UNARY_hardshrink, NOT_NEGATIVE }, { UNARY_softshrink, NOT_NEGATIVE },
+};
+
+static moon_status check_rule(const op_call *call, attribute_rule rule) {
+  const char *name = call->op->signature->params[1].name;
+  double a = call->args[1].number, b = rule == IN_ORDER ? call->args[2].number : 0;
+  if (rule == NOT_ZERO && a == 0) return moon_fail(MOON_BAD_ARGUMENT, "%s must not be 0", name);
+  if (rule == NOT_NEGATIVE && a < 0)
+    return moon_fail(MOON_BAD_ARGUMENT, "%s must not be negative, got %g", name, a);
+  if (rule == IN_ORDER && a > b)
+    return moon_fail(MOON_BAD_ARGUMENT, "%s must not be above %s, got %g and %g", name,
+                     call->op->signature->params[2].name, a, b);
+  return MOON_OK;
+}
+
+static moon_status check_rules(const op_call *call) {
+  const op_signature *s = call->op->signature;
+  for (int i = 1; i < s->param_count; i++)
+    if (isnan(call->args[i].number))
+      return moon_fail(MOON_BAD_ARGUMENT, "%s must be a number, got NaN", s->params[i].name);
+  for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
+    if (rules[i].row == (int)call->op->row) MOON_TRY(check_rule(call, rules[i].rule));
+  return MOON_OK;
+}
+
 // An integer is compared with and replaced by whole numbers only.
 static moon_status check_attributes(const op_call *call, const moon_tensor *x) {
   const op_signature *s = call->op->signature;
+  MOON_TRY(check_rules(call));
   if (dtype_is_float(x->dtype)) return MOON_OK;
   for (int i = 1; i < s->param_count; i++) {
     double number = call->args[i].number;

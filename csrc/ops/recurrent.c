@@ -155,6 +155,16 @@ static moon_status check_input(const op_call *call, const positions *at, sequenc
   return MOON_OK;
 }
 
+// The first layer's w_ih and the input must speak of the same number of features.
+static moon_status check_features(const moon_tensor *input, const moon_tensor *w_ih) {
+  char x[TENSOR_SHAPE_TEXT], w[TENSOR_SHAPE_TEXT];
+  int64_t features = input->shape[input->ndim - 1];
+  if (w_ih->ndim != 2 || w_ih->shape[1] == features) return MOON_OK;
+  return moon_fail(MOON_BAD_SHAPE, "input has %" PRId64 " features but weights[1] (w_ih) expects %"
+                   PRId64 " (input %s, weights[1] %s)", features, w_ih->shape[1],
+                   tensor_shape_text(input, x), tensor_shape_text(w_ih, w));
+}
+
 // Reads the list of weights into `weights`, one entry for each layer and direction.
 static moon_status read_weights(const op_call *call, const positions *at, sequence *s,
                                 cell_weights *weights) {
@@ -172,6 +182,7 @@ static moon_status read_weights(const op_call *call, const positions *at, sequen
   if (list->tensors.list[1]->ndim != 2)
     return moon_fail(MOON_BAD_SHAPE, "weights[2] (w_hh) must have 2 dimensions, got %d",
                      list->tensors.list[1]->ndim);
+  MOON_TRY(check_features(input, list->tensors.list[0]));
   s->hidden = list->tensors.list[1]->shape[1];
   MOON_TRY(cell_rows(s->kind, s->hidden, &rows));
   for (int64_t i = 0; i < cells; i++) {

@@ -23,6 +23,7 @@
 
 local core = require "moonlet.core"
 local Class = require "moonlet.class"
+local options = require "moonlet.options"
 local unpack = require "moonlet.unpack"
 
 local Function = Class:extend "Function"
@@ -169,6 +170,7 @@ local function apply(class, ...)
     error(("%s: there is no forward; write function %s.forward(ctx, x)"):format(
       class.class_name, class.class_name), 2)
   end
+  options.argument(class.class_name, "forward", class.forward, "callable", 3)
   local needs = core.function_needs(...)
   local hidden = {
     class = class, needs = needs, arguments = select("#", ...), fields = {}, saved = { n = 0 },

@@ -2,7 +2,8 @@
 -- name is an error that lists the known ones and suggests the nearest.
 --
 -- A schema maps a name to { type, default } (and `required = true`). Types:
---   "number" "integer" "positive" (whole, 1 or more) "boolean" "string" "function" "table"
+--   "number" "integer" "positive" (whole, 1 or more) "count" (whole, 0 or more)
+--   "boolean" "string" "function" "table"
 --   "from_zero" "above_zero" (finite numbers) "share" (0 to 1) "fraction" (0 to below 1)
 --   "tensor" "callable" (a function or something that can be called)
 --   "pair" (a whole number for both, or a list of two), "single", "triple" (of one, of three)
@@ -73,6 +74,7 @@ local kinds = {
     function(v) return is_finite(v) and v >= 0 and v < 1 end, "a number from 0 to below 1",
   },
   positive = { function(v) return is_whole(v) and v >= 1 end, "a whole number from 1" },
+  count = { function(v) return is_whole(v) and v >= 0 end, "a whole number from 0" },
   boolean = { function(v) return type(v) == "boolean" end, "true or false" },
   string = { function(v) return type(v) == "string" end, "a string" },
   ["function"] = { function(v) return type(v) == "function" end, "a function" },

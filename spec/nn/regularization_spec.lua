@@ -106,8 +106,8 @@ describe("optim.max_norm", function()
 
   it("says what does not fit", function()
     local layer = nn.Linear(3, 2)
-    naive.fails("renorm: maxnorm must not be negative, got -1", optim.max_norm, layer:parameters(),
-      -1)
+    naive.fails("max_norm: limit must be a number from 0, not -1", optim.max_norm,
+      layer:parameters(), -1)
     naive.fails('there is no option "dims", did you mean "dim"', optim.max_norm,
       layer:parameters(), 1, { dims = 2 })
   end)

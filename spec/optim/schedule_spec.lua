@@ -177,7 +177,7 @@ describe("schedules", function()
       { "LambdaLR: function 1 must be a function", optim.LambdaLR, opt, { 3 } },
       { "LambdaLR: the function gave nil", optim.LambdaLR, opt, function() end },
       { "OneCycleLR: max_lr must be a number from 0", optim.OneCycleLR, opt, nil, 10 },
-      { "OneCycleLR: max_lr must be a number from 0", optim.OneCycleLR, opt, {}, 10 },
+      { "OneCycleLR: max_lr must be a number, or a list of", optim.OneCycleLR, opt, {}, 10 },
       { "OneCycleLR: total_steps must be a whole number from 1", optim.OneCycleLR, opt, 1 },
       { "OneCycleLR: pct_start must be a number from 0 to 1", optim.OneCycleLR, opt, 1, 10,
         { pct_start = 2 } },

@@ -46,6 +46,7 @@ return function(name, dims, shapes)
   function BatchNorm:init(channels, given) init(self, channels, given) end
 
   function BatchNorm:check_input(x)
+    self:need_tensor(x)
     if dims[x:dim()] then return end
     error(("%s: input must be %s, not %s"):format(
       self.class_name, shapes, table.concat(x:size(), "x")), 0)

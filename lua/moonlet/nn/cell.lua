@@ -42,6 +42,7 @@ return function(name, operator, gates, extra)
   end
 
   function Cell:forward(x, h, c)
+    self:need_tensor(x)
     local o = { b_ih = self.bias_ih, b_hh = self.bias_hh, nonlinearity = self.nonlinearity }
     h = h or zeros_for(self, x)
     if operator ~= "lstm_cell" then

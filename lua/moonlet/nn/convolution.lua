@@ -14,6 +14,7 @@ local Convolution = Module:extend "Convolution"
 local kinds = { "single", "pair", "triple" }
 local defaults = { stride = 1, padding = 0, output_padding = 0, dilation = 1, groups = 1,
                    padding_mode = "zeros" }
+local least = { stride = 1, padding = 0, output_padding = 0, dilation = 1 }
 local shown = { "stride", "padding", "output_padding", "dilation", "groups", "padding_mode" }
 -- how moon.pad calls what layers call padding_mode
 local pad_modes = { reflect = "reflect", replicate = "replicate", circular = "circular" }
@@ -65,6 +66,10 @@ end
 -- Checks and sets everything but the parameters; lazy layers share it.
 function Convolution:set_options(outputs, kernel, o)
   refuse_same(self.class_name, o, self.dims)
+  pair.at_least(self.class_name, "kernel", kernel, 1, 5)
+  for name, number in pairs(least) do
+    pair.at_least(self.class_name, name, o[name], number, 5)
+  end
   self.outputs, self.kernel = outputs, kernel
   for _, name in ipairs(shown) do self[name] = o[name] end
   prepare(self)

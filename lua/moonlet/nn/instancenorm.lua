@@ -45,6 +45,7 @@ return function(name, dims, shape)
   function InstanceNorm:init(channels, given) init(self, channels, given) end
 
   function InstanceNorm:forward(x)
+    self:need_tensor(x)
     if x:dim() ~= dims or x:size(2) ~= self.channels then
       error(("%s: input must be %s with %d channels, not %s"):format(
         name, shape, self.channels, table.concat(x:size(), "x")), 0)

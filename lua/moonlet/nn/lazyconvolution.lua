@@ -65,6 +65,7 @@ function M.new_class(name, Real)
   end
 
   function Lazy:forward(x)
+    self:need_tensor(x)
     if x:dim() ~= Real.dims + 2 then
       error(("%s: input must be %s, not %s"):format(name, layouts[Real.dims],
         table.concat(x:size(), "x")), 0)

@@ -46,6 +46,8 @@ function LazyLinear:materialize_from(state, prefix)
 end
 
 function LazyLinear:forward(x)
+  self:need_tensor(x)
+  if x:dim() == 0 then error("LazyLinear: input must have at least 1 dimension, not 0", 0) end
   become_linear(self, x:size(-1), self.lazy_dtype or x.dtype)
   return self:forward(x)
 end

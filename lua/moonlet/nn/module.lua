@@ -11,6 +11,7 @@
 
 local core = require "moonlet.core"
 local Class = require "moonlet.class"
+local options = require "moonlet.options"
 local hooks = require "moonlet.nn.hooks"
 local walk = require "moonlet.nn.walk"
 local state_of = require "moonlet.nn.state"
@@ -53,6 +54,12 @@ for name, method in pairs(hooks.methods) do Module[name] = method end
 function Module:forward()
   error(("%s: has no forward yet; write function %s:forward(x)"):format(
     self.class_name, self.class_name), 2)
+end
+
+--- Refuses an input that is no tensor; for layers that look at it before any operator does.
+function Module:need_tensor(x)
+  if core.is_tensor(x) then return end
+  error(("%s: input must be a tensor, not %s"):format(self.class_name, options.show(x)), 0)
 end
 
 --- Registers a parameter by name; assigning `self.name = tensor` does the same.
@@ -126,6 +133,7 @@ end
 -- nn.Sequential(nn.Linear(2, 2)):apply(function(m) assert(nn.Module.is(m, nn.Module)) end)
 function Module:apply(fn)
   check(self, "apply")
+  options.argument("apply", "fn", fn, "callable", 3)
   for _, child in ipairs(self:children()) do child:apply(fn) end
   fn(self)
   return self
@@ -229,6 +237,7 @@ end
 -- @bool[opt=true] strict whether missing and unexpected names are errors
 function Module:load_state_dict(state, strict)
   check(self, "load_state_dict")
+  options.argument("load_state_dict", "state", state, "table", 3)
   state_of.set(self, state, strict ~= false)
   return self
 end

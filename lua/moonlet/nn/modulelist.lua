@@ -11,6 +11,7 @@ local ModuleList = Module:extend "ModuleList"
 -- local list = nn.ModuleList { nn.Linear(2, 2), nn.Linear(2, 2) }
 -- assert(list:size() == 2)
 function ModuleList:init(modules)
+  if modules ~= nil then options.argument("ModuleList", "modules", modules, "table") end
   rawset(self, "_count", 0)
   for _, module in ipairs(modules or {}) do self:add(module) end
 end

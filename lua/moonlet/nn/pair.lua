@@ -18,6 +18,21 @@ function M.unpack(value)
   return value, value
 end
 
+--- Refuses a number below `least`, alone or in a list, nested as padding may be; words pass.
+-- @string owner who asks, the first word of the message
+-- @string name the option's name
+-- @param value a number, a list or a word
+-- @int least the smallest number allowed
+-- @int level whom to blame
+function M.at_least(owner, name, value, least, level)
+  if type(value) == "number" and value < least then
+    error(("%s: %s must be at least %d, not %s"):format(owner, name, least, M.text(value)), level)
+  end
+  for _, member in ipairs(type(value) == "table" and value or {}) do
+    M.at_least(owner, name, member, least, level + 1)
+  end
+end
+
 --- A list of `count` numbers.
 function M.list(value, count)
   local list = {}

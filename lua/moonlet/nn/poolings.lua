@@ -25,6 +25,8 @@ local rows = {
   AdaptiveAvgPool = { "adaptive_avg_pool", { "output_size" } },
 }
 
+local least = { kernel = 1, output_size = 1, stride = 1, padding = 0, dilation = 1 }
+
 local function read_options(name, row, dims, given)
   local schema, shown, defaults = {}, {}, {}
   for i = 3, #row do
@@ -47,9 +49,13 @@ local function make(kind, row, dims)
       local value = select(i, ...)
       local type_name = argument == "norm_type" and "number" or sizes[dims]
       self[argument] = options.argument(name, argument, value, type_name)
+      if least[argument] then pair.at_least(name, argument, value, least[argument], 4) end
     end
     local o, shown, defaults = read_options(name, row, dims, (select(#first + 1, ...)))
-    for _, option in ipairs(shown) do self[option] = o[option] end
+    for _, option in ipairs(shown) do
+      if least[option] then pair.at_least(name, option, o[option], least[option], 4) end
+      self[option] = o[option]
+    end
     rawset(self, "call_options", o)
     rawset(self, "shown", { shown, defaults })
   end

@@ -29,6 +29,7 @@ function PositionalEncoding:init(width, given)
 end
 
 function PositionalEncoding:forward(x)
+  self:need_tensor(x)
   local batched = x:dim() == 3
   local steps = x:size(batched and self.batch_first and 2 or 1)
   local encoding = core.positional_encoding(steps, self.width, {

@@ -20,6 +20,7 @@ function Unflatten:init(dim, sizes)
 end
 
 function Unflatten:forward(x)
+  self:need_tensor(x)
   local shape, dim = x:size(), self.dim
   if dim < 0 then dim = dim + #shape + 1 end
   if not shape[dim] then

@@ -1,7 +1,7 @@
 -- clip_grad_norm: scales all gradients together so that their joint 2-norm is at most `limit`.
 
 local core = require "moonlet.core"
-local options = require "moonlet.options"
+local check_arguments = require "moonlet.optim.clip_arguments"
 
 local function square_sum(params)
   local sum = 0
@@ -28,8 +28,7 @@ end
 -- net(moon.ones(4, 2)):mul(100):sum():backward()
 -- assert(moon.optim.clip_grad_norm(net:parameters(), 1) > 1)
 return function(params, limit)
-  options.argument("clip_grad_norm", "params", params, "table", 3)
-  options.argument("clip_grad_norm", "limit", limit, "number", 3)
+  check_arguments("clip_grad_norm", params, limit)
   local norm = math.sqrt(core.scope(core.no_grad, square_sum, params))
   if norm > limit then core.no_grad(scale, params, limit / norm) end
   return norm

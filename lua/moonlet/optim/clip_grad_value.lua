@@ -1,7 +1,7 @@
 -- clip_grad_value: limits each element of each gradient to -limit..limit.
 
 local core = require "moonlet.core"
-local options = require "moonlet.options"
+local check_arguments = require "moonlet.optim.clip_arguments"
 
 local function clip(params, limit)
   for _, parameter in ipairs(params) do
@@ -19,7 +19,6 @@ end
 -- moon.optim.clip_grad_value(net:parameters(), 1)
 -- assert(net.bias.grad[1] == 1)
 return function(params, limit)
-  options.argument("clip_grad_value", "params", params, "table", 3)
-  options.argument("clip_grad_value", "limit", limit, "number", 3)
+  check_arguments("clip_grad_value", params, limit)
   core.no_grad(clip, params, limit)
 end

@@ -4,6 +4,7 @@
 
 local core = require "moonlet.core"
 local options = require "moonlet.options"
+local check_arguments = require "moonlet.optim.clip_arguments"
 
 local function limit_all(params, limit, o)
   for _, parameter in ipairs(params) do
@@ -19,8 +20,7 @@ end
 -- moon.optim.max_norm(layer:parameters(), 0.1)
 -- assert(layer.weight:norm(2, 2):max():item() < 0.1001)
 return function(params, limit, given)
-  options.argument("max_norm", "params", params, "table", 3)
-  options.argument("max_norm", "limit", limit, "number", 3)
+  check_arguments("max_norm", params, limit)
   local o = options.read("max_norm", given, { dim = { "integer", 1 }, p = { "number", 2 } }, 3)
   core.no_grad(limit_all, params, limit, o)
 end

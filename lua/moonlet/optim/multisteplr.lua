@@ -16,6 +16,9 @@ local MultiStepLR = Schedule:extend "MultiStepLR"
 -- assert(opt:lr() == 0.5)
 function MultiStepLR:init(optimizer, milestones, given)
   options.argument("MultiStepLR", "milestones", milestones, "table")
+  if #milestones == 0 then
+    error("MultiStepLR: milestones must be a list of epochs, such as {30, 60}", 3)
+  end
   self.milestones = {}
   for i, epoch in ipairs(milestones) do
     self.milestones[i] = options.argument("MultiStepLR", "milestone " .. i, epoch, "positive")

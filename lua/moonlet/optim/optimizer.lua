@@ -257,6 +257,7 @@ end
 --- Takes the state of another run; tensors are copied.
 function Optimizer:load_state_dict(dict)
   check(self, "load_state_dict")
+  options.argument("load_state_dict", "state", dict, "table", 3)
   check_dict(self, dict)
   local states = {}
   for key, value in pairs(dict) do

@@ -12,9 +12,9 @@ local ReduceLROnPlateau = Schedule:extend "ReduceLROnPlateau"
 ReduceLROnPlateau.wants_metric = true
 
 local schema = {
-  mode = { { "min", "max" }, "min" }, factor = { "fraction", 0.1 }, patience = { "integer", 10 },
+  mode = { { "min", "max" }, "min" }, factor = { "fraction", 0.1 }, patience = { "count", 10 },
   threshold = { "from_zero", 1e-4 }, threshold_mode = { { "rel", "abs" }, "rel" },
-  cooldown = { "integer", 0 }, min_lr = { "any", 0 }, eps = { "from_zero", 1e-8 },
+  cooldown = { "count", 0 }, min_lr = { "any", 0 }, eps = { "from_zero", 1e-8 },
 }
 local remembered = { "best", "bad", "cooling" }
 

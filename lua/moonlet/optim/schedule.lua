@@ -27,11 +27,16 @@ end
 --- A number for each group, of one number for all or a list; called by an init.
 function Schedule:each_group(name, value, optimizer, kind)
   self:check_optimizer(optimizer, 5)
-  local list = type(value) == "table" and value or nil
+  local list = type(value) == "table"
+  if list and #value ~= #optimizer.groups then
+    error(("%s: %s must be a number, or a list of one for each of the %d groups"):format(
+      self.class_name, name, #optimizer.groups), 4)
+  end
   local result = {}
   for g in ipairs(optimizer.groups) do
-    result[g] = options.argument(self.class_name, name, list and list[g] or not list and value,
-      kind or "from_zero", 5)
+    local number = value
+    if list then number = value[g] end
+    result[g] = options.argument(self.class_name, name, number, kind or "from_zero", 5)
   end
   return result
 end
@@ -104,6 +109,7 @@ end
 --- Goes on where another run was. The optimiser's own state holds the learning rates.
 function Schedule:load_state_dict(dict)
   Class.check_self(self, Schedule, "load_state_dict", "schedule")
+  options.argument("load_state_dict", "state", dict, "table", 3)
   if dict.kind ~= self.class_name then
     error(("load_state_dict: this is %s, the state is of %s"):format(
       self.class_name, tostring(dict.kind)), 2)
