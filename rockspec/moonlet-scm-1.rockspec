@@ -1,6 +1,6 @@
--- The rock: `luarocks make` at the top builds the module for the Lua luarocks works for and installs
--- it with the Lua sources. CMakeLists.txt does the work. The headers and libraries it needs are
--- listed, with reasons, in packages.txt.
+-- The rock: `luarocks make` at the top builds the module for the Lua that luarocks works for and
+-- installs it with the Lua sources. CMakeLists.txt does the work. The headers and libraries it
+-- needs are listed, with reasons, in packages.txt.
 rockspec_format = "3.0"
 package = "moonlet"
 version = "scm-1"

@@ -1,13 +1,14 @@
--- Writes the reference: docs/operators.md (a table of all operators), docs/operators/<family>.md from
--- the operators' descriptors, and docs/library/<part>.md from the comments of lua/moonlet. With
--- --check it writes nothing and names the files that are not as it would write them.
+-- Writes the reference: docs/operators.md (a table of all operators), docs/operators/<family>.md
+-- from the operators' descriptors, and docs/library/<part>.md from the comments of lua/moonlet.
+-- With --check it writes nothing and names the files that are not as it would write them.
 --
 --   luajit scripts/make-docs.lua [--check]
 package.path = "./?.lua;" .. package.path
 local moon = require "moonlet"
 local Class = require "moonlet.class"
 
-local NOTE = "<!-- Written by scripts/make-docs.lua; change the source, then run `make docs`. -->\n\n"
+local NOTE = "<!-- Written by scripts/make-docs.lua; change the source, then run `make docs`. -->"
+  .. "\n\n"
 
 -- -- operators
 
@@ -29,8 +30,6 @@ local function dtypes_of(op)
   return kinds[text] or text:gsub(" ", ", ")
 end
 
-local function escaped(text) return (text:gsub("|", "\\|")) end
-
 local function visible_operators()
   local list = {}
   for _, op in ipairs(moon.operators()) do
@@ -44,9 +43,9 @@ local function name_of(op) return op.only_inplace and op.name .. "_" or op.name 
 local function table_of_operators(operators)
   local lines = { NOTE .. "# Operators", "",
     "Element types: *floats* are float32, float64, float16 and bfloat16; *integers* int64, int32",
-    "and uint8; *numbers* both; *all* bool too. They are those of the first tensor. *Gradient* says",
-    "how often the operator can be differentiated. `moon.operators()` gives the same as a table,",
-    "and each name links to formula, shapes, source and example.", "",
+    "and uint8; *numbers* both; *all* bool too. They are those of the first tensor. *Gradient*",
+    "says how often the operator can be differentiated. `moon.operators()` gives the same as a",
+    "table, and each name links to formula, shapes, source and example.", "",
     "| operator | family | types | devices | gradient |", "| --- | --- | --- | --- | --- |" }
   for _, op in ipairs(operators) do
     lines[#lines + 1] = ("| [%s](operators/%s.md#%s) | %s | %s | %s | %s |"):format(
@@ -95,7 +94,8 @@ local function operator_files(files)
   files["docs/operators.md"] = table_of_operators(operators)
   for _, op in ipairs(operators) do
     local path = ("docs/operators/%s.md"):format(op.family)
-    files[path] = (files[path] or NOTE .. "# " .. op.family .. "\n") .. "\n" .. describe_operator(op)
+    local before = files[path] or NOTE .. "# " .. op.family .. "\n"
+    files[path] = before .. "\n" .. describe_operator(op)
   end
 end
 
@@ -167,7 +167,8 @@ local function block_text(block)
   return (table.concat(out, "\n"):gsub("\n\n\n+", "\n\n"))
 end
 
--- The `---` blocks of a file: { title, lines }; the title is the function that follows, or @function.
+-- The `---` blocks of a file: { title, lines }; the title is that of the function that follows, or
+-- what @function says.
 local function blocks(lines)
   local found, block = {}, nil
   for _, line in ipairs(lines) do
@@ -220,8 +221,9 @@ local function library_files(files)
   for path in list:lines() do
     local part = path:match "^lua/moonlet/([%w_]+)/" or "moonlet"
     local target = ("docs/library/%s.md"):format(part)
-    files[target] = (files[target] or NOTE .. "# " .. (part == "moonlet" and part or "moon." .. part)
-      .. "\n") .. "\n" .. describe_file(path)
+    local title = part == "moonlet" and part or "moon." .. part
+    local before = files[target] or NOTE .. "# " .. title .. "\n"
+    files[target] = before .. "\n" .. describe_file(path)
   end
   list:close()
 end

@@ -32,9 +32,9 @@ typedef struct tape_custom {
   custom_saved *saved;
 } tape_custom;
 
-// An open node runs in its backward what it ran in its forward, this time on the tape: a part of the
-// graph that nobody stored. It gives the walk what came out, and the walk goes on from there, so
-// that gradients flow to whatever that run read, inputs or not, in the order they always have.
+// An open node runs in its backward what it ran in its forward, this time on the tape: a part of
+// the graph that nobody stored. It gives the walk what came out, and the walk goes on from there,
+// so that gradients flow to whatever that run read, inputs or not, in the order they always have.
 
 // A call to be put on the tape after it has run with the tape off.
 typedef struct custom_call {

@@ -58,7 +58,7 @@ typedef struct tape_node {
   moon_tensor **results;       // saved aliases or NULL
   uint_fast32_t *result_versions;
   char *where;                 // owned: where the call was, in anomaly mode
-  struct tape_custom *custom;  // what a function of the layer above is; NULL: an operator (custom.h)
+  struct tape_custom *custom;  // a function of the layer above (custom.h); NULL: an operator
   tape_hook *hooks;                       // on gradients of its results
   moon_tensor **grads;                    // during a walk: what has arrived so far
   const void *walk;                       // during a walk: which one

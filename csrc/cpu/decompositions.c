@@ -108,8 +108,8 @@ static moon_status check_sizes(const matrix_job *job) {
   for (int k = 0; k < MAX_ARRAYS; k++)
     for (int i = 1; job->arrays[k] && i < job->arrays[k]->ndim; i++)
       if (job->arrays[k]->shape[i] > INT32_MAX / 4)
-        return moon_fail(MOON_BAD_SHAPE, "a matrix with a side of %lld is more than LAPACK can take",
-                         (long long)job->arrays[k]->shape[i]);
+        return moon_fail(MOON_BAD_SHAPE, "a matrix with a side of %lld is more than LAPACK can "
+                         "take", (long long)job->arrays[k]->shape[i]);
   return MOON_OK;
 }
 

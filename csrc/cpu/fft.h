@@ -3,10 +3,11 @@
 //
 // A transform of length n is a chain of passes, one a factor of n (4, 2, 3, 5, then other primes up
 // to FFT_LARGEST_FACTOR): Stockham's self-sorting form, which needs no bit reversal and whose inner
-// loop runs over memory in order. Up to FFT_WIDTH lines are transformed side by side, the line being
-// the innermost index, so that even the first pass fills vectors. Real and imaginary parts lie apart.
-// A length with a larger prime factor is a convolution with a chirp at a power of two (Bluestein
-// 1970). A real signal of even length is a complex one of half the length and one more pass.
+// loop runs over memory in order. Up to FFT_WIDTH lines are transformed side by side, the line
+// being the innermost index, so that even the first pass fills vectors. Real and imaginary parts
+// lie apart. A length with a larger prime factor is a convolution with a chirp at a power of two
+// (Bluestein 1970). A real signal of even length is a complex one of half the length and one more
+// pass.
 #ifndef MOON_CPU_FFT_H
 #define MOON_CPU_FFT_H
 
@@ -52,8 +53,10 @@ typedef struct fft_job {
 void CPU(fft_roots_f32)(int64_t n, void *re, void *im);
 void CPU(fft_roots_f64)(int64_t n, void *re, void *im);
 // chirp and filter of a job whose chain is set; work holds 4 * chain.length numbers.
-void CPU(fft_chirp_f32)(const fft_job *job, void *const chirp[2], void *const filter[2], void *work);
-void CPU(fft_chirp_f64)(const fft_job *job, void *const chirp[2], void *const filter[2], void *work);
+void CPU(fft_chirp_f32)(const fft_job *job, void *const chirp[2], void *const filter[2],
+                        void *work);
+void CPU(fft_chirp_f64)(const fft_job *job, void *const chirp[2], void *const filter[2],
+                        void *work);
 // The task: items are groups of job->width lines.
 moon_status CPU(fft_groups_f32)(void *context, int64_t first, int64_t last);
 moon_status CPU(fft_groups_f64)(void *context, int64_t first, int64_t last);

@@ -227,8 +227,8 @@ static int64_t apart(const group *g, const int64_t *offsets) {
   return step;
 }
 
-// Lines and the side-by-side buffer are brought together in blocks of BLOCK elements of each line, so
-// that both stay in the cache; neighbouring lines go row by row.
+// Lines and the side-by-side buffer are brought together in blocks of BLOCK elements of each line,
+// so that both stay in the cache; neighbouring lines go row by row.
 enum { BLOCK = 32 };
 
 // to[i][line] = x[line][shift + i * every along the line]

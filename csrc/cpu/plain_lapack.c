@@ -51,8 +51,8 @@ moon_status lapack_open(moon_dtype dtype, const lapack_routines **routines) {
     return moon_fail(MOON_UNSUPPORTED, "this needs LAPACK, and liblapacke.so.3 cannot be opened; "
                      "install the Debian package liblapacke, or what holds it on your system");
   if (state == INCOMPLETE)
-    return moon_fail(MOON_UNSUPPORTED, "this needs LAPACK, but the liblapacke.so.3 found here lacks "
-                     "some of its routines");
+    return moon_fail(MOON_UNSUPPORTED, "this needs LAPACK, but the liblapacke.so.3 found here "
+                     "lacks some of its routines");
   *routines = dtype == MOON_F64 ? &doubles : &singles;
   return MOON_OK;
 }

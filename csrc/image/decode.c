@@ -37,8 +37,8 @@ static moon_status check_bmp(const decoding *in) {
   bool long_header = in->count > BMP_COMPRESSION && bytes[BMP_HEADER_SIZE] >= 40;
   unsigned compression = long_header ? bytes[BMP_COMPRESSION] : 0;
   if (compression != 1 && compression != 2) return MOON_OK;
-  return moon_fail(MOON_BAD_FILE, "%s: byte %d: a BMP compressed by run lengths, which moonlet does "
-                   "not read", in->name, BMP_COMPRESSION);
+  return moon_fail(MOON_BAD_FILE, "%s: byte %d: a BMP compressed by run lengths, which moonlet "
+                   "does not read", in->name, BMP_COMPRESSION);
 }
 
 // Memory stb may hold at once: the input regrouped, the rows at 16 bits, their filtered copy, the

@@ -1,7 +1,7 @@
 // safetensors: named tensors in one file, as data and never code. Layout: 8 bytes little-endian
-// length of the header, the header (JSON: name -> dtype, shape, offsets; "__metadata__" -> strings),
-// the bytes of all tensors without holes. Reading maps the file and copies nothing; a tensor keeps
-// the mapping alive. Writing is atomic.
+// length of the header, the header (JSON: name -> dtype, shape, offsets; "__metadata__" ->
+// strings), the bytes of all tensors without holes. Reading maps the file and copies nothing; a
+// tensor keeps the mapping alive. Writing is atomic.
 #ifndef MOON_IO_SAFETENSORS_H
 #define MOON_IO_SAFETENSORS_H
 

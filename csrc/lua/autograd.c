@@ -71,8 +71,8 @@ static int tensor_backward(lua_State *L) {
 
 // -- moon.grad
 
-// A tensor, or a list of them; the array lies in a userdata left on the stack, and a table left there
-// keeps the tensors alive. `places`: how many there must be, -1: any number but 0;
+// A tensor, or a list of them; the array lies in a userdata left on the stack, and a table left
+// there keeps the tensors alive. `places`: how many there must be, -1: any number but 0;
 // then members may also be false, for none.
 static moon_tensor **read_list(lua_State *L, int index, const char *argument, int places,
                                int *count) {

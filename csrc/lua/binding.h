@@ -105,8 +105,8 @@ void carry_join(lua_State *L, int first, int last);
 void carry_set(lua_State *L, int index);
 void carry_push(lua_State *L, int index);   // what the tensor there carries, or nil
 // A walk, during which the tape may call Lua: what its arguments (stack values first..last) carry,
-// and what comes to it on the way, stays alive until its end; with a graph, for ever in the results.
-// Leaves one value on the stack, whose index carry_walk_close takes.
+// and what comes to it on the way, stays alive until its end; with a graph, for ever in the
+// results. Leaves one value on the stack, whose index carry_walk_close takes.
 int carry_walk_open(lua_State *L, binding_state *state, int first, int last, bool graph);
 void carry_walk_close(lua_State *L, binding_state *state, int before);   // never raises
 void carry_walk_push(lua_State *L, const binding_state *state);   // its carrier, or nil

@@ -101,10 +101,9 @@ static void check_gradient(lua_State *L, const function_turn *turn, int i, const
   if (g->dtype == input->dtype && g->ndim == input->ndim &&
       memcmp(g->shape, input->shape, (size_t)g->ndim * sizeof *g->shape) == 0)
     return;
-  lua_pushfstring(L, "the gradient of its tensor %d must be %s of %s like that, got %s of %s", i + 1,
-                  dtype_name(input->dtype),
-                  shape_text(input->ndim, input->shape, a), dtype_name(g->dtype),
-                  tensor_shape_text(g, b));
+  lua_pushfstring(L, "the gradient of its tensor %d must be %s of %s like that, got %s of %s",
+                  i + 1, dtype_name(input->dtype), shape_text(input->ndim, input->shape, a),
+                  dtype_name(g->dtype), tensor_shape_text(g, b));
   lua_error(L);
 }
 
@@ -145,8 +144,8 @@ static int function_body(lua_State *L) {
   luaL_checkstack(L, 16, "no room for a backward");
   lua_rawgeti(L, LUA_REGISTRYINDEX, turn->state->run_function);
   if (!payload_push(L, turn->state, turn->custom->id))
-    return luaL_error(L, "nothing holds its context any more; keep the tensor it came from, or take "
-                      "gradients with moon.grad");
+    return luaL_error(L, "nothing holds its context any more; keep the tensor it came from, or "
+                      "take gradients with moon.grad");
   push_saved(L, turn);
   push_grads(L, turn);
   bool open = turn->custom->open;

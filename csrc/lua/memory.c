@@ -41,8 +41,8 @@ static int collect(lua_State *L) {
   return 0;
 }
 
-// core.collect_spent(): after a piece of work whose tensors are garbage by now, as checkpoints know:
-// collects sooner than others would, as long as that takes less than half of the time
+// core.collect_spent(): after a piece of work whose tensors are garbage by now, as checkpoints
+// know: collects sooner than others would, as long as that takes less than half of the time
 static int collect_spent(lua_State *L) {
   binding_state *state = binding_here(L);
   engine_memory *memory = &state->engine->memory;

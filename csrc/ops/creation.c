@@ -213,7 +213,8 @@ static moon_status forward_eye(op_call *call) {
   return finish(call);
 }
 
-#define LIKE (OP_COMPOSITE | OP_CONSTANT)   // runs no operators: the flag keeps the model's history out
+// These run no operators: OP_COMPOSITE keeps the model's history out.
+#define LIKE (OP_COMPOSITE | OP_CONSTANT)
 
 // Row 0: the frequencies of fft in its order, 0, 1, ..., -2, -1; row 1: those of rfft. Over n d.
 static moon_status forward_frequencies(op_call *call) {

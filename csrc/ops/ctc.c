@@ -225,9 +225,10 @@ static op_descriptor descriptors[] = {
            "time with repeats and blanks (connectionist temporal classification). log_probs "
            "(t, n, c) are logarithms, as log_softmax gives them; targets (n, s) labels from 1, or "
            "all labels one after the other; input_lengths and target_lengths (n) say how much of "
-           "each sample counts (for a single sample: (t, c), (s) and two numbers); blank is the label of no label. The mean first divides each loss "
-           "by its number of targets; zero_infinity takes impossible labellings as 0. The gradient "
-           "is that of log_probs themselves (Graves et al. 2006).",
+           "each sample counts (for a single sample: (t, c), (s) and two numbers); blank is the "
+           "label of no label. The mean first divides each loss by its number of targets; "
+           "zero_infinity takes impossible labellings as 0. The gradient is that of log_probs "
+           "themselves (Graves et al. 2006).",
     .example = "moon.ctc_loss(moon.full({ 2, 1, 2 }, math.log(0.5)), "
                "moon.tensor({ { 2 } }, { dtype = \"int64\" }), moon.tensor({ 2 }, { dtype = "
                "\"int64\" }), moon.tensor({ 1 }, { dtype = \"int64\" })):neg():exp() --> 0.75",

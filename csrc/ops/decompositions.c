@@ -50,8 +50,8 @@ static moon_status run_cholesky(op_call *call, const moon_tensor *a, stacks_info
   MOON_TRY(tensor_kernels(a)->cholesky(call->engine, &in, &out, &codes));
   MOON_TRY(stacks_info_read(call->engine, info));
   if (info->code == 0) return MOON_OK;
-  return moon_fail(MOON_BAD_ARGUMENT, "%s is not positive definite: its leading %" PRId64 "x%" PRId64
-                   " part is not", info->which, info->code, info->code);
+  return moon_fail(MOON_BAD_ARGUMENT, "%s is not positive definite: its leading %" PRId64
+                   "x%" PRId64 " part is not", info->which, info->code, info->code);
 }
 
 static moon_status forward_cholesky(op_call *call) {
@@ -131,7 +131,8 @@ static moon_status backward_qr(op_backward_call *call) {
   moon_tensor *gv = columns(&c, gr, m, n - m), *z = columns(&c, x, m, n - m);
   if (gv) gq = plus(&c, gq, stacks_times(&c, z, stacks_t(&c, gv)));
   moon_tensor *dy = tall_qr(&c, q, columns(&c, r, 0, m), gq, columns(&c, gr, 0, m));
-  moon_tensor *zeros = gv ? NULL : make_filled(&c, x, x->dtype, x->ndim, z ? z->shape : x->shape, 0);
+  const int64_t *shape = z ? z->shape : x->shape;
+  moon_tensor *zeros = gv ? NULL : make_filled(&c, x, x->dtype, x->ndim, shape, 0);
   moon_tensor *parts[2] = { dy, gv ? stacks_times(&c, q, gv) : zeros };
   moon_tensor *dx =
       c.status == MOON_OK ? COMPOSE(&c, cat, op_tensors(parts, 2), op_int(x->ndim - 1)) : NULL;
@@ -282,7 +283,8 @@ static moon_status backward_eigh(op_backward_call *call) {
   moon_tensor *w = call->results[VALUES], *v = call->results[VECTORS];
   moon_tensor *gw = call->grads[VALUES], *gv = call->grads[VECTORS];
   compose c = compose_open(call->engine);
-  moon_tensor *inner = gw ? COMPOSE(&c, diag_embed, op_tensor(gw)) : NULL, *turned = stacks_t(&c, v);
+  moon_tensor *inner = gw ? COMPOSE(&c, diag_embed, op_tensor(gw)) : NULL;
+  moon_tensor *turned = stacks_t(&c, v);
   if (gv) {
     moon_tensor *product = stacks_times(&c, turned, gv);
     inner = plus(&c, inner, times_element(&c, gaps(&c, w), product));
@@ -314,8 +316,8 @@ static op_descriptor descriptors[] = {
     .forward = forward_cholesky, .backward = backward_cholesky },
   { .name = "qr", .dtypes = OP_FLOATS, .saves = "input q r", .schema = "(input: Tensor) -> q, r",
     .doc = "q with orthonormal columns and upper triangular r, q r = input: (..., m, n) gives "
-           "(..., m, k) and (..., k, n), k the smaller side. Signs are LAPACK's. The gradient needs "
-           "full rank (Walter and Lehmann 2010)." WIDE,
+           "(..., m, k) and (..., k, n), k the smaller side. Signs are LAPACK's. The gradient "
+           "needs full rank (Walter and Lehmann 2010)." WIDE,
     .example = "local q, r = moon.tensor{{0, 2}, {1, 0}}:qr()\n"
                "q:mm(r) --> {{0, 2}, {1, 0}}",
     .forward = forward_qr, .backward = backward_qr },
@@ -323,8 +325,8 @@ static op_descriptor descriptors[] = {
     .schema = "(input: Tensor) -> u, s, vh",
     .doc = "Singular value decomposition, input = u diag(s) vh: (..., m, n) gives (..., m, k), "
            "(..., k) descending and (..., k, n), k the smaller side. The vectors are given up to "
-           "signs; gradients through them need different singular values, and none of 0 where m and "
-           "n differ (Townsend 2016)." WIDE,
+           "signs; gradients through them need different singular values, and none of 0 where m "
+           "and n differ (Townsend 2016)." WIDE,
     .example = "local u, s, vh = moon.tensor{{0, 3}, {2, 0}}:svd()\n"
                "s --> {3, 2}",
     .forward = forward_svd, .backward = backward_svd },
@@ -336,7 +338,8 @@ static op_descriptor descriptors[] = {
     .schema = "(input: Tensor) -> values, vectors",
     .doc = "Eigenvalues of symmetric matrices (..., n, n), ascending, and eigenvectors in columns: "
            "input = vectors diag(values) vectors^T. Only the lower triangle is read. Vectors are "
-           "given up to signs; gradients through them need different eigenvalues (Giles 2008)." WIDE,
+           "given up to signs; gradients through them need different eigenvalues (Giles 2008)."
+           WIDE,
     .example = "moon.tensor{{2, 1}, {1, 2}}:eigh() --> {1, 3}",
     .forward = forward_eigh, .backward = backward_eigh },
   { .name = "eigvalsh", .flags = OP_COMPOSITE, .dtypes = OP_FLOATS,

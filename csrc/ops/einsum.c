@@ -25,7 +25,9 @@ typedef struct equation {
 
 // -- reading
 
-static int label_of(char letter) { return islower((unsigned char)letter) ? letter - 'a' : letter - 'A' + 26; }
+static int label_of(char letter) {
+  return islower((unsigned char)letter) ? letter - 'a' : letter - 'A' + 26;
+}
 
 static moon_status wrong_letter(char letter) {
   if (letter == '.') return moon_fail(MOON_BAD_ARGUMENT, "equation: dots come as \"...\", once");

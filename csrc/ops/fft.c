@@ -18,8 +18,8 @@ enum { BACKWARD, ORTHO, FORWARD };   // which direction is divided by n; ortho: 
 static moon_status need_complex(const char *argument, const moon_tensor *x) {
   char text[TENSOR_SHAPE_TEXT];
   if (x->ndim > 0 && x->shape[x->ndim - 1] == 2) return MOON_OK;
-  return moon_fail(MOON_BAD_SHAPE, "%s must be complex, with a last dimension of 2 (re, im), got %s;"
-                   " moon.complex(re, im) makes one, and rfft takes real signals", argument,
+  return moon_fail(MOON_BAD_SHAPE, "%s must be complex, with a last dimension of 2 (re, im), got "
+                   "%s; moon.complex(re, im) makes one, and rfft takes real signals", argument,
                    tensor_shape_text(x, text));
 }
 
@@ -207,7 +207,8 @@ static moon_status read_dims(const op_call *call, signal *s) {
 static moon_status read_sizes(const op_call *call, signal *s) {
   const moon_tensor *x = call->args[INPUT].tensor;
   const op_value *size = &call->args[SIZE];
-  bool plane = call->op->row & PLANE, to_real = (call->op->row & (REAL | INVERSE)) == (REAL | INVERSE);
+  bool plane = call->op->row & PLANE;
+  bool to_real = (call->op->row & (REAL | INVERSE)) == (REAL | INVERSE);
   if (plane && size->given && size->ints.count > 0 && size->ints.count != s->count)
     return moon_fail(MOON_BAD_ARGUMENT, "size must have one number for each of the %d dimensions, "
                      "got %d", s->count, size->ints.count);
@@ -229,8 +230,8 @@ static moon_status read_signal(const op_call *call, signal *s) {
   if (!from_real) MOON_TRY(need_complex("input", x));
   s->ndim = x->ndim - !from_real;
   if (from_real && x->ndim == MOON_MAX_DIMS)
-    return moon_fail(MOON_BAD_SHAPE, "input must have at most %d dimensions, because the result has "
-                     "one more, got %d", MOON_MAX_DIMS - 1, x->ndim);
+    return moon_fail(MOON_BAD_SHAPE, "input must have at most %d dimensions, because the result "
+                     "has one more, got %d", MOON_MAX_DIMS - 1, x->ndim);
   MOON_TRY(read_dims(call, s));
   return read_sizes(call, s);
 }
@@ -341,8 +342,9 @@ static moon_status forward_complex_angle(op_call *call) {
 #define LINE "(input: Tensor, n: int?, dim: dim = -1, " NORMS ") -> out"
 #define GRID "(input: Tensor, size: int[]?, dim: dims, " NORMS ") -> out"
 #define TRANSFORM .flags = OP_COMPOSITE, .dtypes = OP_FLOATS, .forward = forward_transform
-#define SCALING " norm says what is divided by n: the inverse (backward), the transform (forward), " \
-                "or both by its root (ortho). Float32 and float64 (Cooley and Tukey 1965)."
+#define SCALING " norm says what is divided by n: the inverse (backward), the transform " \
+                "(forward), or both by its root (ortho). Float32 and float64 (Cooley and Tukey " \
+                "1965)."
 
 static op_descriptor descriptors[] = {
   { .name = "fft", .schema = LINE, .row = 0, TRANSFORM,
@@ -357,9 +359,9 @@ static op_descriptor descriptors[] = {
     .example = "moon.tensor{{10, 0}, {-2, 2}, {-2, 0}, {-2, -2}}:ifft():real() "
                "--> {1, 2, 3, 4}" },
   { .name = "rfft", .schema = LINE, .row = REAL, TRANSFORM,
-    .doc = "The Fourier transform of a real signal: the n / 2 + 1 frequencies that are not negative "
-           "(the others are their conjugates), complex, with a new last dimension (re, im)."
-           SCALING,
+    .doc = "The Fourier transform of a real signal: the n / 2 + 1 frequencies that are not "
+           "negative (the others are their conjugates), complex, with a new last dimension "
+           "(re, im)." SCALING,
     .example = "moon.tensor{1, 2, 3, 4}:rfft() --> {{10, 0}, {-2, 2}, {-2, 0}}" },
   { .name = "irfft", .schema = LINE, .row = REAL | INVERSE, TRANSFORM,
     .doc = "The inverse of rfft: a real signal of n elements, 2 (m - 1) if left out, from m "
@@ -369,7 +371,8 @@ static op_descriptor descriptors[] = {
   { .name = "fft2", .schema = GRID, .row = PLANE, TRANSFORM,
     .doc = "fft along several dimensions, the last two if none are named; `size` cuts or pads each."
            SCALING,
-    .example = "moon.complex(moon.ones(2, 2), moon.zeros(2, 2)):fft2():real() --> {{4, 0}, {0, 0}}" },
+    .example = "moon.complex(moon.ones(2, 2), moon.zeros(2, 2)):fft2():real() "
+               "--> {{4, 0}, {0, 0}}" },
   { .name = "ifft2", .schema = GRID, .row = PLANE | INVERSE, TRANSFORM,
     .doc = "The inverse of fft2." SCALING,
     .example = "moon.complex(moon.ones(2, 2), moon.zeros(2, 2)):ifft2():real() "

@@ -38,7 +38,8 @@ static moon_status forward_addc(op_call *call) {
     return moon_fail(MOON_BAD_ARGUMENT, "value must be whole for %s tensors, got %g",
                      dtype_name(a[INPUT].tensor->dtype), value);
   compose c = compose_open(call->engine);
-  moon_tensor *pair = call->op->row == 0 ? COMPOSE(&c, mul, a[A], a[B]) : COMPOSE(&c, div, a[A], a[B]);
+  moon_tensor *pair =
+    call->op->row == 0 ? COMPOSE(&c, mul, a[A], a[B]) : COMPOSE(&c, div, a[A], a[B]);
   if (value != 1) pair = compose_scale(&c, pair, value);
   return compose_close(&c, COMPOSE(&c, add, a[INPUT], op_tensor(pair)), &call->results[0]);
 }
@@ -92,8 +93,8 @@ static moon_status check_rows(const moon_tensor *a, const moon_tensor *b, double
   MOON_TRY(ops_need_float("a", a));
   MOON_TRY(ops_need_same_dtype("a", a, "b", b));
   if (a->ndim < 2 || b->ndim < 2)
-    return moon_fail(MOON_BAD_SHAPE, "a and b must have at least 2 dimensions (..., rows, size), got "
-                     "%s and %s", tensor_shape_text(a, x), tensor_shape_text(b, y));
+    return moon_fail(MOON_BAD_SHAPE, "a and b must have at least 2 dimensions (..., rows, size), "
+                     "got %s and %s", tensor_shape_text(a, x), tensor_shape_text(b, y));
   if (a->ndim == MOON_MAX_DIMS || b->ndim == MOON_MAX_DIMS)
     return moon_fail(MOON_BAD_SHAPE, "a and b must have at most %d dimensions", MOON_MAX_DIMS - 1);
   if (a->shape[a->ndim - 1] != b->shape[b->ndim - 1])
@@ -169,7 +170,8 @@ static moon_status forward_isclose(op_call *call) {
   moon_tensor *apart = COMPOSE(&c, sub, op_tensor(a), op_tensor(b));
   moon_tensor *near = COMPOSE(&c, le, op_tensor(COMPOSE(&c, abs, op_tensor(apart))),
                               op_tensor(allowed));
-  near = COMPOSE(&c, logical_and, op_tensor(near), op_tensor(COMPOSE(&c, isfinite, op_tensor(apart))));
+  moon_tensor *finite = COMPOSE(&c, isfinite, op_tensor(apart));
+  near = COMPOSE(&c, logical_and, op_tensor(near), op_tensor(finite));
   moon_tensor *close = COMPOSE(&c, logical_or, op_tensor(equal), op_tensor(near));
   if (v[EQUAL_NAN].boolean) {
     moon_tensor *both = COMPOSE(&c, logical_and, op_tensor(COMPOSE(&c, isnan, op_tensor(a))),
@@ -211,13 +213,14 @@ static op_descriptor descriptors[] = {
     .schema = "(a: Tensor, b: Tensor, dim: dim = 2, eps: number = 1e-8) -> out",
     .doc = "The cosine of the angle between vectors along a dimension: a . b / (max(|a|, eps) "
            "max(|b|, eps)). They broadcast.",
-    .example = "moon.tensor{{1, 0}}:cosine_similarity(moon.tensor{{1, 1}}) --> {0.7071067811865476}",
+    .example = "moon.tensor{{1, 0}}:cosine_similarity(moon.tensor{{1, 1}}) "
+               "--> {0.7071067811865476}",
     .forward = forward_cosine },
   { .name = "isclose", .flags = OP_COMPOSITE | OP_CONSTANT,
     .schema = "(a: Tensor, b: Tensor, rtol: number = 1e-05, atol: number = 1e-08, "
               "equal_nan: bool = false) -> out",
-    .doc = "Whether elements are equal but for rounding, |a - b| <= atol + rtol |b|. Infinities are "
-           "close to themselves only, NaN to nothing unless equal_nan.",
+    .doc = "Whether elements are equal but for rounding, |a - b| <= atol + rtol |b|. Infinities "
+           "are close to themselves only, NaN to nothing unless equal_nan.",
     .example = "moon.tensor{1, 2}:isclose(moon.tensor{1.000001, 3}) --> {true, false}",
     .forward = forward_isclose },
 };

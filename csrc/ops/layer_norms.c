@@ -208,8 +208,8 @@ static moon_status check_instance(const op_value *args) {
 // The statistics of a channel, once for each of n samples, for batch_norm to move.
 static moon_tensor *for_each_sample(compose *c, moon_tensor *running, int64_t n) {
   if (c->status != MOON_OK) return NULL;
-  int64_t channels = running->shape[0];
-  moon_tensor *many = COMPOSE(c, expand, op_tensor(running), op_ints(2, (int64_t[]){ n, channels }));
+  int64_t channels = running->shape[0], shape[] = { n, channels };
+  moon_tensor *many = COMPOSE(c, expand, op_tensor(running), op_ints(2, shape));
   many = COMPOSE(c, clone, op_tensor(many));
   return compose_reshape(c, many, 1, (int64_t[]){ n * channels });
 }

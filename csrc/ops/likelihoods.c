@@ -138,8 +138,10 @@ static moon_status forward_focal(op_call *call) {
   moon_tensor *x = args[INPUT].tensor, *t = args[TARGET].tensor;
   double alpha = args[FOCAL_ALPHA].number, gamma = args[FOCAL_GAMMA].number;
   MOON_TRY(loss_check_pair("input", x, "target", t));
-  if (!(alpha <= 1)) return moon_fail(MOON_BAD_ARGUMENT, "alpha must not be above 1, got %g", alpha);
-  if (!(gamma >= 0)) return moon_fail(MOON_BAD_ARGUMENT, "gamma must not be negative, got %g", gamma);
+  if (!(alpha <= 1))
+    return moon_fail(MOON_BAD_ARGUMENT, "alpha must not be above 1, got %g", alpha);
+  if (!(gamma >= 0))
+    return moon_fail(MOON_BAD_ARGUMENT, "gamma must not be negative, got %g", gamma);
   compose c = compose_open(call->engine);
   moon_tensor *minus = COMPOSE(&c, neg, op_tensor(x));
   moon_tensor *log_p = COMPOSE(&c, logsigmoid, op_tensor(x));

@@ -23,8 +23,8 @@ static moon_tensor *triangle(compose *c, const moon_tensor *like, int64_t rows, 
 static moon_status need_matrices(const moon_tensor *x) {
   char text[TENSOR_SHAPE_TEXT];
   if (x->ndim >= 2) return MOON_OK;
-  return moon_fail(MOON_BAD_SHAPE, "input must have at least 2 dimensions (..., rows, columns), got "
-                   "%s", tensor_shape_text(x, text));
+  return moon_fail(MOON_BAD_SHAPE, "input must have at least 2 dimensions (..., rows, columns), "
+                   "got %s", tensor_shape_text(x, text));
 }
 
 // Row 0: tril, 1: triu.
@@ -57,8 +57,8 @@ static moon_status read_two(int ndim, const op_value *first, const op_value *sec
 
 // Where the diagonal of dimensions a and b lies in an array of this shape and strides: it becomes
 // the last dimension.
-static diagonal find_diagonal(int ndim, const int64_t *shape, const int64_t *strides, int64_t offset,
-                              int a, int b) {
+static diagonal find_diagonal(int ndim, const int64_t *shape, const int64_t *strides,
+                              int64_t offset, int a, int b) {
   diagonal d = { .ndim = 0, .start = 0 };
   int64_t rows = shape[a], columns = shape[b];
   if (offset > columns) offset = columns;
@@ -292,7 +292,8 @@ static op_descriptor descriptors[] = {
            "to (m) and is not read where beta is 0.",
     .example = "moon.ones(2):addmv(moon.ones(2, 3), moon.ones(3)) --> {4, 4}",
     .forward = forward_sum },
-  { .name = "addr", .flags = OP_COMPOSITE, .dtypes = OP_FLOATS, .row = ADDR, .schema = SUM("a", "b"),
+  { .name = "addr", .flags = OP_COMPOSITE, .dtypes = OP_FLOATS, .row = ADDR,
+    .schema = SUM("a", "b"),
     .doc = "beta * input + alpha * (a outer b) for vectors a (m) and b (n); input broadcasts to "
            "(m, n) and is not read where beta is 0.",
     .example = "moon.ones(2, 2):addr(moon.tensor{1, 2}, moon.tensor{3, 4}) --> {{4, 5}, {7, 9}}",

@@ -272,8 +272,8 @@ static op_descriptor descriptors[] = {
     .example = "moon.tensor({1, 3}):var() --> 2",
     .dtypes = OP_FLOATS, .schema = VARIANCE, .row = 0, .saves = "input",
     .doc = "Variance of all elements, or along one or several dimensions: the squared distances "
-           "from the mean, added and divided by n - 1 (unbiased) or n, or by n - correction where that is "
-           "given. NaN where the divisor is not positive.",
+           "from the mean, added and divided by n - 1 (unbiased) or n, or by n - correction where "
+           "that is given. NaN where the divisor is not positive.",
     .forward = forward_var, .backward = backward_var },
   { .name = "std",
     .example = "moon.tensor({1, 3}):std() --> 1.4142",

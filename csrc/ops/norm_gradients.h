@@ -6,7 +6,7 @@
 #include "ops/compose.h"
 
 typedef struct norm_batch {
-  moon_tensor *g, *x, *weight;     // x only where input or weight needs its gradient; weight or NULL
+  moon_tensor *g, *x, *weight;     // x where input or weight needs its gradient; weight or NULL
   moon_tensor *mean, *rstd;        // statistics that are constants; NULL in training
   double eps;
   const bool *needs;               // input, weight, bias

@@ -53,7 +53,8 @@ static moon_status forward_total_variation(op_call *call) {
   if (p != 1 && p != 2) return moon_fail(MOON_BAD_ARGUMENT, "p must be 1 or 2, got %" PRId64, p);
   int rest = x->ndim == 2 ? 2 : x->ndim - 1;   // without n, all is one picture
   compose c = compose_open(call->engine);
-  moon_tensor *down = steps(&c, x, x->ndim - 2, p, rest), *across = steps(&c, x, x->ndim - 1, p, rest);
+  moon_tensor *down = steps(&c, x, x->ndim - 2, p, rest);
+  moon_tensor *across = steps(&c, x, x->ndim - 1, p, rest);
   return loss_close(&c, loss_plus(&c, down, across), call->args[REDUCTION].integer,
                     &call->results[0]);
 }

@@ -208,7 +208,8 @@ static moon_tensor *interleave(compose *c, moon_tensor *x, int dim, moon_tensor 
 
 // A number beside a tensor has taken the tensor's type: up to here that type counts without holes.
 static double exact_limit(moon_dtype dtype) {
-  return dtype == MOON_BF16 ? 0x1p8 : dtype == MOON_F16 ? 0x1p11 : dtype == MOON_F32 ? 0x1p24 : 0x1p53;
+  return dtype == MOON_BF16 ? 0x1p8 : dtype == MOON_F16 ? 0x1p11 :
+         dtype == MOON_F32 ? 0x1p24 : 0x1p53;
 }
 
 static moon_status check_one_number(moon_engine *engine, const moon_tensor *repeats) {
@@ -295,8 +296,8 @@ static op_descriptor descriptors[] = {
     .example = "moon.tensor{1, 2, 3, 4}:roll(1) --> {4, 1, 2, 3}", .forward = forward_roll },
   { .name = "fftshift", .flags = OP_COMPOSITE, .row = 0,
     .schema = "(input: Tensor, dim: dims) -> out",
-    .doc = "Puts frequency 0 of a spectrum into the middle, along dimensions (all if none is named; "
-           "name them for complex tensors, whose last dimension is no frequency).",
+    .doc = "Puts frequency 0 of a spectrum into the middle, along dimensions (all if none is "
+           "named; name them for complex tensors, whose last dimension is no frequency).",
     .example = "moon.tensor{0, 1, 2, -2, -1}:fftshift() --> {-2, -1, 0, 1, 2}",
     .forward = forward_fftshift },
   { .name = "ifftshift", .flags = OP_COMPOSITE, .row = 1,
@@ -306,8 +307,8 @@ static op_descriptor descriptors[] = {
     .forward = forward_fftshift },
   { .name = "rot90", .flags = OP_COMPOSITE,
     .schema = "(input: Tensor, k: int = 1, dim: dims) -> out",
-    .doc = "Turns the plane of two dimensions (the first two if none are named) by k quarters, from "
-           "the first towards the second.",
+    .doc = "Turns the plane of two dimensions (the first two if none are named) by k quarters, "
+           "from the first towards the second.",
     .example = "moon.tensor{{1, 2}, {3, 4}}:rot90() --> {{2, 4}, {1, 3}}",
     .forward = forward_rot90 },
   { .name = "tile", .flags = OP_COMPOSITE, .schema = "(input: Tensor, repeats: int[]) -> out",
@@ -317,15 +318,17 @@ static op_descriptor descriptors[] = {
     .forward = forward_tile },
   { .name = "repeat_interleave", .flags = OP_COMPOSITE,
     .schema = "(input: Tensor, repeats: Tensor|number, dim: dim?) -> out",
-    .doc = "Each slice of a dimension several times in a row; repeats is one number "
-           "for all, or an integer tensor with one for each slice. Without dim: the elements in row-major order.",
+    .doc = "Each slice of a dimension several times in a row; repeats is one number for all, or "
+           "an integer tensor with one for each slice. Without dim: the elements in row-major "
+           "order.",
     .example = "moon.tensor{1, 2, 3}:repeat_interleave(moon.tensor({2, 0, 1}, {dtype = \"int64\"}))"
                " --> {1, 1, 3}",
     .forward = forward_repeat_interleave },
   { .name = "meshgrid", .flags = OP_COMPOSITE | OP_FUNCTION_ONLY,
     .schema = "(tensors: Tensor[], indexing: \"ij\"|\"xy\" = ij) -> Tensor[]",
-    .doc = "The coordinates of a grid: for each vector a tensor with one dimension for every vector, "
-           "that varies along its own. With \"xy\" the first two dimensions are swapped. Views.",
+    .doc = "The coordinates of a grid: for each vector a tensor with one dimension for every "
+           "vector, that varies along its own. With \"xy\" the first two dimensions are "
+           "swapped. Views.",
     .example = "moon.meshgrid({moon.tensor{1, 2}, moon.tensor{5, 6, 7}})[1] "
                "--> {{1, 1, 1}, {2, 2, 2}}",
     .forward = forward_meshgrid },

@@ -235,8 +235,8 @@ static op_descriptor descriptors[] = {
     .doc = "A weight of direction v and length g: g * v / |v|, the norm taken of each slice along "
            "dim, or of all of v without dim. g has v's shape with size 1 but along dim (Salimans "
            "and Kingma 2016).",
-    .example = "moon.weight_norm(moon.tensor { { 3, 4 }, { 0, 2 } }, moon.tensor { { 10 }, { 1 } }, "
-               "1):round() --> { { 6, 8 }, { 0, 1 } }",
+    .example = "moon.weight_norm(moon.tensor { { 3, 4 }, { 0, 2 } }, moon.tensor { { 10 }, { 1 } }"
+               ", 1):round() --> { { 6, 8 }, { 0, 1 } }",
     .forward = forward_weight_norm },
   { .name = "spectral_norm", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
     .schema = "(weight: Tensor, u: Tensor, v: Tensor, dim: dim = 1, iterations: int = 1, "

@@ -182,8 +182,8 @@ static op_descriptor descriptors[] = {
     .example = "moon.tensor{1, 2, 3, 4}:cumprod(1) --> {1, 2, 6, 24}",
     .forward = forward_cumprod },
   { .name = "cummax", .schema = RUNNING, .saves = "indices", .row = 0,
-    .doc = "The largest element so far along a dimension, and its position (int64, from 1; the last "
-           "of equals). A NaN stays.",
+    .doc = "The largest element so far along a dimension, and its position (int64, from 1; the "
+           "last of equals). A NaN stays.",
     .example = "moon.tensor{1, 3, 2, 4}:cummax(1) --> {1, 3, 3, 4}",
     .forward = forward_running, .backward = backward_running },
   { .name = "cummin", .schema = RUNNING, .saves = "indices", .row = 1,

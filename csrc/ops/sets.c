@@ -147,8 +147,8 @@ static moon_status check_search(const moon_tensor *sorted, const moon_tensor *va
   for (int i = 0; fits && sorted->ndim > 1 && i < sorted->ndim - 1; i++)
     fits = sorted->shape[i] == values->shape[i];
   if (fits) return MOON_OK;
-  return moon_fail(MOON_BAD_SHAPE, "%s must be one line, or have values' sizes in all dimensions but "
-                   "the last, got %s for values %s", name, tensor_shape_text(sorted, a),
+  return moon_fail(MOON_BAD_SHAPE, "%s must be one line, or have values' sizes in all dimensions "
+                   "but the last, got %s for values %s", name, tensor_shape_text(sorted, a),
                    tensor_shape_text(values, b));
 }
 
@@ -196,9 +196,9 @@ static op_descriptor descriptors[] = {
     .forward = forward_unique },
   { .name = "searchsorted",
     .schema = "(sorted: Tensor, values: Tensor|number, right: bool = false) -> positions",
-    .doc = "Where values would have to be inserted into a sorted line so that it stays sorted: int64 "
-           "from 1 to n + 1, before equal elements, or behind them with `right`. sorted is one line, "
-           "or a line for each row of values. Not checked to be sorted.",
+    .doc = "Where values would have to be inserted into a sorted line so that it stays sorted: "
+           "int64 from 1 to n + 1, before equal elements, or behind them with `right`. sorted is "
+           "one line, or a line for each row of values. Not checked to be sorted.",
     .example = "moon.tensor{1, 3, 5}:searchsorted(moon.tensor{3, 6, 0}) --> {2, 4, 1}",
     .forward = forward_searchsorted },
   { .name = "bucketize",

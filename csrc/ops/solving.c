@@ -57,7 +57,8 @@ static moon_tensor *triangle_of(compose *c, moon_tensor *x, bool upper, bool uni
 // db = a^-T g; da = -db x^T
 static moon_status backward_stack(op_backward_call *call) {
   bool triangular = call->op->row == 1;
-  bool upper = triangular && call->args[UPPER].boolean, unit = triangular && call->args[UNIT].boolean;
+  bool upper = triangular && call->args[UPPER].boolean;
+  bool unit = triangular && call->args[UNIT].boolean;
   compose c = compose_open(call->engine);
   moon_tensor *turned = stacks_t(&c, call->args[A].tensor);
   moon_tensor *db = triangular ? COMPOSE(&c, solve_triangular_stack, op_tensor(turned),
@@ -96,7 +97,8 @@ static moon_status read_pair(const moon_tensor *a, const moon_tensor *b, int64_t
   if (b->ndim < skip || b->shape[b->ndim - skip] != size)
     return moon_fail(MOON_BAD_SHAPE, "a %s and b %s do not match: b must have %" PRId64 " rows",
                      tensor_shape_text(a, x), tensor_shape_text(b, y), size);
-  if (shape_broadcast(a->ndim - 2, a->shape, b->ndim - skip, b->shape, &p->ndim, p->batch) == MOON_OK)
+  if (shape_broadcast(a->ndim - 2, a->shape, b->ndim - skip, b->shape, &p->ndim, p->batch) ==
+      MOON_OK)
     return MOON_OK;
   return moon_fail(MOON_BAD_SHAPE, "the batch dimensions of a %s and b %s do not broadcast",
                    tensor_shape_text(a, x), tensor_shape_text(b, y));
@@ -169,7 +171,7 @@ static moon_status forward_inverse(op_call *call) {
   return compose_close(&c, x, &call->results[0]);
 }
 
-// -- determinants: det, sign and log |det| of a stack (hidden), the first two users' operators on top
+// -- determinants: det, sign and log |det| of a stack (hidden), and users' operators on top
 
 enum { DET, SIGN, LOG };
 
@@ -287,9 +289,11 @@ static moon_status forward_lstsq(op_call *call) {
 }
 
 // Which singular values count: those above tolerance, or rtol times the largest.
-static moon_tensor *counted(compose *c, moon_tensor *s, const moon_tensor *x, const op_value *rtol) {
+static moon_tensor *counted(compose *c, moon_tensor *s, const moon_tensor *x,
+                            const op_value *rtol) {
   double side = (double)(stacks_rows(x) > stacks_columns(x) ? stacks_rows(x) : stacks_columns(x));
-  double eps = x->dtype == MOON_F64 ? 0x1p-52 : 0x1p-23, part = rtol->given ? rtol->number : side * eps;
+  double eps = x->dtype == MOON_F64 ? 0x1p-52 : 0x1p-23;
+  double part = rtol->given ? rtol->number : side * eps;
   int64_t last = -1;
   if (!s) return NULL;
   if (s->shape[s->ndim - 1] == 0) return COMPOSE(c, gt, op_tensor(s), op_tensor(s));
@@ -372,8 +376,8 @@ static op_descriptor descriptors[] = {
     .forward = forward_determinants, .backward = backward_determinants },
   { .name = "solve", MADE, .schema = "(a: Tensor, b: Tensor) -> out",
     .doc = "The x with a x = b for square matrices a (..., n, n) and b (..., n, k), or vectors b "
-           "(..., n); batch dimensions broadcast. A singular matrix is an error that says which." WIDE
-           " Gradient: db = a^-T g, da = -db x^T (Giles 2008).",
+           "(..., n); batch dimensions broadcast. A singular matrix is an error that says which."
+           WIDE " Gradient: db = a^-T g, da = -db x^T (Giles 2008).",
     .example = "moon.tensor{{2, 0}, {0, 4}}:solve(moon.tensor{2, 8}) --> {1, 2}",
     .forward = forward_solve },
   { .name = "solve_triangular", MADE,
@@ -399,15 +403,15 @@ static op_descriptor descriptors[] = {
            "overflow; 0 and -inf for a singular one, where there is no gradient." WIDE,
     .example = "moon.tensor{{0, 1}, {1, 0}}:slogdet() --> -1", .forward = forward_slogdet },
   { .name = "lstsq", MADE, .schema = "(a: Tensor, b: Tensor) -> out",
-    .doc = "The x that makes |a x - b| smallest, for a (..., m, n) of full rank and b (..., m, k) or "
-           "vectors (..., m); of several, the shortest. By qr; a rank that is too low is an error."
-           WIDE,
+    .doc = "The x that makes |a x - b| smallest, for a (..., m, n) of full rank and b (..., m, k) "
+           "or vectors (..., m); of several, the shortest. By qr; a rank that is too low is an "
+           "error." WIDE,
     .example = "moon.tensor{{1, 0}, {1, 1}, {1, 2}}:lstsq(moon.tensor{1, 3, 5}) --> {1, 2}",
     .forward = forward_lstsq },
   { .name = "pinv", MADE, .schema = "(input: Tensor, rtol: number?) -> out",
-    .doc = "The pseudo-inverse (Moore and Penrose) of matrices (..., m, n), by svd: singular values "
-           "up to rtol (max(m, n) times the type's precision if left out) times the largest count "
-           "as 0. The gradient needs different singular values." WIDE,
+    .doc = "The pseudo-inverse (Moore and Penrose) of matrices (..., m, n), by svd: singular "
+           "values up to rtol (max(m, n) times the type's precision if left out) times the largest "
+           "count as 0. The gradient needs different singular values." WIDE,
     .example = "moon.tensor{{2, 0}, {0, 0}}:pinv() --> {{0.5, 0}, {0, 0}}",
     .forward = forward_pinv },
   { .name = "matrix_rank", .flags = OP_COMPOSITE | OP_CONSTANT, .dtypes = OP_FLOATS,
@@ -416,8 +420,8 @@ static op_descriptor descriptors[] = {
            "type's precision if left out) times the largest (int64)." WIDE,
     .example = "moon.tensor{{1, 2}, {2, 4}}:matrix_rank() --> 1", .forward = forward_matrix_rank },
   { .name = "matrix_power", MADE, .schema = "(input: Tensor, n: int) -> out",
-    .doc = "The n-th power of square matrices by repeated squaring; negative powers are those of the "
-           "inverse, power 0 is the identity.",
+    .doc = "The n-th power of square matrices by repeated squaring; negative powers are those of "
+           "the inverse, power 0 is the identity.",
     .example = "moon.tensor{{1, 1}, {0, 1}}:matrix_power(5) --> {{1, 5}, {0, 1}}",
     .forward = forward_matrix_power },
 };

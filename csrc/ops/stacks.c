@@ -11,8 +11,8 @@ moon_status stacks_need(const char *argument, const moon_tensor *x) {
   char text[TENSOR_SHAPE_TEXT];
   MOON_TRY(ops_need_wide_float(argument, x));
   if (x->ndim >= 2) return MOON_OK;
-  return moon_fail(MOON_BAD_SHAPE, "%s must have at least 2 dimensions (..., rows, columns), got %s",
-                   argument, tensor_shape_text(x, text));
+  return moon_fail(MOON_BAD_SHAPE, "%s must have at least 2 dimensions (..., rows, columns), got "
+                   "%s", argument, tensor_shape_text(x, text));
 }
 
 moon_status stacks_need_square(const char *argument, const moon_tensor *x) {

@@ -71,8 +71,8 @@ static moon_status forward_kthvalue(op_call *call) {
   MOON_TRY(shape_dim(x->ndim, call->args[DIM].integer, &dim));
   int64_t n = x->ndim > 0 ? x->shape[dim] : 1;
   if (k < 1 || k > n)
-    return moon_fail(MOON_BAD_ARGUMENT, "k must lie in 1..%" PRId64 ", the size of dimension %d, got "
-                     "%" PRId64, n, dim + 1, k);
+    return moon_fail(MOON_BAD_ARGUMENT, "k must lie in 1..%" PRId64 ", the size of dimension %d, "
+                     "got %" PRId64, n, dim + 1, k);
   return give_pick(call, x, dim, k - 1, false, call->args[KEEPDIM].boolean);
 }
 
@@ -257,8 +257,9 @@ static moon_tensor *count_bins(compose *c, moon_tensor *x, int64_t bins, moon_te
                                     (double)bins);
   moon_tensor *bin = COMPOSE(c, floor, op_tensor(part));
   bin = COMPOSE(c, clamp, op_tensor(bin), op_number(0), op_number((double)(bins - 1)));
-  moon_tensor *inside = COMPOSE(c, logical_and, op_tensor(COMPOSE(c, ge, op_tensor(x), op_tensor(low))),
-                                op_tensor(COMPOSE(c, le, op_tensor(x), op_tensor(high))));
+  moon_tensor *above = COMPOSE(c, ge, op_tensor(x), op_tensor(low));
+  moon_tensor *below = COMPOSE(c, le, op_tensor(x), op_tensor(high));
+  moon_tensor *inside = COMPOSE(c, logical_and, op_tensor(above), op_tensor(below));
   moon_tensor *outside = compose_number(c, x, (double)bins);
   bin = COMPOSE(c, where, op_tensor(inside), op_tensor(bin), op_tensor(outside));
   moon_tensor *labels = COMPOSE(c, cast, op_tensor(compose_offset(c, bin, 1)), op_dtype(MOON_I64));
@@ -271,8 +272,8 @@ static moon_status check_histogram(const moon_tensor *x, int64_t bins, double mi
   if (bins < 1 || bins > 1 << 22)   // float32 still tells them apart
     return moon_fail(MOON_BAD_ARGUMENT, "bins must lie in 1..%d, got %" PRId64, 1 << 22, bins);
   if (!isfinite(min) || !isfinite(max) || min > max)
-    return moon_fail(MOON_BAD_ARGUMENT, "min and max must be finite and min at most max, got %g and "
-                     "%g", min, max);
+    return moon_fail(MOON_BAD_ARGUMENT, "min and max must be finite and min at most max, got %g "
+                     "and %g", min, max);
   return MOON_OK;
 }
 
@@ -348,8 +349,8 @@ static moon_status check_observations(const moon_tensor *x) {
   char text[TENSOR_SHAPE_TEXT];
   MOON_TRY(ops_need_float("input", x));
   if (x->ndim == 1 || x->ndim == 2) return MOON_OK;
-  return moon_fail(MOON_BAD_SHAPE, "input must be (variables, observations) or one variable, got %s",
-                   tensor_shape_text(x, text));
+  return moon_fail(MOON_BAD_SHAPE, "input must be (variables, observations) or one variable, got "
+                   "%s", tensor_shape_text(x, text));
 }
 
 static moon_status forward_cov(op_call *call) {
@@ -386,9 +387,9 @@ static op_descriptor descriptors[] = {
   { .name = "quantile", .flags = OP_COMPOSITE, .dtypes = OP_FLOATS,
     .schema = "(input: Tensor, q: Tensor|number, dim: dim?, keepdim: bool = false, interpolation: "
               "\"linear\"|\"lower\"|\"higher\"|\"midpoint\"|\"nearest\" = linear) -> out",
-    .doc = "The elements at the parts q (0 to 1) of the order, of all or along a dimension: at place "
-           "q (n - 1), counted from 0, interpolated between neighbours. A vector of q gives a new "
-           "first dimension. NaN where there is one. Float32 and float64.",
+    .doc = "The elements at the parts q (0 to 1) of the order, of all or along a dimension: at "
+           "place q (n - 1), counted from 0, interpolated between neighbours. A vector of q gives "
+           "a new first dimension. NaN where there is one. Float32 and float64.",
     .example = "moon.tensor{4, 1, 3, 2}:quantile(0.5) --> 2.5", .forward = forward_quantile },
   { .name = "histc", .flags = OP_COMPOSITE | OP_CONSTANT, .dtypes = OP_FLOATS,
     .schema = "(input: Tensor, bins: int = 100, min: number = 0, max: number = 0) -> out",
@@ -405,10 +406,12 @@ static op_descriptor descriptors[] = {
     .forward = forward_histogram },
   { .name = "cov", .flags = OP_COMPOSITE, .dtypes = OP_FLOATS,
     .schema = "(input: Tensor, correction: number = 1) -> out",
-    .doc = "Covariances of variables (rows) over observations (columns), divided by n - correction.",
+    .doc = "Covariances of variables (rows) over observations (columns), divided by "
+           "n - correction.",
     .example = "moon.tensor{{0, 1, 2}, {2, 1, 0}}:cov() --> {{1, -1}, {-1, 1}}",
     .forward = forward_cov },
-  { .name = "corrcoef", .flags = OP_COMPOSITE, .dtypes = OP_FLOATS, .schema = "(input: Tensor) -> out",
+  { .name = "corrcoef", .flags = OP_COMPOSITE, .dtypes = OP_FLOATS,
+    .schema = "(input: Tensor) -> out",
     .doc = "Pearson's correlations of variables (rows) over observations (columns).",
     .example = "moon.tensor{{0, 1, 2}, {4, 2, 0}}:corrcoef() --> {{1, -1}, {-1, 1}}",
     .forward = forward_corrcoef },

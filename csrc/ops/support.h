@@ -14,7 +14,8 @@ typedef struct op_family {
   const op_family ops_##name = { descriptors, (int)(sizeof(descriptors) / sizeof *(descriptors)) }
 
 // Another family's operator, for use in a composite or a backward: OP_RUN(e, ops_get(OP_mul), ...).
-// used.def lists the names; the slots are filled from it when the registry opens; a wrong name fails there.
+// used.def lists the names; the slots are filled from it when the registry opens; a wrong name
+// fails there.
 enum {
 #define USED(name) OP_##name,
 #include "ops/used.def"

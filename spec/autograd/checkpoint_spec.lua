@@ -8,7 +8,7 @@ local naive = require "spec.support.naive"
 
 local nn = moon.nn
 local checkpoint = moon.checkpoint
-local unpack = table.unpack or unpack   -- luacheck: ignore
+local unpack = table.unpack or unpack
 
 local function leaf(...)
   return moon.tensor({ ... }, { dtype = "float64", requires_grad = true })

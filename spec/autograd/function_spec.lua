@@ -166,7 +166,7 @@ describe("a function", function()
     local Many = class(function(_, x, count)
       local list = {}
       for i = 1, count do list[i] = x * i end
-      return (table.unpack or unpack)(list)   -- luacheck: ignore
+      return (table.unpack or unpack)(list)
     end, function(_, ...)
       local sum
       for i = 1, select("#", ...) do
@@ -305,7 +305,7 @@ describe("what backward returns", function()
     local values, n = { ... }, select("#", ...)
     return function()
       local Bad = class(function(_, x, _, y) return x * y end, function()
-        return (table.unpack or unpack)(values, 1, n)   -- luacheck: ignore
+        return (table.unpack or unpack)(values, 1, n)
       end)
       Bad(leaf(1, 2), "word", leaf(3, 4)):sum():backward()
     end

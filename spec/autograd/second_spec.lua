@@ -7,7 +7,7 @@ local faults = require "spec.support.faults"
 local gradcheck = require "spec.support.gradcheck"
 local naive = require "spec.support.naive"
 
-local unpack = table.unpack or unpack   -- luacheck: ignore
+local unpack = table.unpack or unpack
 
 local seed = 0
 local function r(...)

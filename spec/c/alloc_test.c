@@ -455,8 +455,8 @@ int main(void) {
 #ifdef __SANITIZE_ADDRESS__
   // Its heap does not mind fork: a child may find it locked by a thread that it does not have,
   // with or without us.
-  puts("ok fork while others allocate is left to the other builds: the address sanitizer's heap may "
-       "stay locked in the child");
+  puts("ok fork while others allocate is left to the other builds: the address sanitizer's heap "
+       "may stay locked in the child");
   (void)fork_while_others_allocate;
 #else
   check("fork while others allocate", fork_while_others_allocate);

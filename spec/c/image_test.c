@@ -16,8 +16,8 @@ static moon_tensor *new_picture(moon_dtype dtype, int64_t c, int64_t h, int64_t 
   CHECK(tensor_new(engine, device_cpu(), dtype, 3, shape, &picture) == MOON_OK);
   char *data = tensor_data(picture);
   for (int64_t i = 0; i < c * h * w; i++) {
-    double value = (double)(i * 37 % 256);
-    dtype_store(dtype, data + (size_t)i * dtype_size(dtype), dtype == MOON_U8 ? value : value / 255);
+    double byte = (double)(i * 37 % 256), value = dtype == MOON_U8 ? byte : byte / 255;
+    dtype_store(dtype, data + (size_t)i * dtype_size(dtype), value);
   }
   return picture;
 }
@@ -166,11 +166,11 @@ static bool has_prefix(const char *text, const char *prefix) {
   return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
-// Meant to decode, but more than stb reads: run-length coded BMPs, a palette in front of pixels that
-// need none, a JPEG without its end marker (which we take for truncated).
+// Meant to decode, but more than stb reads: run-length coded BMPs, a palette in front of pixels
+// that need none, a JPEG without its end marker (which we take for truncated).
 static bool beyond_stb(const char *file) {
-  return (has_prefix(file, "bmp/") && strstr(file, "rle")) || strstr(file, "rgb16-565pal") || strstr(file, "rgb24pal") ||
-         strstr(file, "partial_progressive");
+  return (has_prefix(file, "bmp/") && strstr(file, "rle")) || strstr(file, "rgb16-565pal") ||
+         strstr(file, "rgb24pal") || strstr(file, "partial_progressive");
 }
 
 static bool must_decode(const char *file, const char *expect) {

@@ -187,7 +187,11 @@ static void safetensors_names_are_checked_on_writing(void) {
   tensor_release(entries[1].tensor);
 }
 
-typedef struct hostile_case { const char *header; size_t data_bytes; const char *sentence; } hostile_case;
+typedef struct hostile_case {
+  const char *header;
+  size_t data_bytes;
+  const char *sentence;
+} hostile_case;
 
 #define T(dtype, shape, offsets) \
   "{\"t\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":" offsets "}}"

@@ -3,7 +3,7 @@ local case = require "spec.support.case"
 local naive = require "spec.support.naive"
 
 local T = case.float
-local unpack = table.unpack or unpack   -- luacheck: ignore
+local unpack = table.unpack or unpack
 
 local function leak(x, slope_at)
   return naive.build(x:size(), function(at)

@@ -5,7 +5,7 @@ local naive = require "spec.support.naive"
 
 local T, W, V = case.float, case.whole, case.values
 local exp, log, max = math.exp, math.log, math.max
-local unpack = table.unpack or unpack   -- luacheck: ignore
+local unpack = table.unpack or unpack
 
 local reductions = { "mean", "sum", "none" }
 local function pick(draw) return reductions[draw(1, 3)] end

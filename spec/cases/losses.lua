@@ -465,7 +465,7 @@ local total_variation = {
       local here = naive.at(x, at)
       for dim = ndim - 1, ndim do
         if at[dim] < x:size(dim) then
-          local next_one = { (table.unpack or unpack)(at) }   -- luacheck: ignore
+          local next_one = { (table.unpack or unpack)(at) }
           next_one[dim] = at[dim] + 1
           local n = ndim == 2 and 1 or at[1]
           sums[n] = sums[n] + abs(naive.at(x, next_one) - here) ^ p

@@ -131,7 +131,7 @@ local local_response_norm = {
   naive = function(x, size, o)
     local alpha, beta, k = o.alpha or 1e-4, o.beta or 0.75, o.k or 1
     return naive.build(x:size(), function(at)
-      local near, sum = { (table.unpack or unpack)(at) }, 0   -- luacheck: ignore
+      local near, sum = { (table.unpack or unpack)(at) }, 0
       local first = at[2] - math.floor(size / 2)
       for c = math.max(first, 1), math.min(first + size - 1, x:size(2)) do
         near[2] = c

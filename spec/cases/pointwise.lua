@@ -5,7 +5,7 @@ local case = require "spec.support.case"
 local formulas = require "spec.support.formulas"
 local naive = require "spec.support.naive"
 
-local unpack = table.unpack or unpack   -- luacheck: ignore
+local unpack = table.unpack or unpack
 
 -- PyTorch's expression where it is not torch.<name>(a) or torch.<name>(a, b); attributes follow.
 local peers = {

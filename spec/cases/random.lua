@@ -8,7 +8,7 @@ local T = case.float
 
 local function filled(method, value, ...)
   local arguments = { ... }
-  local unpack = table.unpack or unpack   -- luacheck: ignore
+  local unpack = table.unpack or unpack
   return {
     peer = "random", gradient = false, why = "what is drawn depends on no input",
     call = function(x) return x:clone()[method](x:clone(), unpack(arguments)) end,

@@ -48,7 +48,7 @@ local folds = {
   end,
   max = function(values)
     if #values == 0 then return 0 end
-    return math.max((table.unpack or unpack)(values))   -- luacheck: ignore
+    return math.max((table.unpack or unpack)(values))
   end,
 }
 function folds.mean(values) return #values == 0 and 0 or folds.sum(values) / #values end

@@ -4,7 +4,7 @@ local naive = require "spec.support.naive"
 
 local T = case.float
 local exp, log = math.exp, math.log
-local unpack = table.unpack or unpack   -- luacheck: ignore
+local unpack = table.unpack or unpack
 
 -- f(x, sum of exp(sign * x) along dim), sign 1 or -1
 local function along(sign, f)

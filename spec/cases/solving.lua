@@ -47,7 +47,7 @@ local function naive_solve(prepare, only_line)
     local x, y, back = spread(a, b, only_line)
     local options = { ... }
     return back((dense.each(function(p, q)
-      return (dense.solve(prepare(p, (table.unpack or unpack)(options)), q))   -- luacheck: ignore
+      return (dense.solve(prepare(p, (table.unpack or unpack)(options)), q))
     end, { { x:size(-1), y:size(-1) } }, x, y)))
   end
 end

@@ -1,5 +1,5 @@
--- No file over 800 lines; no function over 100 lines without a sentence in front that says why
--- (a comment with the words "long because").
+-- No file over 800 lines; no line over 100 columns; no function over 100 lines without a sentence
+-- in front that says why (a comment with the words "long because").
 local sources = require "spec.support.sources"
 
 -- A function starts at a line in column one that has a parenthesis and reaches "{" before anything
@@ -69,6 +69,21 @@ describe("sizes", function()
       for _, path in ipairs(sources.files(folder, ".c", ".h", ".cu", ".cuh", ".def", ".lua")) do
         local count = #sources.lines(path)
         if count > 800 then wrong[#wrong + 1] = path .. " has " .. count .. " lines" end
+      end
+    end
+    assert.same({}, wrong)
+  end)
+
+  it("stay under 100 columns a line", function()
+    local wrong = {}
+    for _, folder in ipairs(folders) do
+      for _, path in ipairs(sources.files(folder, ".c", ".h", ".cu", ".cuh", ".def", ".lua")) do
+        for number, line in ipairs(sources.lines(path)) do
+          local width = #line:gsub("[\128-\191]", "")
+          if width > 100 then
+            wrong[#wrong + 1] = ("%s:%d is %d columns wide"):format(path, number, width)
+          end
+        end
       end
     end
     assert.same({}, wrong)

@@ -26,7 +26,7 @@ describe("convolution layers", function()
       local conv = nn[("Conv%dd"):format(dims)](4, 6, 3, { groups = 2 })
       local transposed = nn[("ConvTranspose%dd"):format(dims)](4, 6, 3, { groups = 2 })
       local kernel = { 3, 3, 3 }
-      local function shape(a, b) return { a, b, (table.unpack or unpack)(kernel, 1, dims) } end -- luacheck: ignore
+      local function shape(a, b) return { a, b, (table.unpack or unpack)(kernel, 1, dims) } end
       assert.same(shape(6, 2), conv.weight:size())
       assert.same(shape(4, 3), transposed.weight:size())
       assert.same({ 6 }, transposed.bias:size())

@@ -5,7 +5,7 @@ local moon = require "moonlet"
 local sources = require "spec.support.sources"
 
 local nn = moon.nn
-local unpack = table.unpack or unpack   -- luacheck: ignore
+local unpack = table.unpack or unpack
 
 local function randn(...)
   local shape = { ... }
@@ -178,7 +178,8 @@ local function classes()
   local found = {}
   for _, path in ipairs(sources.files("lua/moonlet/nn", ".lua")) do
     local name = path:match "^lua/moonlet/nn/([%w_]+)%.lua$"
-    local value = name and name ~= "functional" and name ~= "init" and require("moonlet.nn." .. name)
+    local layer = name and name ~= "functional" and name ~= "init"
+    local value = layer and require("moonlet.nn." .. name)
     if type(value) == "table" then
       for key, class in pairs(rawget(value, "class_name") and { value } or value) do
         if type(class) == "table" and rawget(class, "class_name") then

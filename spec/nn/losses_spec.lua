@@ -40,13 +40,13 @@ describe("losses", function()
     CosineEmbeddingLoss = { "cosine_embedding_loss", { margin = 0.1 }, x, y, signs },
     TripletMarginLoss = { "triplet_margin_loss", { swap = true }, x, y, p },
     TotalVariationLoss = { "total_variation", { p = 2 }, x },
-    CTCLoss = { "ctc_loss", { zero_infinity = true }, (table.unpack or unpack)(ctc) }, -- luacheck: ignore
+    CTCLoss = { "ctc_loss", { zero_infinity = true }, (table.unpack or unpack)(ctc) },
   }
 
   local function call(f, row, options)
-    local arguments = { (table.unpack or unpack)(row, 3) }   -- luacheck: ignore
+    local arguments = { (table.unpack or unpack)(row, 3) }
     arguments[#arguments + 1] = options
-    return f((table.unpack or unpack)(arguments))   -- luacheck: ignore
+    return f((table.unpack or unpack)(arguments))
   end
 
   for layer, row in pairs(rows) do

@@ -37,11 +37,11 @@ describe("convolutions survive the failure of any allocation:", function()
   local function check(name, inputs, ...)
     local leaves, options = {}, { ... }
     for i, shape in ipairs(inputs) do leaves[i] = moon.randn(shape):requires_grad_() end
-    local arguments = { (table.unpack or unpack)(leaves) } -- luacheck: ignore
+    local arguments = { (table.unpack or unpack)(leaves) }
     for _, option in ipairs(options) do arguments[#arguments + 1] = option end
     it(name, function()
       faults.every_allocation(function()
-        moon[name]((table.unpack or unpack)(arguments)):sum():backward() -- luacheck: ignore
+        moon[name]((table.unpack or unpack)(arguments)):sum():backward()
         for _, leaf in ipairs(leaves) do leaf.grad = nil end
       end)
     end)

@@ -135,7 +135,7 @@ describe("conv2d", function()
       same = { 0, 1, 1, 2 }, valid = { 0, 0, 0, 0 }, full = { 1, 1, 3, 3 },
     } do
       local options = { padding = padding }
-      naive.close(moon.conv2d(x, w, nil, options), expected((table.unpack or unpack)(sides)), -- luacheck: ignore
+      naive.close(moon.conv2d(x, w, nil, options), expected((table.unpack or unpack)(sides)),
         1e-12)
       gradcheck.check(function(p, q) return moon.conv2d(p, q, nil, options) end, { x, w },
         { step = 1e-3 })

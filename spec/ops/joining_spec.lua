@@ -4,7 +4,7 @@ local faults = require "spec.support.faults"
 local gradcheck = require "spec.support.gradcheck"
 local naive = require "spec.support.naive"
 
-local unpack = table.unpack or unpack   -- luacheck: ignore
+local unpack = table.unpack or unpack
 
 -- A list of tensors joined along dim, by a loop.
 local function joined(list, dim)

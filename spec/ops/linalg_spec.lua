@@ -5,7 +5,7 @@ local faults = require "spec.support.faults"
 local gradcheck = require "spec.support.gradcheck"
 local naive = require "spec.support.naive"
 
-local unpack = table.unpack or unpack   -- luacheck: ignore
+local unpack = table.unpack or unpack
 
 -- The shapes as stacks of matrices: a vector is a row on the left, a column on the right.
 local function as_stack(shape, left)

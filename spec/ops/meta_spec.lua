@@ -5,7 +5,7 @@ local case = require "spec.support.case"
 local naive = require "spec.support.naive"
 local sources = require "spec.support.sources"
 
-local unpack = table.unpack or unpack   -- luacheck: ignore
+local unpack = table.unpack or unpack
 
 local function on_meta(value)
   if moon.is_tensor(value) then return value:to "meta" end

@@ -7,7 +7,7 @@ local formulas = require "spec.support.formulas"
 local gradcheck = require "spec.support.gradcheck"
 local naive = require "spec.support.naive"
 
-local unpack = table.unpack or unpack   -- luacheck: ignore
+local unpack = table.unpack or unpack
 
 local rows = {}
 for _, op in ipairs(moon.operators()) do

@@ -5,7 +5,7 @@ local faults = require "spec.support.faults"
 local gradcheck = require "spec.support.gradcheck"
 local naive = require "spec.support.naive"
 
-local unpack = table.unpack or unpack   -- luacheck: ignore
+local unpack = table.unpack or unpack
 
 -- Folds x over the dimensions in the set `over`, in Lua. `f(list)` gives a number from a list.
 local function fold(x, over, keepdim, f)

@@ -68,8 +68,9 @@ describe("searchsorted and bucketize", function()
   it("say what does not match", function()
     naive.fails("searchsorted: sorted is float32 but values is int64", moon.searchsorted,
       moon.zeros(3), moon.arange(3))
-    naive.fails("searchsorted: sorted must be one line, or have values' sizes in all dimensions but "
-      .. "the last, got 2x3 for values 3x3", moon.searchsorted, moon.zeros(2, 3), moon.zeros(3, 3))
+    naive.fails("searchsorted: sorted must be one line, or have values' sizes in all dimensions "
+      .. "but the last, got 2x3 for values 3x3", moon.searchsorted, moon.zeros(2, 3),
+      moon.zeros(3, 3))
     naive.fails("searchsorted: sorted must have at least 1 dimension, got 0-d", moon.searchsorted,
       moon.tensor(1), moon.zeros(3))
     naive.fails("searchsorted: a single value is searched in one line, got 2 dimensions",

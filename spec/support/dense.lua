@@ -122,7 +122,7 @@ function dense.each(f, shapes, ...)
     if dense.nothing(shapes) then break end
     local rows = {}
     for k = 1, count do rows[k] = dense.rows(stacks[k][i]) end
-    local values = { f((table.unpack or unpack)(rows)) }   -- luacheck: ignore
+    local values = { f((table.unpack or unpack)(rows)) }
     for k = 1, #shapes do results[k][i] = values[k] end
   end
   for k, tail in ipairs(shapes) do
@@ -134,7 +134,7 @@ function dense.each(f, shapes, ...)
     results[k] = size == 0 and moon.zeros(shape, { dtype = "float64" })
       or moon.tensor(results[k], { dtype = "float64" }):reshape(shape)
   end
-  return (table.unpack or unpack)(results)   -- luacheck: ignore
+  return (table.unpack or unpack)(results)
 end
 
 return dense

@@ -8,7 +8,7 @@ local f, integer = formulas.float, formulas.integer
 
 local abs, max, min, floor, ceil = math.abs, math.max, math.min, math.floor, math.ceil
 local exp, log, sqrt = math.exp, math.log, math.sqrt
-local unpack = table.unpack or unpack   -- luacheck: ignore
+local unpack = table.unpack or unpack
 
 local function trunc(x) return x < 0 and ceil(x) or floor(x) end
 

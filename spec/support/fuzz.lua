@@ -4,7 +4,7 @@
 local moon = require "moonlet"
 local naive = require "spec.support.naive"
 
-local unpack = table.unpack or unpack   -- luacheck: ignore
+local unpack = table.unpack or unpack
 local draw   -- a number between two; set by fuzz.seed
 
 local fuzz = {}

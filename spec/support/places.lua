@@ -53,7 +53,7 @@ function places.lines(x, dim, count, f, number)
   for k = 1, number or 1 do
     results[k] = naive.build(shape, function(at) return lists_at(at)[k][at[dim]] end)
   end
-  return (table.unpack or unpack)(results)   -- luacheck: ignore
+  return (table.unpack or unpack)(results)
 end
 
 -- f(line) -> number for each line of x along dim, which disappears unless it is kept.
@@ -101,7 +101,7 @@ function places.pointwise(f, ...)
   return naive.build(places.shape_of(...), function(at)
     local numbers = {}
     for k = 1, count do numbers[k] = places.broadcast(inputs[k], at) end
-    return f((table.unpack or unpack)(numbers))   -- luacheck: ignore
+    return f((table.unpack or unpack)(numbers))
   end)
 end
 

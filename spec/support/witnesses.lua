@@ -16,7 +16,7 @@ local naive = require "spec.support.naive"
 local sources = require "spec.support.sources"
 local stream = require "spec.support.stream"
 
-local unpack = table.unpack or unpack   -- luacheck: ignore
+local unpack = table.unpack or unpack
 
 local witnesses = {}
 
