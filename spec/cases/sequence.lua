@@ -489,7 +489,6 @@ local entries = {
       return { T { rows, draw(1, 3) }, W({ draw(0, 3), draw(1, 3) }, 1, rows),
         { mode = modes[draw(1, 3)] } }
     end,
-    tolerance = { bfloat16 = 0.15 },   -- a product and a sum of six in 8 bits
   },
   scaled_dot_product_attention = {
     naive = function(q, k, v, ...) return scaled_attention(q, k, v, attention_options(...)) end,
@@ -537,7 +536,6 @@ local entries = {
           .. "torch.full((3, 3), -math.inf, dtype=torch.float64).triu(1), need_weights=False)[0]"
           .. ".transpose(0, 1)" },
     },
-    tolerance = { float16 = 5e-2, bfloat16 = 0.3 },   -- four products one after the other
   },
   positional_encoding = {
     naive = function(length, width, base)
@@ -626,7 +624,6 @@ local function plain_network(kind, name, gates)
         weights(gates, inputs, hidden, layers, two, bias),
         { layers = layers, bidirectional = two == 2, bias = bias } }
     end,
-    tolerance = { float16 = 5e-2, bfloat16 = 0.3 },   -- every step rounds the state again
   }
 end
 
@@ -672,7 +669,7 @@ entries.lstm = {
     return { T { draw(1, 4), draw(1, 3), inputs }, weights(4, inputs, hidden, layers, two, bias),
       { layers = layers, bidirectional = two == 2, bias = bias } }
   end,
-  tolerance = { float16 = 5e-2, bfloat16 = 0.3 },   -- every step rounds the state again
+
   large = { T { 6, 32, 48 }, weights(4, 48, 64, 1, 2, true), { bidirectional = true } },
 }
 

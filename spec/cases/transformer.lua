@@ -89,6 +89,5 @@ return {
   multi_head_attention = {
     call = layer, naive = reference,
     cases = { row(false, "relu", false), row(true, "gelu", true) },
-    tolerance = { float16 = 0.1, bfloat16 = 0.5 },   -- normalised twice after six products
   },
 }

@@ -2,7 +2,6 @@
 -- shared, functions and what they hold are the same.
 
 local core = require "moonlet.core"
-local walk = require "moonlet.nn.walk"
 
 local function copy_tensor(tensor)
   if core.is_lazy(tensor) then return core.lazy_tensor() end
@@ -27,7 +26,7 @@ function copy(value, made)
   if made[value] ~= nil then return made[value] end
   if type(value) == "table" then return copy_table(value, made) end
   if type(value) == "userdata" and core.is_tensor(value) then
-    made[value] = walk.kind_of(value) and copy_tensor(value) or core.no_grad(copy_tensor, value)
+    made[value] = copy_tensor(value)
     return made[value]
   end
   return value
