@@ -79,9 +79,87 @@ static moon_status unique_of_nothing(op_call *call) {
   return ops_new(call->engine, x, MOON_I64, 1, &none, &call->results[COUNTS]);
 }
 
+// Places (from 1) that sort the rows of (n, m) like words: stable sorts by each column, the last
+// first.
+static moon_tensor *row_order(compose *c, moon_tensor *rows) {
+  moon_tensor *order = make_range(c, rows, 1, rows->shape[0]);
+  for (int64_t j = rows->shape[1] - 1; j >= 0 && c->status == MOON_OK; j--) {
+    moon_tensor *column = COMPOSE(c, select, op_tensor(rows), op_int(1), op_int(j));
+    column = COMPOSE(c, index_select, op_tensor(column), op_int(0), op_tensor(order));
+    moon_tensor *places = COMPOSE(c, argsort, op_tensor(column), op_int(0));
+    order = COMPOSE(c, index_select, op_tensor(order), op_int(0), op_tensor(places));
+  }
+  return order;
+}
+
+// Whether each row of (n, m) differs from the one before.
+static moon_tensor *row_starts(compose *c, moon_tensor *rows) {
+  int64_t n = rows->shape[0], one = 1, along = 1;
+  moon_tensor *first = make_filled(c, rows, MOON_BOOL, 1, &one, 1);
+  moon_tensor *behind = COMPOSE(c, narrow, op_tensor(rows), op_int(0), op_int(1), op_int(n - 1));
+  moon_tensor *before = COMPOSE(c, narrow, op_tensor(rows), op_int(0), op_int(0), op_int(n - 1));
+  moon_tensor *differ = COMPOSE(c, ne, op_tensor(behind), op_tensor(before));
+  moon_tensor *list[2] = { first, COMPOSE(c, any, op_tensor(differ), op_ints(1, &along)) };
+  return c->status == MOON_OK ? COMPOSE(c, cat, op_tensors(list, 2), op_int(0)) : NULL;
+}
+
+// What both forms end with: `group` numbers the runs of the sorted (from 1), `order` (NULL: as they
+// are) says where each of them was.
+static void give_groups(compose *c, op_call *call, moon_tensor *group, moon_tensor *order,
+                        int64_t groups, int ndim, const int64_t *shape) {
+  moon_tensor *inverse = group;
+  if (order) {
+    moon_tensor *empty = make_filled(c, group, MOON_I64, 1, group->shape, 0);
+    inverse = COMPOSE(c, scatter, op_tensor(empty), op_int(0), op_tensor(order), op_tensor(group));
+  }
+  compose_keep(c, COMPOSE(c, bincount, op_tensor(group), op_int(groups)), &call->results[COUNTS]);
+  compose_keep(c, compose_reshape(c, inverse, ndim, shape), &call->results[INVERSE]);
+}
+
+// Slices of dimension dim as rows.
+static moon_status unique_slices(op_call *call, int dim) {
+  moon_tensor *x = call->args[0].tensor, *order = NULL;
+  int64_t n = x->shape[dim], shape[2] = { n, tensor_count(x) / n }, front_first[MOON_MAX_DIMS];
+  for (int i = 0, next = 1; i < x->ndim; i++)
+    front_first[i == dim ? 0 : next++] = i;
+  compose c = compose_open(call->engine);
+  moon_tensor *front = COMPOSE(&c, permute, op_tensor(x), op_ints(x->ndim, front_first));
+  moon_tensor *rows = compose_reshape(&c, front, 2, shape);
+  if (rows && call->op->row == 0) {
+    order = row_order(&c, rows);
+    rows = COMPOSE(&c, index_select, op_tensor(rows), op_int(0), op_tensor(order));
+  }
+  moon_tensor *starts = rows ? row_starts(&c, rows) : NULL;
+  moon_tensor *group = COMPOSE(&c, cumsum, op_tensor(starts), op_int(0));
+  moon_tensor *firsts = starts ? positions_of(&c, starts) : NULL;   // from 0
+  if (firsts) firsts = compose_offset(&c, firsts, 1);
+  if (firsts && order)
+    firsts = COMPOSE(&c, index_select, op_tensor(order), op_int(0), op_tensor(firsts));
+  if (firsts) {
+    compose_keep(&c, COMPOSE(&c, index_select, op_tensor(x), op_int(dim), op_tensor(firsts)),
+                 &call->results[VALUES]);
+    give_groups(&c, call, group, order, firsts->shape[0], 1, &n);
+  }
+  return compose_close(&c, NULL, NULL);
+}
+
+static moon_status check_slices(const moon_tensor *x, int dim) {
+  char text[TENSOR_SHAPE_TEXT];
+  if (x->ndim == 0) return moon_fail(MOON_BAD_SHAPE, "input is 0-d and has no slices");
+  if (tensor_count(x) > 0) return MOON_OK;
+  return moon_fail(MOON_BAD_SHAPE, "slices of dimension %d of input %s are empty", dim + 1,
+                   tensor_shape_text(x, text));
+}
+
 static moon_status forward_unique(op_call *call) {
   moon_tensor *x = call->args[0].tensor, *more[OP_MAX_RESULTS - 1] = { 0 };
   int64_t n = tensor_count(x);
+  int dim;
+  if (call->args[1].given) {
+    MOON_TRY(shape_dim(x->ndim, call->args[1].integer, &dim));
+    MOON_TRY(check_slices(x, dim));
+    return unique_slices(call, dim);
+  }
   if (n == 0) return unique_of_nothing(call);
   compose c = compose_open(call->engine);
   moon_tensor *line = compose_reshape(&c, x, 1, &n);
@@ -89,17 +167,9 @@ static moon_status forward_unique(op_call *call) {
   moon_tensor *starts = line ? run_starts(&c, line) : NULL;
   moon_tensor *values = COMPOSE(&c, masked_select, op_tensor(line), op_tensor(starts));
   moon_tensor *group = COMPOSE(&c, cumsum, op_tensor(starts), op_int(0));   // from 1
-  moon_tensor *inverse = group;
-  if (call->op->row == 0) {
-    moon_tensor *empty = make_filled(&c, x, MOON_I64, 1, &n, 0);
-    inverse = COMPOSE(&c, scatter, op_tensor(empty), op_int(0), op_tensor(more[0]),
-                      op_tensor(group));
-  }
   if (c.status == MOON_OK) {
-    compose_keep(&c, COMPOSE(&c, bincount, op_tensor(group), op_int(values->shape[0])),
-                 &call->results[COUNTS]);
     compose_keep(&c, values, &call->results[VALUES]);
-    compose_keep(&c, compose_reshape(&c, inverse, x->ndim, x->shape), &call->results[INVERSE]);
+    give_groups(&c, call, group, more[0], values->shape[0], x->ndim, x->shape);
   }
   return compose_close(&c, NULL, NULL);
 }
@@ -183,15 +253,17 @@ static op_descriptor descriptors[] = {
     .example = "moon.tensor{{0, 5}, {6, 7}}:count_nonzero(1) --> {1, 2}",
     .forward = forward_count_nonzero },
   { .name = "unique", .flags = OP_COMPOSITE, .row = 0,
-    .schema = "(input: Tensor) -> values, inverse, counts",
+    .schema = "(input: Tensor, dim: dim?) -> values, inverse, counts",
     .doc = "The different values among all elements, sorted; where each element is among them "
            "(int64, from 1, of the input's shape); and how often each occurs (int64). Every NaN is "
-           "a value of its own.",
+           "a value of its own. With dim: the different slices of that dimension, sorted like "
+           "words, the place of each slice among them, and counts.",
     .example = "moon.tensor{3, 1, 3}:unique() --> {1, 3}", .forward = forward_unique },
   { .name = "unique_consecutive", .flags = OP_COMPOSITE, .row = 1,
-    .schema = "(input: Tensor) -> values, inverse, counts",
+    .schema = "(input: Tensor, dim: dim?) -> values, inverse, counts",
     .doc = "The first of each run of equal elements, in row-major order; the run that each element "
-           "belongs to (int64, from 1, of the input's shape); and the runs' lengths (int64).",
+           "belongs to (int64, from 1, of the input's shape); and the runs' lengths (int64). With dim: "
+           "of runs of equal slices.",
     .example = "moon.tensor{3, 3, 1, 3}:unique_consecutive() --> {3, 1, 3}",
     .forward = forward_unique },
   { .name = "searchsorted",

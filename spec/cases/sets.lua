@@ -40,7 +40,41 @@ local function as_tensors(x, values, inverse, counts)
     #counts > 0 and moon.tensor(counts) or none
 end
 
-local function naive_unique(x)
+-- Slices of a dimension as lists, with a text that tells them apart.
+local function slices(x, dim)
+  local list = {}
+  for i = 1, x:size(dim) do
+    list[i] = places.all(x:select(dim, i))
+    list[i].text = table.concat(list[i], " ")
+    list[i].at = i
+  end
+  return list
+end
+
+local function like_words(a, b)
+  for k = 1, #a do if a[k] ~= b[k] then return a[k] < b[k] end end
+  return a.at < b.at
+end
+
+local function unique_slices(x, dim, sorting)
+  dim = places.dim(x, dim)
+  local list = slices(x, dim)
+  if sorting then table.sort(list, like_words) end
+  local firsts, inverse, counts = {}, {}, {}
+  for i, slice in ipairs(list) do
+    if i == 1 or slice.text ~= list[i - 1].text then
+      firsts[#firsts + 1] = slice.at
+      counts[#firsts] = 0
+    end
+    counts[#firsts] = counts[#firsts] + 1
+    inverse[slice.at] = #firsts
+  end
+  return x:index_select(dim, moon.tensor(firsts, { dtype = "int64" })), moon.tensor(inverse),
+    moon.tensor(counts)
+end
+
+local function naive_unique(x, dim)
+  if dim then return unique_slices(x, dim, true) end
   local all = places.all(x)
   local sorted, place = {}, {}
   for i, v in ipairs(all) do sorted[i] = v end
@@ -113,7 +147,10 @@ return {
   unique = {
     naive = naive_unique, gradient = false,
     why = "checked in spec/ops/sets_spec.lua: PyTorch has none",
-    fuzz = function(draw) return { W({ draw(0, 4), draw(1, 5) }, -2, 2) } end,
+    fuzz = function(draw)
+      if draw(0, 1) == 0 then return { W({ draw(0, 4), draw(1, 5) }, -2, 2) } end
+      return { W({ draw(1, 4), draw(1, 3), draw(1, 5) }, 0, 1), draw(1, 3) }
+    end,
     cases = {
       { W({ 4, 3 }, 1, 5),
         torch = lists "torch.unique(a, return_inverse=True, return_counts=True)" },
@@ -121,11 +158,20 @@ return {
         torch = lists "torch.unique(a, return_inverse=True, return_counts=True)" },
       { T{ 2, 3 }, torch = lists "torch.unique(a, return_inverse=True, return_counts=True)" },
       { T{}, torch = lists "torch.unique(a, return_inverse=True, return_counts=True)" },
+      { W({ 7, 2 }, 0, 1), 1,
+        torch = lists "torch.unique(a, return_inverse=True, return_counts=True, dim=0)" },
+      { W({ 2, 2, 6 }, 0, 1), 3,
+        torch = lists "torch.unique(a, return_inverse=True, return_counts=True, dim=2)" },
+      { W({ 2, 6, 2 }, 0, 1), -2,
+        torch = lists "torch.unique(a, return_inverse=True, return_counts=True, dim=1)" },
       { T{ 0, 2 } },
     },
   },
   unique_consecutive = {
-    naive = function(x) return as_tensors(x, runs(places.all(x))) end,
+    naive = function(x, dim)
+      if dim then return unique_slices(x, dim, false) end
+      return as_tensors(x, runs(places.all(x)))
+    end,
     gradient = false, why = "checked in spec/ops/sets_spec.lua: PyTorch has none",
     fuzz = function(draw) return { W({ draw(0, 12) }, 0, 1) } end,
     cases = {
@@ -133,6 +179,9 @@ return {
         torch = lists "torch.unique_consecutive(a, return_inverse=True, return_counts=True)" },
       { W({ 12 }, 0, 1),
         torch = lists "torch.unique_consecutive(a, return_inverse=True, return_counts=True)" },
+      { W({ 2, 9 }, 0, 1), 2,
+        torch = lists
+          "torch.unique_consecutive(a, return_inverse=True, return_counts=True, dim=1)" },
     },
   },
   searchsorted = {
