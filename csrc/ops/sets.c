@@ -262,8 +262,8 @@ static op_descriptor descriptors[] = {
   { .name = "unique_consecutive", .flags = OP_COMPOSITE, .row = 1,
     .schema = "(input: Tensor, dim: dim?) -> values, inverse, counts",
     .doc = "The first of each run of equal elements, in row-major order; the run that each element "
-           "belongs to (int64, from 1, of the input's shape); and the runs' lengths (int64). With dim: "
-           "of runs of equal slices.",
+           "belongs to (int64, from 1, of the input's shape); and the runs' lengths (int64). With "
+           "dim: of runs of equal slices.",
     .example = "moon.tensor{3, 3, 1, 3}:unique_consecutive() --> {3, 1, 3}",
     .forward = forward_unique },
   { .name = "searchsorted",
