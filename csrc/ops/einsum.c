@@ -76,19 +76,31 @@ static moon_status place_labels(const subscripts *s, int number, moon_tensor *x,
   return MOON_OK;
 }
 
+static char letter_of(int label) { return (char)(label < 26 ? 'a' + label : 'A' + label - 26); }
+
+// A letter that comes twice in one operand has one size there.
+static moon_status check_repeated(const term *t, int i, int number) {
+  for (int k = 0; k < i; k++)
+    if (t->label[k] == t->label[i] && t->x->shape[k] != t->x->shape[i])
+      return moon_fail(MOON_BAD_SHAPE, "'%c' is both %" PRId64 " and %" PRId64 " in operand %d",
+                       letter_of(t->label[i]), t->x->shape[k], t->x->shape[i], number);
+  return MOON_OK;
+}
+
 static moon_status join_sizes(equation *e, const term *t, int number) {
   bool own[LABELS] = { false };
   for (int i = 0; i < t->count; i++) {
     int l = t->label[i];
     int64_t *size = &e->size[l], here = t->x->shape[i];
+    MOON_TRY(check_repeated(t, i, number));
     bool first = e->times[l] == 0 && !own[l];
     if (first || *size == 1) *size = here;
-    if (*size != here && here != 1 ) {
+    if (*size != here && here != 1) {
       if (l >= DOTS)
         return moon_fail(MOON_BAD_SHAPE, "dimensions under \"...\" do not broadcast: %" PRId64
                          " before and %" PRId64 " in operand %d", *size, here, number);
       return moon_fail(MOON_BAD_SHAPE, "'%c' is %" PRId64 " before and %" PRId64 " in operand %d",
-                       l < 26 ? 'a' + l : 'A' + l - 26, *size, here, number);
+                       letter_of(l), *size, here, number);
     }
     if (!own[l]) e->times[l]++;
     own[l] = true;
@@ -138,7 +150,7 @@ static moon_status read_output(equation *e, const char *at) {
   if (*at) return moon_fail(MOON_BAD_ARGUMENT, "equation: the result ends at '%c'", *at);
   for (int i = 0; i < s.before + s.behind; i++) {
     int l = s.letters[i];
-    char letter = (char)(l < 26 ? 'a' + l : 'A' + l - 26);
+    char letter = letter_of(l);
     if (i == s.before && s.dots)
       for (int k = e->dots - 1; k >= 0; k--) MOON_TRY(add_out(e, DOTS + k));
     if (e->times[l] == 0)

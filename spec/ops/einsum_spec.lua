@@ -36,6 +36,8 @@ describe("einsum", function()
     naive.fails("einsum: equation names 3 dimensions for operand 1, which is 2x3", einsum,
       "ijk->i", { a })
     naive.fails("einsum: 'j' is 3 before and 2 in operand 2", einsum, "ij,jk->ik", { a, a })
+    naive.fails("einsum: 'i' is both 2 and 3 in operand 1", einsum, "ii", { a })
+    naive.fails("einsum: 'i' is both 3 and 1 in operand 1", einsum, "ii", { moon.zeros(3, 1) })
     naive.fails("einsum: equation has 1 operands, but 2 tensors are given", einsum, "ij->i",
       { a, a })
     naive.fails("einsum: equation has more operands than the 1 given", einsum, "ij,jk->i", { a })
