@@ -47,15 +47,17 @@ static moon_status run(moon_engine *engine, const device_array *x, threads_task 
   return cpu_run(engine, x->shape[1], cpu_grain(x->shape[0] * x->shape[2]), task, job);
 }
 
-moon_status CPU(batch_norm_forward)(moon_engine *engine, double epsilon, const device_array *x,
-                                    const device_array *weight, const device_array *bias,
-                                    const device_array *out, const device_array *mean,
-                                    const device_array *rstd) {
+// Mean and rstd are calculated, or read where they are given.
+static moon_status normalise(moon_engine *engine, double epsilon, const device_array *x,
+                             const device_array *weight, const device_array *bias,
+                             const device_array *mean, const device_array *rstd, bool given,
+                             const device_array *out) {
   operands set = { .engine = engine };
   device_array turned;
   const device_array *in = image_in(&set, x), *to = image_out(&set, out, &turned);
   const device_array *w = CPU(operand_in)(&set, weight), *b = CPU(operand_in)(&set, bias);
-  const device_array *m = CPU(operand_out)(&set, mean), *r = CPU(operand_out)(&set, rstd);
+  const device_array *m = given ? CPU(operand_in)(&set, mean) : CPU(operand_out)(&set, mean);
+  const device_array *r = given ? CPU(operand_in)(&set, rstd) : CPU(operand_out)(&set, rstd);
   if (set.status == MOON_OK) {
     batch_norm_job job = job_of(x);
     job.epsilon = epsilon;
@@ -65,31 +67,24 @@ moon_status CPU(batch_norm_forward)(moon_engine *engine, double epsilon, const d
     job.bias = data_of(b);
     job.mean = m->data;
     job.rstd = r->data;
-    set.status = run(engine, x, NETWORK_TASK_FOR(batch_norm_channels, in->dtype), &job);
+    set.status = run(engine, x, given ? NETWORK_TASK_FOR(batch_norm_apply_channels, in->dtype)
+                                      : NETWORK_TASK_FOR(batch_norm_channels, in->dtype), &job);
   }
   return CPU(operands_close)(&set);
+}
+
+moon_status CPU(batch_norm_forward)(moon_engine *engine, double epsilon, const device_array *x,
+                                    const device_array *weight, const device_array *bias,
+                                    const device_array *out, const device_array *mean,
+                                    const device_array *rstd) {
+  return normalise(engine, epsilon, x, weight, bias, mean, rstd, false, out);
 }
 
 moon_status CPU(batch_norm_apply)(moon_engine *engine, const device_array *x,
                                   const device_array *weight, const device_array *bias,
                                   const device_array *mean, const device_array *rstd,
                                   const device_array *out) {
-  operands set = { .engine = engine };
-  device_array turned;
-  const device_array *in = image_in(&set, x), *to = image_out(&set, out, &turned);
-  const device_array *w = CPU(operand_in)(&set, weight), *b = CPU(operand_in)(&set, bias);
-  const device_array *m = CPU(operand_in)(&set, mean), *r = CPU(operand_in)(&set, rstd);
-  if (set.status == MOON_OK) {
-    batch_norm_job job = job_of(x);
-    job.x = in->data;
-    job.out = to->data;
-    job.weight = data_of(w);
-    job.bias = data_of(b);
-    job.mean = m->data;
-    job.rstd = r->data;
-    set.status = run(engine, x, NETWORK_TASK_FOR(batch_norm_apply_channels, in->dtype), &job);
-  }
-  return CPU(operands_close)(&set);
+  return normalise(engine, 0, x, weight, bias, mean, rstd, true, out);
 }
 
 moon_status CPU(batch_norm_backward)(moon_engine *engine, const device_array *gradient,

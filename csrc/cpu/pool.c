@@ -17,9 +17,10 @@ static moon_status run(moon_engine *engine, const device_array *image, const poo
   return cpu_run(engine, image->shape[0] * image->shape[1], cpu_grain(work), task, (void *)job);
 }
 
-moon_status CPU(max_pool2d_forward)(moon_engine *engine, const pool2d_geometry *geometry,
-                                    const device_array *x, const device_array *out,
-                                    const device_array *indices) {
+// `indices` is NULL for averages.
+static moon_status pool(moon_engine *engine, const pool2d_geometry *geometry,
+                        const device_array *x, const device_array *out,
+                        const device_array *indices, threads_task task) {
   operands set = { .engine = engine };
   const device_array *in = CPU(operand_in)(&set, x), *to = CPU(operand_out)(&set, out);
   const device_array *where = CPU(operand_out)(&set, indices);
@@ -27,15 +28,15 @@ moon_status CPU(max_pool2d_forward)(moon_engine *engine, const pool2d_geometry *
     pool_job job = job_of(geometry, x, out);
     job.source = in->data;
     job.target = to->data;
-    job.indices = where->data;
-    set.status = run(engine, x, &job, NETWORK_TASK_FOR(max_pool_planes, in->dtype));
+    job.indices = where ? where->data : NULL;
+    set.status = run(engine, x, &job, task);
   }
   return CPU(operands_close)(&set);
 }
 
-moon_status CPU(max_pool2d_backward)(moon_engine *engine, const pool2d_geometry *geometry,
-                                     const device_array *gradient, const device_array *indices,
-                                     const device_array *dx) {
+static moon_status pool_back(moon_engine *engine, const pool2d_geometry *geometry,
+                             const device_array *gradient, const device_array *indices,
+                             const device_array *dx, threads_task task) {
   operands set = { .engine = engine };
   const device_array *g = CPU(operand_in)(&set, gradient);
   const device_array *where = CPU(operand_in)(&set, indices), *to = CPU(operand_out)(&set, dx);
@@ -43,34 +44,32 @@ moon_status CPU(max_pool2d_backward)(moon_engine *engine, const pool2d_geometry 
     pool_job job = job_of(geometry, dx, gradient);
     job.source = g->data;
     job.target = to->data;
-    job.indices = where->data;
-    set.status = run(engine, dx, &job, NETWORK_TASK_FOR(max_pool_back_planes, to->dtype));
+    job.indices = where ? where->data : NULL;
+    set.status = run(engine, dx, &job, task);
   }
   return CPU(operands_close)(&set);
+}
+
+moon_status CPU(max_pool2d_forward)(moon_engine *engine, const pool2d_geometry *geometry,
+                                    const device_array *x, const device_array *out,
+                                    const device_array *indices) {
+  return pool(engine, geometry, x, out, indices, NETWORK_TASK_FOR(max_pool_planes, x->dtype));
+}
+
+moon_status CPU(max_pool2d_backward)(moon_engine *engine, const pool2d_geometry *geometry,
+                                     const device_array *gradient, const device_array *indices,
+                                     const device_array *dx) {
+  return pool_back(engine, geometry, gradient, indices, dx,
+                   NETWORK_TASK_FOR(max_pool_back_planes, dx->dtype));
 }
 
 moon_status CPU(avg_pool2d_forward)(moon_engine *engine, const pool2d_geometry *geometry,
                                     const device_array *x, const device_array *out) {
-  operands set = { .engine = engine };
-  const device_array *in = CPU(operand_in)(&set, x), *to = CPU(operand_out)(&set, out);
-  if (set.status == MOON_OK) {
-    pool_job job = job_of(geometry, x, out);
-    job.source = in->data;
-    job.target = to->data;
-    set.status = run(engine, x, &job, NETWORK_TASK_FOR(avg_pool_planes, in->dtype));
-  }
-  return CPU(operands_close)(&set);
+  return pool(engine, geometry, x, out, NULL, NETWORK_TASK_FOR(avg_pool_planes, x->dtype));
 }
 
 moon_status CPU(avg_pool2d_backward)(moon_engine *engine, const pool2d_geometry *geometry,
                                      const device_array *gradient, const device_array *dx) {
-  operands set = { .engine = engine };
-  const device_array *g = CPU(operand_in)(&set, gradient), *to = CPU(operand_out)(&set, dx);
-  if (set.status == MOON_OK) {
-    pool_job job = job_of(geometry, dx, gradient);
-    job.source = g->data;
-    job.target = to->data;
-    set.status = run(engine, dx, &job, NETWORK_TASK_FOR(avg_pool_back_planes, to->dtype));
-  }
-  return CPU(operands_close)(&set);
+  return pool_back(engine, geometry, gradient, NULL, dx,
+                   NETWORK_TASK_FOR(avg_pool_back_planes, dx->dtype));
 }

@@ -56,9 +56,11 @@ static region_job job_of(const region_options *options, const device_array *imag
                        .boxes = boxes->data, .images = images->data };
 }
 
-moon_status CPU(roi_places)(moon_engine *engine, const region_options *options,
-                            const device_array *x, const device_array *boxes,
-                            const device_array *images, const device_array *out) {
+// roi_places or roi_align; `work`: what a channel of a box takes.
+static moon_status pool_regions(moon_engine *engine, const region_options *options,
+                                const device_array *x, const device_array *boxes,
+                                const device_array *images, const device_array *out,
+                                threads_task task, int64_t work) {
   operands set = { .engine = engine };
   const device_array *in = CPU(operand_in)(&set, x), *where = CPU(operand_in)(&set, boxes);
   const device_array *to = CPU(operand_out)(&set, out);
@@ -66,28 +68,25 @@ moon_status CPU(roi_places)(moon_engine *engine, const region_options *options,
     region_job job = job_of(options, x, where, images, out);
     job.source = in->data;
     job.target = to->data;
-    int64_t work = job.height * job.width + job.out_height * job.out_width;
-    set.status = cpu_run(engine, job.regions * job.channels, cpu_grain(work),
-                         NETWORK_TASK_FOR(roi_places_items, in->dtype), &job);
+    set.status = cpu_run(engine, job.regions * job.channels, cpu_grain(work), task, &job);
   }
   return CPU(operands_close)(&set);
+}
+
+moon_status CPU(roi_places)(moon_engine *engine, const region_options *options,
+                            const device_array *x, const device_array *boxes,
+                            const device_array *images, const device_array *out) {
+  return pool_regions(engine, options, x, boxes, images, out,
+                      NETWORK_TASK_FOR(roi_places_items, x->dtype),
+                      x->shape[2] * x->shape[3] + out->shape[2] * out->shape[3]);
 }
 
 moon_status CPU(roi_align)(moon_engine *engine, const region_options *options,
                            const device_array *x, const device_array *boxes,
                            const device_array *images, const device_array *out) {
-  operands set = { .engine = engine };
-  const device_array *in = CPU(operand_in)(&set, x), *where = CPU(operand_in)(&set, boxes);
-  const device_array *to = CPU(operand_out)(&set, out);
-  if (set.status == MOON_OK && array_count(out) > 0) {
-    region_job job = job_of(options, x, where, images, out);
-    job.source = in->data;
-    job.target = to->data;
-    int64_t work = 64 * job.out_height * job.out_width;
-    set.status = cpu_run(engine, job.regions * job.channels, cpu_grain(work),
-                         NETWORK_TASK_FOR(roi_align_items, in->dtype), &job);
-  }
-  return CPU(operands_close)(&set);
+  return pool_regions(engine, options, x, boxes, images, out,
+                      NETWORK_TASK_FOR(roi_align_items, x->dtype),
+                      64 * out->shape[2] * out->shape[3]);
 }
 
 // Planes are shared out, so that no two threads add to one; each goes through all boxes in order.

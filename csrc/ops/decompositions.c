@@ -143,24 +143,29 @@ static moon_status backward_qr(op_backward_call *call) {
 
 enum { U, S, VH };
 
-// u and vh may be NULL.
-static moon_status run_svd(moon_engine *engine, moon_tensor *x, moon_tensor *u, moon_tensor *s,
-                           moon_tensor *vh) {
+// eigh of symmetric matrices: values, and vectors in left; svd of others: left, values, right. left
+// and right may be NULL.
+static moon_status decompose(moon_engine *engine, moon_tensor *x, bool symmetric,
+                             moon_tensor *left, moon_tensor *values, moon_tensor *right) {
   moon_tensor *a = NULL;
   stacks_info info;
   if (tensor_count(x) == 0) return MOON_OK;
   MOON_TRY(stacks_info_new(engine, x, &info));
   moon_status status = ops_contiguous(engine, x, &a);
   if (status == MOON_OK) {
-    device_array in = stacks_array(a, 2), left, right, values = stacks_array(s, 1);
+    const device_kernels *kernels = tensor_kernels(x);
+    device_array in = stacks_array(a, 2), first, middle = stacks_array(values, 1), last;
     device_array codes = tensor_array(info.tensor);
-    if (u) left = stacks_array(u, 2);
-    if (vh) right = stacks_array(vh, 2);
-    status = tensor_kernels(x)->svd(engine, &in, u ? &left : NULL, &values, vh ? &right : NULL,
-                                    &codes);
+    if (left) first = stacks_array(left, 2);
+    if (right) last = stacks_array(right, 2);
+    status = symmetric ? kernels->eigh(engine, &in, &middle, left ? &first : NULL, &codes)
+                       : kernels->svd(engine, &in, left ? &first : NULL, &middle,
+                                      right ? &last : NULL, &codes);
   }
   if (status == MOON_OK) status = stacks_info_read(engine, &info);
-  if (status == MOON_OK) status = not_finite(&info, "singular value decomposition");
+  if (status == MOON_OK)
+    status = not_finite(&info, symmetric ? "eigenvalue decomposition"
+                                         : "singular value decomposition");
   tensor_release(a);
   stacks_info_release(&info);
   return status;
@@ -173,7 +178,7 @@ static moon_status forward_svd(op_call *call) {
   MOON_TRY(stacks_new(call->engine, x, 2, u, &call->results[U]));
   MOON_TRY(stacks_new(call->engine, x, 1, &k, &call->results[S]));
   MOON_TRY(stacks_new(call->engine, x, 2, vh, &call->results[VH]));
-  return run_svd(call->engine, x, call->results[U], call->results[S], call->results[VH]);
+  return decompose(call->engine, x, false, call->results[U], call->results[S], call->results[VH]);
 }
 
 // 1 / (x_j - x_i), 0 on the diagonal.
@@ -239,7 +244,7 @@ static moon_status forward_svdvals(op_call *call) {
   int64_t k = smaller_side(x);
   if (!call->recording) {
     MOON_TRY(stacks_new(call->engine, x, 1, &k, &call->results[0]));
-    return run_svd(call->engine, x, NULL, call->results[0], NULL);
+    return decompose(call->engine, x, false, NULL, call->results[0], NULL);
   }
   compose c = compose_open(call->engine);
   (void)COMPOSE_MORE(&c, more, svd, op_tensor(x));
@@ -250,32 +255,12 @@ static moon_status forward_svdvals(op_call *call) {
 
 enum { VALUES, VECTORS };
 
-static moon_status run_eigh(moon_engine *engine, moon_tensor *x, moon_tensor *values,
-                            moon_tensor *vectors) {
-  moon_tensor *a = NULL;
-  stacks_info info;
-  if (tensor_count(x) == 0) return MOON_OK;
-  MOON_TRY(stacks_info_new(engine, x, &info));
-  moon_status status = ops_contiguous(engine, x, &a);
-  if (status == MOON_OK) {
-    device_array in = stacks_array(a, 2), first = stacks_array(values, 1), second;
-    device_array codes = tensor_array(info.tensor);
-    if (vectors) second = stacks_array(vectors, 2);
-    status = tensor_kernels(x)->eigh(engine, &in, &first, vectors ? &second : NULL, &codes);
-  }
-  if (status == MOON_OK) status = stacks_info_read(engine, &info);
-  if (status == MOON_OK) status = not_finite(&info, "eigenvalue decomposition");
-  tensor_release(a);
-  stacks_info_release(&info);
-  return status;
-}
-
 static moon_status forward_eigh(op_call *call) {
   moon_tensor *x = call->args[0].tensor;
   MOON_TRY(stacks_need_square("input", x));
   MOON_TRY(stacks_new(call->engine, x, 1, &x->shape[x->ndim - 1], &call->results[VALUES]));
   MOON_TRY(tensor_new_like(call->engine, x, &call->results[VECTORS]));
-  return run_eigh(call->engine, x, call->results[VALUES], call->results[VECTORS]);
+  return decompose(call->engine, x, true, call->results[VECTORS], call->results[VALUES], NULL);
 }
 
 // dx = v (f * (v^T gv) + diag(gw)) v^T, f = 1 / (w_j - w_i)
@@ -299,7 +284,7 @@ static moon_status forward_eigvalsh(op_call *call) {
   MOON_TRY(stacks_need_square("input", x));
   if (!call->recording) {
     MOON_TRY(stacks_new(call->engine, x, 1, &x->shape[x->ndim - 1], &call->results[0]));
-    return run_eigh(call->engine, x, call->results[0], NULL);
+    return decompose(call->engine, x, true, NULL, call->results[0], NULL);
   }
   compose c = compose_open(call->engine);
   return compose_close(&c, COMPOSE(&c, eigh, op_tensor(x)), &call->results[0]);

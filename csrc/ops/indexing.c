@@ -11,6 +11,7 @@
 // -- one index for whole slices: index_select, index_add, index_copy
 
 enum { INPUT, DIM, INDEX, SOURCE };
+enum { REPLACE, ADD };   // rows of the operators that write
 
 // The checks the three share; gives the dimension and the index counted from 0.
 static moon_status read_slices(op_call *call, int *dim, moon_tensor **index) {
@@ -66,9 +67,14 @@ static moon_status saved_index(op_backward_call *call, int *dim, moon_tensor **i
                       input->ndim > 0 ? input->shape[*dim] : 1, index);
 }
 
-// The gradient of what was picked, added up where it came from: by operators, so that it can be
-// differentiated again.
-static moon_status add_back(op_backward_call *call, op_descriptor *add) {
+// Writes `source` at `index` (from 0): put_slices or put_elements.
+typedef moon_status (*put_function)(moon_engine *engine, moon_tensor *target, int dim,
+                                    bool accumulate, const moon_tensor *index,
+                                    const moon_tensor *source);
+
+// The gradient of what was picked, added up where it came from, by operators: `add` does what
+// `put` does.
+static moon_status pick_recorded(op_backward_call *call, op_descriptor *add) {
   const op_input *input = &call->inputs[INPUT];
   moon_tensor *g = call->grads[0];
   compose c = compose_open(call->engine);
@@ -77,18 +83,21 @@ static moon_status add_back(op_backward_call *call, op_descriptor *add) {
   return compose_close(&c, compose_run(&c, add, NULL, 4, args), &call->out[INPUT]);
 }
 
-static moon_status backward_index_select(op_backward_call *call) {
+static moon_status backward_pick(op_backward_call *call, put_function put, op_descriptor *add) {
   const op_input *input = &call->inputs[INPUT];
   moon_tensor *g = call->grads[0], *index;
   int dim;
-  if (call->engine->grad_enabled) return add_back(call, ops_get(OP_index_add));
+  if (call->engine->grad_enabled) return pick_recorded(call, add);
   MOON_TRY(saved_index(call, &dim, &index));
   moon_status status = ops_new_filled(call->engine, g, g->dtype, input->ndim, input->shape, 0,
                                       &call->out[INPUT]);
-  if (status == MOON_OK)
-    status = put_slices(call->engine, call->out[INPUT], dim, true, index, g);
+  if (status == MOON_OK) status = put(call->engine, call->out[INPUT], dim, true, index, g);
   tensor_release(index);
   return status;
+}
+
+static moon_status backward_index_select(op_backward_call *call) {
+  return backward_pick(call, put_slices, ops_get(OP_index_add));
 }
 
 static moon_status check_source(const op_call *call, int dim) {
@@ -105,32 +114,63 @@ static moon_status check_source(const op_call *call, int dim) {
                    tensor_shape_text(source, b));
 }
 
-static moon_status forward_index_put(op_call *call) {
-  bool accumulate = call->op->row != 0;
-  moon_tensor *index, *source;
-  int dim;
-  MOON_TRY(read_slices(call, &dim, &index));
-  moon_status status = check_source(call, dim);
-  if (status == MOON_OK) status = target_open(call);
+// Writes args[SOURCE] at the index, which it releases.
+static moon_status put_source(op_call *call, put_function put, int dim, moon_tensor *index) {
+  moon_tensor *source;
+  moon_status status = target_open(call);
   if (status == MOON_OK)
     status = target_apart(call->engine, call->args[SOURCE].tensor, call->results[0], &source);
   if (status == MOON_OK) {
-    status = put_slices(call->engine, call->results[0], dim, accumulate, index, source);
+    status = put(call->engine, call->results[0], dim, call->op->row == ADD, index, source);
     tensor_release(source);
   }
   tensor_release(index);
   return status;
 }
 
-// A copy of g with zeros at the slices that were written over.
-static moon_status clear_slices(op_backward_call *call, int dim, moon_tensor *index) {
+static moon_status forward_index_put(op_call *call) {
+  moon_tensor *index;
+  int dim;
+  MOON_TRY(read_slices(call, &dim, &index));
+  moon_status status = check_source(call, dim);
+  if (status == MOON_OK) return put_source(call, put_slices, dim, index);
+  tensor_release(index);
+  return status;
+}
+
+// A copy of g with zeros where it was written over.
+static moon_status clear(op_backward_call *call, put_function put, int dim, moon_tensor *index) {
   moon_tensor *g = call->grads[0], *none;
   MOON_TRY(tensor_new_like(call->engine, g, &call->out[INPUT]));
   MOON_TRY(ops_copy(call->engine, g, call->out[INPUT]));
   MOON_TRY(ops_new_filled(call->engine, g, g->dtype, 0, NULL, 0, &none));
-  moon_status status = put_slices(call->engine, call->out[INPUT], dim, false, index, none);
+  moon_status status = put(call->engine, call->out[INPUT], dim, false, index, none);
   tensor_release(none);
   return status;
+}
+
+// The gradient of writing: of what was written over, zeros; of the source, what `take_back` puts
+// into out[SOURCE]. `recorded` does both with operators.
+static moon_status backward_put(op_backward_call *call, put_function put,
+                                moon_status (*take_back)(op_backward_call *call, int dim,
+                                                         moon_tensor *index),
+                                moon_status (*recorded)(op_backward_call *call)) {
+  bool accumulate = call->op->row == ADD;
+  moon_tensor *index;
+  int dim;
+  if (call->needs[INPUT] && accumulate) call->out[INPUT] = tensor_retain(call->grads[0]);
+  if (accumulate && !call->needs[SOURCE]) return MOON_OK;
+  if (call->engine->grad_enabled) return recorded(call);
+  MOON_TRY(saved_index(call, &dim, &index));
+  moon_status status = MOON_OK;
+  if (call->needs[INPUT] && !accumulate) status = clear(call, put, dim, index);
+  if (status == MOON_OK && call->needs[SOURCE]) status = take_back(call, dim, index);
+  tensor_release(index);
+  return status;
+}
+
+static moon_status take_back_slices(op_backward_call *call, int dim, moon_tensor *index) {
+  return take_slices(call->engine, call->grads[0], dim, index, &call->out[SOURCE]);
 }
 
 // By operators: g without, and g's, slices.
@@ -150,19 +190,7 @@ static moon_status index_put_recorded(op_backward_call *call) {
 }
 
 static moon_status backward_index_put(op_backward_call *call) {
-  bool accumulate = call->op->row != 0;
-  moon_tensor *index;
-  int dim;
-  if (call->needs[INPUT] && accumulate) call->out[INPUT] = tensor_retain(call->grads[0]);
-  if (accumulate && !call->needs[SOURCE]) return MOON_OK;
-  if (call->engine->grad_enabled) return index_put_recorded(call);
-  MOON_TRY(saved_index(call, &dim, &index));
-  moon_status status = MOON_OK;
-  if (call->needs[INPUT] && !accumulate) status = clear_slices(call, dim, index);
-  if (status == MOON_OK && call->needs[SOURCE])
-    status = take_slices(call->engine, call->grads[0], dim, index, &call->out[SOURCE]);
-  tensor_release(index);
-  return status;
+  return backward_put(call, put_slices, take_back_slices, index_put_recorded);
 }
 
 // -- an index for every element: gather, scatter, scatter_add
@@ -197,7 +225,7 @@ static moon_status gather_into(moon_engine *engine, const moon_tensor *x, int di
 }
 
 // A 0-d source goes to all places.
-static moon_status scatter_into(moon_engine *engine, moon_tensor *target, int dim, bool accumulate,
+static moon_status put_elements(moon_engine *engine, moon_tensor *target, int dim, bool accumulate,
                                 const moon_tensor *index, const moon_tensor *source) {
   device_array to = cut_to_index(target, dim, index), at = dims_at_least_one(index);
   device_array from = source->ndim == 0 ? array_broadcast(source, at.ndim, at.shape)
@@ -228,17 +256,7 @@ static moon_status forward_gather(op_call *call) {
 }
 
 static moon_status backward_gather(op_backward_call *call) {
-  const op_input *input = &call->inputs[INPUT];
-  moon_tensor *g = call->grads[0], *index;
-  int dim;
-  if (call->engine->grad_enabled) return add_back(call, ops_get(OP_scatter_add));
-  MOON_TRY(saved_index(call, &dim, &index));
-  moon_status status = ops_new_filled(call->engine, g, g->dtype, input->ndim, input->shape, 0,
-                                      &call->out[INPUT]);
-  if (status == MOON_OK)
-    status = scatter_into(call->engine, call->out[INPUT], dim, true, index, g);
-  tensor_release(index);
-  return status;
+  return backward_pick(call, put_elements, ops_get(OP_scatter_add));
 }
 
 static moon_status forward_scatter(op_call *call) {
@@ -248,29 +266,11 @@ static moon_status forward_scatter(op_call *call) {
   if (source->ndim > 0)
     MOON_TRY(check_elements("source", source, -1, call->args[INDEX].tensor));
   MOON_TRY(read_elements(call, &dim, &index));
-  moon_status status = target_open(call);
-  if (status == MOON_OK) status = target_apart(call->engine, source, call->results[0], &source);
-  if (status == MOON_OK) {
-    status = scatter_into(call->engine, call->results[0], dim, call->op->row != 0, index, source);
-    tensor_release(source);
-  }
-  tensor_release(index);
-  return status;
-}
-
-// A copy of g with zeros at the places that were written over.
-static moon_status clear_elements(op_backward_call *call, int dim, moon_tensor *index) {
-  moon_tensor *g = call->grads[0], *none;
-  MOON_TRY(tensor_new_like(call->engine, g, &call->out[INPUT]));
-  MOON_TRY(ops_copy(call->engine, g, call->out[INPUT]));
-  MOON_TRY(ops_new_filled(call->engine, g, g->dtype, 0, NULL, 0, &none));
-  moon_status status = scatter_into(call->engine, call->out[INPUT], dim, false, index, none);
-  tensor_release(none);
-  return status;
+  return put_source(call, put_elements, dim, index);
 }
 
 // The source's gradient: g at the places; zeros where the source is larger than the index.
-static moon_status gather_source(op_backward_call *call, int dim, moon_tensor *index) {
+static moon_status take_back_elements(op_backward_call *call, int dim, moon_tensor *index) {
   const op_input *source = &call->inputs[SOURCE];
   moon_tensor *g = call->grads[0];
   bool one = source->ndim == 0;   // its gradient is summed to 0-d by the walk
@@ -299,18 +299,7 @@ static moon_status scatter_recorded(op_backward_call *call) {
 }
 
 static moon_status backward_scatter(op_backward_call *call) {
-  bool accumulate = call->op->row != 0;
-  moon_tensor *index;
-  int dim;
-  if (call->needs[INPUT] && accumulate) call->out[INPUT] = tensor_retain(call->grads[0]);
-  if (accumulate && !call->needs[SOURCE]) return MOON_OK;
-  if (call->engine->grad_enabled) return scatter_recorded(call);
-  MOON_TRY(saved_index(call, &dim, &index));
-  moon_status status = MOON_OK;
-  if (call->needs[INPUT] && !accumulate) status = clear_elements(call, dim, index);
-  if (status == MOON_OK && call->needs[SOURCE]) status = gather_source(call, dim, index);
-  tensor_release(index);
-  return status;
+  return backward_put(call, put_elements, take_back_elements, scatter_recorded);
 }
 
 // -- counting and marking
@@ -401,14 +390,14 @@ static op_descriptor descriptors[] = {
   { .name = "index_add",
     .example = "moon.zeros(3):index_add(1, moon.tensor({1, 3, 1}, {dtype = \"int64\"}), "
                "moon.ones(3)) --> {2, 0, 1}",
-    .schema = SLICES, .flags = OP_INPLACE, .row = 1, .saves = "index@source",
+    .schema = SLICES, .flags = OP_INPLACE, .row = ADD, .saves = "index@source",
     .doc = "Adds the slices of source to the slices of input at the positions in a 1-D index; "
            "source has input's shape with the index's length along dim.",
     .forward = forward_index_put, .backward = backward_index_put },
   { .name = "index_copy",
     .example = "moon.zeros(3):index_copy(1, moon.tensor({3}, {dtype = \"int64\"}), "
                "moon.ones(1)) --> {0, 0, 1}",
-    .schema = SLICES, .flags = OP_INPLACE, .row = 0, .saves = "index",
+    .schema = SLICES, .flags = OP_INPLACE, .row = REPLACE, .saves = "index",
     .doc = "Puts the slices of source at the positions in a 1-D index; source has input's shape "
            "with the index's length along dim. A position that comes twice gets the later slice; "
            "the gradient takes positions to be different.",
@@ -424,7 +413,7 @@ static op_descriptor descriptors[] = {
   { .name = "scatter",
     .example = "moon.zeros(3):scatter(1, moon.tensor({2}, {dtype = \"int64\"}), "
                "moon.ones(1)) --> {0, 1, 0}",
-    .schema = ELEMENTS, .flags = OP_INPLACE, .row = 0, .saves = "index",
+    .schema = ELEMENTS, .flags = OP_INPLACE, .row = REPLACE, .saves = "index",
     .doc = "Puts each element of source (or one number) where index says along dim: "
            "out[index[i][j]][j] = source[i][j] for dim 1, and so on. A place that comes twice gets "
            "the later element; the gradient takes places to be different.",
@@ -432,7 +421,7 @@ static op_descriptor descriptors[] = {
   { .name = "scatter_add",
     .example = "moon.ones(2):scatter_add(1, moon.tensor({2, 2}, {dtype = \"int64\"}), "
                "moon.ones(2)) --> {1, 3}",
-    .schema = ELEMENTS, .flags = OP_INPLACE, .row = 1,
+    .schema = ELEMENTS, .flags = OP_INPLACE, .row = ADD,
     .saves = "index@source",
     .doc = "Adds each element of source (or one number) where index says along dim: "
            "out[index[i][j]][j] += source[i][j] for dim 1, and so on.",

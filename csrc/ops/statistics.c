@@ -279,22 +279,6 @@ static moon_status check_histogram(const moon_tensor *x, int64_t bins, double mi
 
 enum { H_INPUT, H_BINS, H_MIN, H_MAX, H_DENSITY };
 
-static moon_status forward_histc(op_call *call) {
-  moon_tensor *x = call->args[H_INPUT].tensor, *low, *high;
-  int64_t bins = call->args[H_BINS].integer;
-  double min = call->args[H_MIN].number, max = call->args[H_MAX].number;
-  MOON_TRY(check_histogram(x, bins, min, max));
-  bool enabled = call->engine->grad_enabled;
-  call->engine->grad_enabled = false;
-  compose c = compose_open(call->engine);
-  range_of(&c, x, min, max, &low, &high);
-  moon_tensor *counts = count_bins(&c, x, bins, low, high);
-  counts = COMPOSE(&c, cast, op_tensor(counts), op_dtype(x->dtype));
-  moon_status status = compose_close(&c, counts, &call->results[0]);
-  call->engine->grad_enabled = enabled;
-  return status;
-}
-
 // low + (high - low) * i / bins, i = 0..bins
 static moon_tensor *edges_of(compose *c, moon_tensor *x, int64_t bins, moon_tensor *low,
                              moon_tensor *high) {
@@ -306,10 +290,22 @@ static moon_tensor *edges_of(compose *c, moon_tensor *x, int64_t bins, moon_tens
   return COMPOSE(c, add, op_tensor(along), op_tensor(low));
 }
 
+// counts / (their sum * width of a part)
+static moon_tensor *density_of(compose *c, moon_tensor *counts, int64_t bins, moon_tensor *low,
+                               moon_tensor *high) {
+  moon_tensor *all = COMPOSE(c, sum, op_tensor(counts));
+  moon_tensor *width = COMPOSE(c, sub, op_tensor(high), op_tensor(low));
+  moon_tensor *area = COMPOSE(c, mul, op_tensor(all), op_tensor(width));
+  return COMPOSE(c, div, op_tensor(compose_scale(c, counts, (double)bins)), op_tensor(area));
+}
+
+enum { COUNTS, COUNTS_AND_EDGES };   // the operators' rows: histc, histogram
+
 static moon_status forward_histogram(op_call *call) {
   moon_tensor *x = call->args[H_INPUT].tensor, *low, *high;
   int64_t bins = call->args[H_BINS].integer;
   double min = call->args[H_MIN].number, max = call->args[H_MAX].number;
+  bool with_edges = call->op->row == COUNTS_AND_EDGES;
   MOON_TRY(check_histogram(x, bins, min, max));
   bool enabled = call->engine->grad_enabled;
   call->engine->grad_enabled = false;
@@ -317,14 +313,10 @@ static moon_status forward_histogram(op_call *call) {
   range_of(&c, x, min, max, &low, &high);
   moon_tensor *counts = count_bins(&c, x, bins, low, high);
   counts = COMPOSE(&c, cast, op_tensor(counts), op_dtype(x->dtype));
-  if (call->args[H_DENSITY].boolean) {
-    moon_tensor *all = COMPOSE(&c, sum, op_tensor(counts));
-    moon_tensor *width = COMPOSE(&c, sub, op_tensor(high), op_tensor(low));
-    moon_tensor *area = COMPOSE(&c, mul, op_tensor(all), op_tensor(width));
-    counts = COMPOSE(&c, div, op_tensor(compose_scale(&c, counts, (double)bins)), op_tensor(area));
-  }
+  if (with_edges && call->args[H_DENSITY].boolean)
+    counts = density_of(&c, counts, bins, low, high);
   compose_keep(&c, counts, &call->results[0]);
-  compose_keep(&c, edges_of(&c, x, bins, low, high), &call->results[1]);
+  if (with_edges) compose_keep(&c, edges_of(&c, x, bins, low, high), &call->results[1]);
   moon_status status = compose_close(&c, NULL, NULL);
   call->engine->grad_enabled = enabled;
   return status;
@@ -396,13 +388,14 @@ static op_descriptor descriptors[] = {
     .doc = "How many elements lie in each of `bins` equal parts of min..max (of the elements' own "
            "range where the two are equal), in the input's type. Others are not counted. No "
            "gradient. Float32 and float64.",
-    .example = "moon.tensor{1, 2, 1}:histc(4, 0, 3) --> {0, 2, 1, 0}", .forward = forward_histc },
+    .example = "moon.tensor{1, 2, 1}:histc(4, 0, 3) --> {0, 2, 1, 0}", .row = COUNTS,
+    .forward = forward_histogram },
   { .name = "histogram", .flags = OP_COMPOSITE | OP_CONSTANT, .dtypes = OP_FLOATS,
     .schema = "(input: Tensor, bins: int = 100, min: number = 0, max: number = 0, "
               "density: bool = false) -> counts, edges",
     .doc = "As histc, and the bins + 1 edges of the parts. With density the counts are divided so "
            "that the area under them is 1.",
-    .example = "moon.tensor{1, 2, 1}:histogram(2, 0, 4) --> {2, 1}",
+    .example = "moon.tensor{1, 2, 1}:histogram(2, 0, 4) --> {2, 1}", .row = COUNTS_AND_EDGES,
     .forward = forward_histogram },
   { .name = "cov", .flags = OP_COMPOSITE, .dtypes = OP_FLOATS,
     .schema = "(input: Tensor, correction: number = 1) -> out",
