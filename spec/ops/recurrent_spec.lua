@@ -24,7 +24,7 @@ describe("recurrent networks", function()
     local function whole(list) return moon.tensor(list, { dtype = "int64" }) end
     naive.fails("lstm: weights must be 8 tensors (4 for each of 2 layers and 1 directions), got 4",
       moon.lstm, x, w, { layers = 2 })
-    naive.fails("lstm: weights[1] must be 8x5, got 8x3", moon.lstm,
+    naive.fails("lstm: input has 5 features but weights[1] (w_ih) expects 3", moon.lstm,
       naive.random { 4, 2, 5 }, w)
     naive.fails("gru: weights[1] must be 6x3, got 8x3", moon.gru, x, w)
     naive.fails("lstm: weights[3] must be 8, got 4", moon.lstm, x,
