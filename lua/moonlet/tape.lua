@@ -69,7 +69,7 @@ end
 
 --- Calls fn(gradient) whenever a backward has all of x's gradient, before it goes on; what fn
 -- returns, if anything, goes on in its place. Gives an object with :remove(). Register before x is
--- used: the hook lives as long as x does, or anything calculated from x since.
+-- used: the hook lives as long as x does, or anything calculated from x since, or that object.
 -- @usage local x = moon.ones(2, { requires_grad = true })
 -- local hook = x:register_hook(function(gradient) return gradient * 3 end)
 -- local y = (x * 2):sum()

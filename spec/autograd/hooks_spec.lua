@@ -207,6 +207,23 @@ describe("a hook on a tensor", function()
     assert.equal(1, seen)
   end)
 
+  it("that is registered late lives on its tensor, or on what registering gave", function()
+    local x, seen = leaf(1, 2), 0
+    local function build(keep)
+      local y = x * 2
+      local loss = y:sum()
+      local hook = y:register_hook(function() seen = seen + 1 end)
+      return loss, keep == "tensor" and y or keep == "hook" and hook or nil
+    end
+    for _, keep in ipairs { "tensor", "hook" } do
+      local loss, kept = build(keep)
+      collect()
+      loss:backward()
+      assert.is_not_nil(kept)
+    end
+    assert.equal(2, seen)
+  end)
+
   it("stays on a parameter from step to step, and when its net changes type", function()
     local layer, seen = nn.Linear(2, 1), {}
     layer.weight:register_hook(function(g) seen[#seen + 1] = g.dtype end)
