@@ -59,16 +59,18 @@ static moon_status grow(void **list, size_t count, size_t *capacity, size_t byte
   return MOON_OK;
 }
 
+// What an open node leads to shows in its turn, when it runs again; its edges do not say.
+static bool is_open(const tape_node *node) { return node->custom && node->custom->open; }
+
 static moon_status walk_push(walk *w, tape_node *node) {
   if (!node || node->walk == w) return MOON_OK;
   if (node->walk)
     return moon_fail(MOON_BAD_STATE, "%s: a backward is going through the tape of %s already; one "
                      "inside of another needs a tape of its own", w->name, node_name(node));
   MOON_TRY(grow((void **)&w->nodes, w->count, &w->capacity, sizeof *w->nodes));
-  bool open = node->custom && node->custom->open;
   node->walk = w;
-  node->needed = w->targets == NULL || open;
-  w->open |= open;
+  node->needed = w->targets == NULL || is_open(node);
+  w->open |= is_open(node);
   node->wanted = 0;
   atomic_fetch_add_explicit(&node->references, 1, memory_order_relaxed);
   w->nodes[w->count++] = node;
@@ -90,7 +92,7 @@ static bool edge_wanted(walk *w, const tape_edge *edge) {
 static void mark_reached(walk *w, size_t first) {
   for (size_t i = first; i < w->count; i++) {
     tape_node *node = w->nodes[i];
-    for (int k = 0; k < node->input_count; k++) {
+    for (int k = 0; k < node->input_count && !is_open(node); k++) {
       if (!node->edges[k].leaf) continue;
       walk_target *target = walk_find(w, (walk_place){ .leaf = node->edges[k].leaf });
       if (target) target->reached = true;
@@ -137,7 +139,8 @@ static moon_status check_freed(const walk *w, size_t first) {
 static moon_status walk_spread(walk *w, size_t first) {
   for (size_t i = first; i < w->count; i++) {
     tape_node *node = w->nodes[i];
-    for (int k = 0; k < node->input_count; k++) MOON_TRY(walk_push(w, node->edges[k].node));
+    for (int k = 0; k < node->input_count && !is_open(node); k++)
+      MOON_TRY(walk_push(w, node->edges[k].node));
   }
   if (w->count - first > 1)
     qsort(w->nodes + first, w->count - first, sizeof *w->nodes, earlier_first);
@@ -148,7 +151,7 @@ static moon_status walk_spread(walk *w, size_t first) {
 static moon_status walk_gather(walk *w) {
   for (int i = 0; i < w->root_count; i++) MOON_TRY(walk_push(w, w->roots[i].place.node));
   MOON_TRY(walk_spread(w, 0));
-  return w->open ? MOON_OK : check_reached(w);   // what an open node leads to shows in its turn
+  return w->open ? MOON_OK : check_reached(w);
 }
 
 // -- delivering
