@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "ops/dims.h"
+#include "ops/loss.h"
 #include "ops/make.h"
 
 enum { VALUES, INDICES };
@@ -267,14 +268,26 @@ static moon_tensor *count_bins(compose *c, moon_tensor *x, int64_t bins, moon_te
   return COMPOSE(c, narrow, op_tensor(counts), op_int(0), op_int(0), op_int(bins));
 }
 
-static moon_status check_histogram(const moon_tensor *x, int64_t bins, double min, double max) {
+// Where the elements say the range, they must be finite.
+static moon_status check_elements(moon_engine *engine, moon_tensor *x) {
+  double low, high;
+  if (tensor_count(x) == 0 || tensor_device(x) == device_meta()) return MOON_OK;
+  MOON_TRY(loss_read_extreme(engine, x, REDUCE_MIN, &low));
+  MOON_TRY(loss_read_extreme(engine, x, REDUCE_MAX, &high));
+  if (isfinite(low) && isfinite(high)) return MOON_OK;
+  return moon_fail(MOON_BAD_ARGUMENT, "input must be finite where min and max are not given, but "
+                   "has NaN or infinities");
+}
+
+static moon_status check_histogram(moon_engine *engine, moon_tensor *x, int64_t bins, double min,
+                                   double max) {
   MOON_TRY(ops_need_wide_float("input", x));
   if (bins < 1 || bins > 1 << 22)   // float32 still tells them apart
     return moon_fail(MOON_BAD_ARGUMENT, "bins must lie in 1..%d, got %" PRId64, 1 << 22, bins);
   if (!isfinite(min) || !isfinite(max) || min > max)
     return moon_fail(MOON_BAD_ARGUMENT, "min and max must be finite and min at most max, got %g "
                      "and %g", min, max);
-  return MOON_OK;
+  return min == max ? check_elements(engine, x) : MOON_OK;
 }
 
 enum { H_INPUT, H_BINS, H_MIN, H_MAX, H_DENSITY };
@@ -306,7 +319,7 @@ static moon_status forward_histogram(op_call *call) {
   int64_t bins = call->args[H_BINS].integer;
   double min = call->args[H_MIN].number, max = call->args[H_MAX].number;
   bool with_edges = call->op->row == COUNTS_AND_EDGES;
-  MOON_TRY(check_histogram(x, bins, min, max));
+  MOON_TRY(check_histogram(call->engine, x, bins, min, max));
   bool enabled = call->engine->grad_enabled;
   call->engine->grad_enabled = false;
   compose c = compose_open(call->engine);

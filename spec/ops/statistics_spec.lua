@@ -79,6 +79,10 @@ describe("histograms", function()
     naive.fails("histc: bins must lie in 1..4194304", moon.histc, moon.zeros(3), 2 ^ 40)
     naive.fails("histc: min and max must be finite and min at most max, got 2 and 1", moon.histc,
       moon.zeros(3), 4, 2, 1)
+    naive.fails("histc: input must be finite where min and max are not given, but has NaN",
+      moon.histc, moon.tensor { math.huge, 1 })
+    naive.fails("histogram: input must be finite where min and max are not given, but has NaN",
+      moon.histogram, moon.tensor { nan, 1 })
     naive.fails("histogram: input must be float32 or float64, got int64", moon.histogram,
       moon.arange(3))
   end)
