@@ -263,6 +263,16 @@ describe("every layer of nn", function()
         end
       end)
 
+      it("says in words what it wants instead of what is no tensor", function()
+        local integers = moon.zeros(0, { dtype = "int64" })
+        for _, given in ipairs { 5, "x", true, {}, moon.tensor(1), integers, false } do
+          local ok, message = pcall(make(nn[name]), given or nil)
+          message = tostring(message)
+          local internal = message:find "attempt to" or message:find "bad argument"
+          assert.is_truthy(ok or not internal, message)
+        end
+      end)
+
       it("prints, is saved and loaded, and takes double precision", function()
         local layer = make(nn[name])
         layer(unpack(inputs_of(inputs)))

@@ -17,6 +17,7 @@ function Flatten:init(from, to)
 end
 
 function Flatten:forward(x)
+  self:need_tensor(x)
   return x:flatten(self.first, self.last)
 end
 

@@ -66,6 +66,7 @@ local function feed_forward(self, x)
 end
 
 function TransformerEncoderLayer:forward(x, given)
+  self:need_tensor(x)
   local o = options.read("TransformerEncoderLayer", given, call_schema)
   if self.norm_first then
     x = x:add(attend(self, self.norm1(x), o))
