@@ -1,21 +1,9 @@
 -- Cases of picking and placing by index tensors, element by element.
 local case = require "spec.support.case"
 local naive = require "spec.support.naive"
+local places = require "spec.support.places"
 local T, W = case.float, case.whole
-
-local function copied(at)
-  local list = {}
-  for i, position in ipairs(at) do list[i] = position end
-  return list
-end
-
-local function at_dim(at, dim, position)
-  local list = copied(at)
-  list[dim] = position
-  return list
-end
-
-local function normal(x, dim) return dim < 0 and x:dim() + 1 + dim or dim end
+local at_dim, normal = places.with, places.dim
 
 local function index_select(x, dim, index)
   dim = normal(x, dim)
@@ -77,8 +65,8 @@ local function one_hot(x, classes)
   local shape = x:size()
   shape[#shape + 1] = classes or x:max():item()
   return naive.build(shape, function(at)
-    local class = table.remove(copied(at))
-    local from = copied(at)
+    local class = table.remove(places.copy(at))
+    local from = places.copy(at)
     from[#from] = nil
     return naive.at(x, from) == class and 1 or 0
   end)

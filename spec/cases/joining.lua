@@ -1,16 +1,9 @@
 -- Cases of joining: putting tensors together and taking them apart.
 local case = require "spec.support.case"
 local naive = require "spec.support.naive"
+local places = require "spec.support.places"
 local T, L = case.float, case.list
-
-local function copy(list)
-  local made = {}
-  for i, value in ipairs(list) do made[i] = value end
-  return made
-end
-
--- A dimension from 1, also where it was counted from the end.
-local function normal(dim, ndim) return dim < 0 and dim + ndim + 1 or dim end
+local copy, normal = places.copy, places.normal
 
 -- The part of x that starts after `before` positions of a dimension and is `length` long.
 local function part(x, dim, before, length)

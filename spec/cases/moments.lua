@@ -1,29 +1,7 @@
 -- Cases of variances, deviations and norms.
 local case = require "spec.support.case"
-local naive = require "spec.support.naive"
 local places = require "spec.support.places"
 local T = case.float
-
--- f(list) over the dimensions named, all of them where none is.
-local function over(x, dims, keepdim, f)
-  dims = type(dims) == "number" and { dims } or dims or {}
-  local reduced, shape, result = {}, {}, {}
-  for _, d in ipairs(dims) do reduced[places.dim(x, d)] = true end
-  for i = 1, x:dim() do
-    reduced[i] = #dims == 0 or reduced[i]
-    shape[i] = reduced[i] and 1 or x:size(i)
-    if keepdim or not reduced[i] then result[#result + 1] = shape[i] end
-  end
-  return naive.build(shape, function(at)
-    local list = {}
-    for from in naive.positions(x:size()) do
-      local same = true
-      for i = 1, #from do same = same and (reduced[i] or from[i] == at[i]) end
-      if same then list[#list + 1] = naive.at(x, from) end
-    end
-    return f(list)
-  end):reshape(result)
-end
 
 local function variance(list, correction)
   local mean, sum = 0, 0
@@ -40,7 +18,7 @@ local function spread(root)
     elseif unbiased == false then
       correction = 0
     end
-    return over(x, dims, keepdim, function(list)
+    return places.over(x, dims, keepdim, function(list)
       local v = variance(list, correction)
       return root and math.sqrt(v) or v
     end)
@@ -84,7 +62,7 @@ return {
   var = entry "var", std = entry "std",
   norm = {
     naive = function(x, p, dims, keepdim)
-      return over(x, dims, keepdim, function(list) return norm_of(list, p or 2) end)
+      return places.over(x, dims, keepdim, function(list) return norm_of(list, p or 2) end)
     end,
     fuzz = function(draw)
       local ps = { 1, 2, 3, 1.5, math.huge, -math.huge }

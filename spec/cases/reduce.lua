@@ -1,31 +1,11 @@
 -- Cases of sums, products, means, extremes without a place, all and any, and running sums.
 local case = require "spec.support.case"
-local naive = require "spec.support.naive"
 local places = require "spec.support.places"
 local T, W, B = case.float, case.whole, case.bool
 
--- f(list) over the dimensions named, all of them where none is.
+-- f(list) over the dimensions that the call names.
 local function over(f)
-  return function(x, dims, keepdim)
-    dims = type(dims) == "number" and { dims } or dims or {}
-    local reduced, shape, result = {}, {}, {}
-    for _, d in ipairs(dims) do reduced[places.dim(x, d)] = true end
-    for i = 1, x:dim() do
-      reduced[i] = #dims == 0 or reduced[i]
-      shape[i] = reduced[i] and 1 or x:size(i)
-      if keepdim or not reduced[i] then result[#result + 1] = shape[i] end
-    end
-    return naive.build(shape, function(at)
-      local list = {}
-      for from in naive.positions(x:size()) do
-        local same = true
-        for i = 1, #from do same = same and (reduced[i] or from[i] == at[i]) end
-        local v = same and naive.at(x, from)
-        if same then list[#list + 1] = v == true and 1 or v == false and 0 or v end
-      end
-      return f(list)
-    end):reshape(result)
-  end
+  return function(x, dims, keepdim) return places.over(x, dims, keepdim, f) end
 end
 
 local function fold(start, step)

@@ -2,25 +2,12 @@
 local moon = require "moonlet"
 local case = require "spec.support.case"
 local naive = require "spec.support.naive"
+local places = require "spec.support.places"
 local T, W = case.float, case.whole
-
-local function copy(list)
-  local made = {}
-  for i, value in ipairs(list) do made[i] = value end
-  return made
-end
-
-local function normal(dim, ndim) return dim < 0 and dim + ndim + 1 or dim end
-
--- All elements in row-major order.
-local function elements(x)
-  local list = {}
-  for position in naive.positions(x:size()) do list[#list + 1] = naive.at(x, position) end
-  return list
-end
+local copy, normal = places.copy, places.normal
 
 local function reshaped(x, shape)
-  local list, total, next_one = elements(x), 1, 0
+  local list, total, next_one = places.all(x), 1, 0
   shape = copy(shape)
   for _, n in ipairs(shape) do if n ~= -1 then total = total * n end end
   for i, n in ipairs(shape) do if n == -1 then shape[i] = x:numel() / total end end

@@ -4,7 +4,7 @@ local moon = require "moonlet"
 local faults = require "spec.support.faults"
 local naive = require "spec.support.naive"
 
-local function fails(name, text, ...) naive.fails(name .. ": " .. text, moon[name], ...) end
+local fails = naive.refuses
 
 describe("rrelu", function()
   it("draws a slope for each element in training, evenly between its limits", function()

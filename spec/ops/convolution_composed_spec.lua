@@ -59,7 +59,7 @@ describe("convolutions survive the failure of any allocation:", function()
 end)
 
 describe("convolutions say", function()
-  local function fails(name, text, ...) naive.fails(name .. ": " .. text, moon[name], ...) end
+  local fails = naive.refuses
   local x1, w1 = zeros(2, 3, 6), zeros(4, 3, 3)
   local x3, w3 = zeros(2, 3, 4, 4, 4), zeros(4, 3, 3, 3, 3)
 

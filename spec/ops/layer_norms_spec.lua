@@ -4,7 +4,7 @@ local moon = require "moonlet"
 local faults = require "spec.support.faults"
 local naive = require "spec.support.naive"
 
-local function fails(name, text, ...) naive.fails(name .. ": " .. text, moon[name], ...) end
+local fails = naive.refuses
 
 describe("layer_norm", function()
   it("says what does not fit", function()

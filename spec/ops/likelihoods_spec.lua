@@ -4,7 +4,7 @@ local moon = require "moonlet"
 local faults = require "spec.support.faults"
 local naive = require "spec.support.naive"
 
-local function fails(name, text, ...) naive.fails(name .. ": " .. text, moon[name], ...) end
+local fails = naive.refuses
 
 describe("kl_div", function()
   it("is 0 where the target is 0, with a gradient that is a number", function()

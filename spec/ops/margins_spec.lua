@@ -4,7 +4,7 @@ local moon = require "moonlet"
 local faults = require "spec.support.faults"
 local naive = require "spec.support.naive"
 
-local function fails(name, text, ...) naive.fails(name .. ": " .. text, moon[name], ...) end
+local fails = naive.refuses
 local function labels(list) return moon.tensor(list, { dtype = "int64" }) end
 
 describe("losses against signs", function()

@@ -4,7 +4,7 @@ local moon = require "moonlet"
 local faults = require "spec.support.faults"
 local naive = require "spec.support.naive"
 
-local function fails(name, text, ...) naive.fails(name .. ": " .. text, moon[name], ...) end
+local fails = naive.refuses
 
 -- Fails unless the share of zeros in `groups` lies within five deviations of p.
 local function expect_share(groups, p)

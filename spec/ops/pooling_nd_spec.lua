@@ -6,9 +6,7 @@ local naive = require "spec.support.naive"
 
 local nan = 0 / 0
 
-local function fails(operator, text, ...)
-  naive.fails(operator .. ": " .. text, moon[operator], ...)
-end
+local fails = naive.refuses
 
 local line, volume = moon.randn(2, 3, 8), moon.randn(1, 2, 4, 5, 6)
 local inputs = { line, moon.randn(1, 2, 5, 6), volume }

@@ -5,9 +5,7 @@ local naive = require "spec.support.naive"
 
 local huge, nan = math.huge, 0 / 0
 
-local function fails(operator, text, ...)
-  naive.fails(operator .. ": " .. text, moon[operator], ...)
-end
+local fails = naive.refuses
 
 describe("boxes", function()
   local boxes = moon.tensor { { 0, 0, 2, 2 }, { 0, 0, 2, 1.5 }, { 5, 5, 6, 6 } }

@@ -5,9 +5,7 @@ local naive = require "spec.support.naive"
 
 local huge, nan = math.huge, 0 / 0
 
-local function fails(operator, text, ...)
-  naive.fails(operator .. ": " .. text, moon[operator], ...)
-end
+local fails = naive.refuses
 
 describe("interpolate", function()
   local x = moon.randn(1, 2, 3, 4)

@@ -5,7 +5,7 @@ local faults = require "spec.support.faults"
 local gradcheck = require "spec.support.gradcheck"
 local naive = require "spec.support.naive"
 
-local function fails(name, text, ...) naive.fails(name .. ": " .. text, moon[name], ...) end
+local fails = naive.refuses
 
 describe("normalize", function()
   it("leaves zero vectors, in every type", function()

@@ -26,4 +26,28 @@ function child.run(piece, environment)
   return output, status == "0"
 end
 
+-- Fails unless graph(), which `piece` defines, leaves nothing behind when it is called `count`
+-- times (1e5) and what it gives is dropped: resident size and live bytes stay flat. The piece has
+-- `moon` and a leaf `x` of 8 elements.
+function child.stays_flat(piece, count)
+  count = count or 1e5
+  local output, well = child.run([[
+    local moon = require "moonlet"
+    local x = moon.ones(8, { requires_grad = true })
+    local held
+    ]] .. piece .. [[
+
+    for i = 1, ]] .. count .. [[ do
+      graph()
+      if i == ]] .. count / 5 .. [[ then held = moon.resident() end
+    end
+    collectgarbage() collectgarbage()
+    print(("%.1f %.0f"):format((moon.resident() - held) / 1e6, moon.memory().live))
+  ]])
+  local growth, live = (well and output or ""):match("(%S+) (%d+)%s*$")
+  if not growth then error("the piece failed: " .. output, 2) end
+  if tonumber(growth) >= 12 then error(growth .. " MB more", 2) end
+  if tonumber(live) >= 4096 then error(live .. " bytes live", 2) end
+end
+
 return child

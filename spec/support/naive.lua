@@ -108,4 +108,9 @@ function naive.fails(text, f, ...)
   return true
 end
 
+-- Fails unless moon[operator](...) is refused with its name and `text`.
+function naive.refuses(operator, text, ...)
+  return naive.fails(operator .. ": " .. text, moon[operator], ...)
+end
+
 return naive

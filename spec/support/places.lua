@@ -3,10 +3,15 @@ local naive = require "spec.support.naive"
 
 local places = {}
 
--- A copy of a position with the index of one dimension changed.
-function places.with(at, dim, index)
+function places.copy(at)
   local copy = {}
   for i = 1, #at do copy[i] = at[i] end
+  return copy
+end
+
+-- A copy of a position with the index of one dimension changed.
+function places.with(at, dim, index)
+  local copy = places.copy(at)
   copy[dim] = index
   return copy
 end
@@ -24,8 +29,9 @@ function places.inserted(at, dim, index)
   return copy
 end
 
--- A dimension counted from the end as one counted from 1.
-function places.dim(x, dim) return dim < 0 and dim + x:dim() + 1 or dim end
+-- What may be counted from the end (-1 the last of n), counted from 1; so a dimension of x.
+function places.normal(i, n) return i < 0 and i + n + 1 or i end
+function places.dim(x, dim) return places.normal(dim, x:dim()) end
 
 local function value(x, at)
   local v = naive.at(x, at)
@@ -63,6 +69,28 @@ function places.reduced(x, dim, keepdim, f)
     local full = keepdim and places.with(at, dim, 1) or places.inserted(at, dim, 1)
     return f(places.line(x, dim, full))
   end)
+end
+
+-- f(list) over the dimensions named (a number, a list, or nil: all of them), which disappear unless
+-- they are kept.
+function places.over(x, dims, keepdim, f)
+  dims = type(dims) == "number" and { dims } or dims or {}
+  local reduced, shape, result = {}, {}, {}
+  for _, d in ipairs(dims) do reduced[places.dim(x, d)] = true end
+  for i = 1, x:dim() do
+    reduced[i] = #dims == 0 or reduced[i]
+    shape[i] = reduced[i] and 1 or x:size(i)
+    if keepdim or not reduced[i] then result[#result + 1] = shape[i] end
+  end
+  return naive.build(shape, function(at)
+    local list = {}
+    for from in naive.positions(x:size()) do
+      local same = true
+      for i = 1, #from do same = same and (reduced[i] or from[i] == at[i]) end
+      if same then list[#list + 1] = value(x, from) end
+    end
+    return f(list)
+  end):reshape(result)
 end
 
 -- All numbers in row-major order.
