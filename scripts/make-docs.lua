@@ -23,6 +23,7 @@ local kinds = {
   ["float32 float64 float16 bfloat16 int64 int32 uint8"] = "numbers",
   ["float32 float64 float16 bfloat16 int64 int32 uint8 bool"] = "all",
   ["int64 int32 uint8"] = "integers",
+  ["float32 float64"] = "reals",
 }
 
 local function dtypes_of(op)
@@ -42,10 +43,10 @@ local function name_of(op) return op.only_inplace and op.name .. "_" or op.name 
 
 local function table_of_operators(operators)
   local lines = { NOTE .. "# Operators", "",
-    "Element types: *floats* are float32, float64, float16 and bfloat16; *integers* int64, int32",
-    "and uint8; *numbers* both; *all* bool too. They are those of the first tensor. *Gradient*",
-    "says how often the operator can be differentiated. `moon.operators()` gives the same as a",
-    "table, and each name links to formula, shapes, source and example.", "",
+    "Element types: *reals* are float32 and float64; *floats* float16 and bfloat16 too; *integers*",
+    "int64, int32 and uint8; *numbers* both; *all* bool too. They are those of the first tensor.",
+    "*Gradient* says how often the operator can be differentiated. `moon.operators()` gives the",
+    "same as a table, and each name links to formula, shapes, source and example.", "",
     "| operator | family | types | devices | gradient |", "| --- | --- | --- | --- | --- |" }
   for _, op in ipairs(operators) do
     lines[#lines + 1] = ("| [%s](operators/%s.md#%s) | %s | %s | %s | %s |"):format(

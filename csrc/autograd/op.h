@@ -115,7 +115,8 @@ typedef enum op_flag {
 } op_flag;
 
 // Which element types the first tensor (or the result, where there is none) may have.
-typedef enum op_dtypes { OP_ANY_DTYPE, OP_FLOATS, OP_NUMBERS, OP_INTEGERS } op_dtypes;
+// Reals are float32 and float64.
+typedef enum op_dtypes { OP_ANY_DTYPE, OP_FLOATS, OP_REALS, OP_NUMBERS, OP_INTEGERS } op_dtypes;
 
 typedef struct op_descriptor {
   const char *name;

@@ -211,6 +211,7 @@ bool op_takes_dtype(const op_descriptor *op, moon_dtype dtype) {
   dtype_class class = dtype_class_of(dtype);
   switch (op->dtypes) {
     case OP_FLOATS: return class == DTYPE_FLOAT;
+    case OP_REALS: return dtype == MOON_F32 || dtype == MOON_F64;
     case OP_NUMBERS: return class != DTYPE_BOOLEAN;
     case OP_INTEGERS: return class == DTYPE_INTEGER;
     default: return true;

@@ -293,20 +293,20 @@ static moon_status forward_eigvalsh(op_call *call) {
 #define WIDE " Float32 and float64, by LAPACK."
 
 static op_descriptor descriptors[] = {
-  { .name = "cholesky", .dtypes = OP_FLOATS, .saves = "out", .schema = "(input: Tensor) -> out",
+  { .name = "cholesky", .dtypes = OP_REALS, .saves = "out", .schema = "(input: Tensor) -> out",
     .doc = "The lower triangular l with l l^T = input, for symmetric positive definite matrices "
            "(..., n, n), of which only the lower triangle is read. Another matrix is an error that "
            "says which. The gradient is symmetric (Giles 2008, Murray 2016)." WIDE,
     .example = "moon.tensor{{4, 2}, {2, 5}}:cholesky() --> {{2, 0}, {1, 2}}",
     .forward = forward_cholesky, .backward = backward_cholesky },
-  { .name = "qr", .dtypes = OP_FLOATS, .saves = "input q r", .schema = "(input: Tensor) -> q, r",
+  { .name = "qr", .dtypes = OP_REALS, .saves = "input q r", .schema = "(input: Tensor) -> q, r",
     .doc = "q with orthonormal columns and upper triangular r, q r = input: (..., m, n) gives "
            "(..., m, k) and (..., k, n), k the smaller side. Signs are LAPACK's. The gradient "
            "needs full rank (Walter and Lehmann 2010)." WIDE,
     .example = "local q, r = moon.tensor{{0, 2}, {1, 0}}:qr()\n"
                "q:mm(r) --> {{0, 2}, {1, 0}}",
     .forward = forward_qr, .backward = backward_qr },
-  { .name = "svd", .dtypes = OP_FLOATS, .saves = "u s vh",
+  { .name = "svd", .dtypes = OP_REALS, .saves = "u s vh",
     .schema = "(input: Tensor) -> u, s, vh",
     .doc = "Singular value decomposition, input = u diag(s) vh: (..., m, n) gives (..., m, k), "
            "(..., k) descending and (..., k, n), k the smaller side. The vectors are given up to "
@@ -315,11 +315,11 @@ static op_descriptor descriptors[] = {
     .example = "local u, s, vh = moon.tensor{{0, 3}, {2, 0}}:svd()\n"
                "s --> {3, 2}",
     .forward = forward_svd, .backward = backward_svd },
-  { .name = "svdvals", .flags = OP_COMPOSITE, .dtypes = OP_FLOATS,
+  { .name = "svdvals", .flags = OP_COMPOSITE, .dtypes = OP_REALS,
     .schema = "(input: Tensor) -> out",
     .doc = "The singular values of matrices, descending." WIDE,
     .example = "moon.tensor{{0, 3}, {2, 0}}:svdvals() --> {3, 2}", .forward = forward_svdvals },
-  { .name = "eigh", .dtypes = OP_FLOATS, .saves = "values vectors",
+  { .name = "eigh", .dtypes = OP_REALS, .saves = "values vectors",
     .schema = "(input: Tensor) -> values, vectors",
     .doc = "Eigenvalues of symmetric matrices (..., n, n), ascending, and eigenvectors in columns: "
            "input = vectors diag(values) vectors^T. Only the lower triangle is read. Vectors are "
@@ -327,7 +327,7 @@ static op_descriptor descriptors[] = {
            WIDE,
     .example = "moon.tensor{{2, 1}, {1, 2}}:eigh() --> {1, 3}",
     .forward = forward_eigh, .backward = backward_eigh },
-  { .name = "eigvalsh", .flags = OP_COMPOSITE, .dtypes = OP_FLOATS,
+  { .name = "eigvalsh", .flags = OP_COMPOSITE, .dtypes = OP_REALS,
     .schema = "(input: Tensor) -> out",
     .doc = "The eigenvalues of symmetric matrices, ascending." WIDE,
     .example = "moon.tensor{{2, 1}, {1, 2}}:eigvalsh() --> {1, 3}", .forward = forward_eigvalsh },

@@ -341,7 +341,7 @@ static moon_status forward_complex_angle(op_call *call) {
 #define NORMS "norm: \"backward\"|\"ortho\"|\"forward\" = backward"
 #define LINE "(input: Tensor, n: int?, dim: dim = -1, " NORMS ") -> out"
 #define GRID "(input: Tensor, size: int[]?, dim: dims, " NORMS ") -> out"
-#define TRANSFORM .flags = OP_COMPOSITE, .dtypes = OP_FLOATS, .forward = forward_transform
+#define TRANSFORM .flags = OP_COMPOSITE, .dtypes = OP_REALS, .forward = forward_transform
 #define SCALING " norm says what is divided by n: the inverse (backward), the transform " \
                 "(forward), or both by its root (ortho). Float32 and float64 (Cooley and Tukey " \
                 "1965)."

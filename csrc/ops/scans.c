@@ -191,7 +191,7 @@ static op_descriptor descriptors[] = {
            "last of equals). A NaN stays.",
     .example = "moon.tensor{3, 4, 2, 5}:cummin(1) --> {3, 3, 2, 2}",
     .forward = forward_running, .backward = backward_running },
-  { .name = "diff", .flags = OP_COMPOSITE,
+  { .name = "diff", .dtypes = OP_NUMBERS, .flags = OP_COMPOSITE,
     .schema = "(input: Tensor, n: int = 1, dim: dim = -1) -> out",
     .doc = "Differences of neighbours along a dimension, x[i + 1] - x[i], taken n times.",
     .example = "moon.tensor{1, 4, 9, 16}:diff() --> {3, 5, 7}", .forward = forward_diff },

@@ -320,7 +320,7 @@ static op_descriptor descriptors[] = {
     .example = "moon.correlate(moon.tensor {1, 2, 3}, moon.tensor {0, 1, 0.5}, \"same\") "
                "--> {2, 3.5, 3}",
     .forward = forward_direct },
-  { .name = "fft_convolve", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE, .schema = SIGNAL_SCHEMA,
+  { .name = "fft_convolve", .dtypes = OP_REALS, .flags = OP_COMPOSITE, .schema = SIGNAL_SCHEMA,
     .doc = "convolve by the Fourier transform: the product of both spectra, transformed back "
            "(the convolution theorem). Its cost does not grow with the kernel, so that it is "
            "quicker for large ones (bench/convolve.lua shows from where). Float32 and float64 "
@@ -335,7 +335,7 @@ static op_descriptor descriptors[] = {
     .example = "#moon.pyramid(moon.zeros(5, 8), 3) --> 3\n"
                "moon.pyramid(moon.ones(5, 8), 3)[3]:size() --> {2, 2}",
     .forward = forward_pyramid },
-  { .name = "match_template", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
+  { .name = "match_template", .dtypes = OP_REALS, .flags = OP_COMPOSITE,
     .schema = "(input: Tensor, template: Tensor) -> out",
     .doc = "Normalised cross-correlation of every window of input with a template: 1 where they "
            "agree up to brightness and contrast, -1 where one is the other's negative, 0 on what "

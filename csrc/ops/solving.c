@@ -359,7 +359,7 @@ static moon_status forward_matrix_power(op_call *call) {
 }
 
 #define WIDE " Float32 and float64, by LAPACK."
-#define MADE .flags = OP_COMPOSITE, .dtypes = OP_FLOATS
+#define MADE .flags = OP_COMPOSITE, .dtypes = OP_REALS
 
 static op_descriptor descriptors[] = {
   { .name = "solve_stack", .flags = OP_HIDDEN, .saves = "a out@a", .row = 0,

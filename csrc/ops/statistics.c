@@ -389,21 +389,21 @@ static op_descriptor descriptors[] = {
     .doc = "The middle element in order, the lower of two. Without dim: of all, as a 0-d tensor. "
            "With dim: along it, and its position (int64, from 1). NaN where there is one.",
     .example = "moon.tensor{3, 1, 2, 9}:median() --> 2", .forward = forward_median },
-  { .name = "quantile", .flags = OP_COMPOSITE, .dtypes = OP_FLOATS,
+  { .name = "quantile", .flags = OP_COMPOSITE, .dtypes = OP_REALS,
     .schema = "(input: Tensor, q: Tensor|number, dim: dim?, keepdim: bool = false, interpolation: "
               "\"linear\"|\"lower\"|\"higher\"|\"midpoint\"|\"nearest\" = linear) -> out",
     .doc = "The elements at the parts q (0 to 1) of the order, of all or along a dimension: at "
            "place q (n - 1), counted from 0, interpolated between neighbours. A vector of q gives "
            "a new first dimension. NaN where there is one. Float32 and float64.",
     .example = "moon.tensor{4, 1, 3, 2}:quantile(0.5) --> 2.5", .forward = forward_quantile },
-  { .name = "histc", .flags = OP_COMPOSITE | OP_CONSTANT, .dtypes = OP_FLOATS,
+  { .name = "histc", .flags = OP_COMPOSITE | OP_CONSTANT, .dtypes = OP_REALS,
     .schema = "(input: Tensor, bins: int = 100, min: number = 0, max: number = 0) -> out",
     .doc = "How many elements lie in each of `bins` equal parts of min..max (of the elements' own "
            "range where the two are equal), in the input's type. Others are not counted. No "
            "gradient. Float32 and float64.",
     .example = "moon.tensor{1, 2, 1}:histc(4, 0, 3) --> {0, 2, 1, 0}", .row = COUNTS,
     .forward = forward_histogram },
-  { .name = "histogram", .flags = OP_COMPOSITE | OP_CONSTANT, .dtypes = OP_FLOATS,
+  { .name = "histogram", .flags = OP_COMPOSITE | OP_CONSTANT, .dtypes = OP_REALS,
     .schema = "(input: Tensor, bins: int = 100, min: number = 0, max: number = 0, "
               "density: bool = false) -> counts, edges",
     .doc = "As histc, and the bins + 1 edges of the parts. With density the counts are divided so "

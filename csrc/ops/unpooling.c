@@ -161,7 +161,7 @@ static op_descriptor descriptors[] = {
     .example = "moon.tensor{{{{{5}}}}}:max_unpool3d(moon.tensor{{{{{8}}}}}:long(), 2) --> "
                "{{{{{0, 0}, {0, 0}}, {{0, 0}, {0, 5}}}}}",
     .forward = forward_unpool, .backward = backward_unpool },
-  { .name = "maxout", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
+  { .name = "maxout", .dtypes = OP_ANY_DTYPE, .flags = OP_COMPOSITE,
     .schema = "(input: Tensor, group: int, dim: dim = 2) -> out",
     .doc = "The largest of every `group` neighbours along dim, by default the channels: "
            "(n, c, ...) becomes (n, c / group, ...) (Goodfellow et al. 2013). The first of equal "
