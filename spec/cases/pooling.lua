@@ -1,131 +1,20 @@
--- Cases of pooling. One reference serves every window: it lists the positions a window sees, as
--- PyTorch counts them, and an operator says what becomes of the numbers there.
+-- Cases of pooling. One reference serves every window (spec/support/windows.lua): it lists the
+-- positions a window sees, and an operator says what becomes of the numbers there.
 local case = require "spec.support.case"
 local naive = require "spec.support.naive"
+local windows = require "spec.support.windows"
 local T = case.float
 
-local function sides(value, dims)
-  if type(value) == "table" and #value == dims then return value end
-  if type(value) == "table" then value = value[1] end
-  local list = {}
-  for i = 1, dims do list[i] = value end
-  return list
-end
-
--- Positions of window number `at` along a dimension: { all = with padding, inside = from 1 }.
-local function seen(at, size, kernel, stride, padding, dilation)
-  local list, padded = {}, 0
-  for tap = 0, kernel - 1 do
-    local position = (at - 1) * stride - padding + tap * dilation + 1
-    if position <= size + padding then padded = padded + 1 end
-    if position >= 1 and position <= size then list[#list + 1] = position end
-  end
-  return list, padded
-end
-
-local function count_windows(size, kernel, stride, padding, dilation, ceil_mode)
-  local room = size + 2 * padding - dilation * (kernel - 1) - 1
-  local count = (ceil_mode and math.ceil or math.floor)(room / stride) + 1
-  if ceil_mode and (count - 1) * stride >= size + padding then count = count - 1 end
-  return count
-end
-
--- Calls fn(position, ...) for every combination of members of the lists.
-local function product(lists, fn)
-  local at = {}
-  local function go(i)
-    if i > #lists then return fn(at) end
-    for _, member in ipairs(lists[i]) do
-      at[i] = member
-      go(i + 1)
-    end
-  end
-  go(1)
-end
-
--- A result of `shape` whose element is reduce(values, positions, padded): what the window sees.
--- lists_at(at) gives a list of positions for each dimension behind the channel.
-local function reduced(x, shape, lists_at, reduce)
-  return naive.build(shape, function(at)
-    local values, positions = {}, {}
-    local lists, padded = lists_at(at)
-    product(lists, function(inside)
-      local position, flat = { at[1], at[2] }, 0
-      for i, p in ipairs(inside) do
-        position[2 + i] = p
-        flat = flat * x:size(2 + i) + p - 1
-      end
-      values[#values + 1] = x[position]
-      positions[#positions + 1] = flat + 1
-    end)
-    return reduce(values, positions, padded)
-  end)
-end
-
-local function plain_windows(x, dims, kernel, o)
-  local k = sides(kernel, dims)
-  local s, p = sides(o.stride or k, dims), sides(o.padding or 0, dims)
-  local d = sides(o.dilation or 1, dims)
-  local shape = { x:size(1), x:size(2) }
-  for i = 1, dims do
-    shape[2 + i] = count_windows(x:size(2 + i), k[i], s[i], p[i], d[i], o.ceil_mode)
-  end
-  return shape, function(at)
-    local lists, padded = {}, 1
-    for i = 1, dims do
-      local list, all = seen(at[2 + i], x:size(2 + i), k[i], s[i], p[i], d[i])
-      lists[i], padded = list, padded * all
-    end
-    return lists, padded
-  end
-end
-
-local function largest(values, positions)
-  local best, where = -math.huge, nil
-  for i, value in ipairs(values) do
-    if value > best then best, where = value, positions[i] end
-  end
-  return best, where
-end
-
-local function position_of_largest(values, positions)
-  return (select(2, largest(values, positions)))
-end
-
-local function maxima(x, shape, lists_at, indices)
-  local values = reduced(x, shape, lists_at, function(v, p) return (largest(v, p)) end)
-  if not indices then return values end
-  return values, reduced(x, shape, lists_at, position_of_largest)
-end
-
-local function max_pool(dims)
-  return function(x, kernel, o)
-    o = o or {}
-    local shape, lists_at = plain_windows(x, dims, kernel, o)
-    return maxima(x, shape, lists_at, o.return_indices)
-  end
-end
-
-local function avg_pool(dims)
-  return function(x, kernel, o)
-    o = o or {}
-    local shape, lists_at = plain_windows(x, dims, kernel, o)
-    return reduced(x, shape, lists_at, function(values, _, padded)
-      local sum = 0
-      for _, value in ipairs(values) do sum = sum + value end
-      local count = o.count_include_pad == false and #values or padded
-      return sum / (o.divisor_override or count)
-    end)
-  end
-end
+local max_pool, avg_pool = windows.max_pool, windows.avg_pool
+local adaptive_avg = windows.adaptive_avg_pool
 
 local function lp_pool(dims)
   return function(x, p, kernel, o)
     o = o or {}
     local elements = 1
-    for _, side in ipairs(sides(kernel, dims)) do elements = elements * side end
-    local shape, lists_at = plain_windows(x, dims, kernel, o)
-    return reduced(x, shape, lists_at, function(values)
+    for _, side in ipairs(windows.sides(kernel, dims)) do elements = elements * side end
+    local shape, lists_at = windows.plain(x, dims, kernel, o)
+    return windows.reduced(x, shape, lists_at, function(values)
       local sum = 0
       for _, value in ipairs(values) do sum = sum + value ^ p end
       return (sum / #values * elements) ^ (1 / p)
@@ -133,46 +22,18 @@ local function lp_pool(dims)
   end
 end
 
-local function adaptive_windows(x, dims, size)
-  local counts, shape = sides(size, dims), { x:size(1), x:size(2) }
-  for i = 1, dims do shape[2 + i] = counts[i] end
-  return shape, function(at)
-    local lists = {}
-    for i = 1, dims do
-      local total, list = x:size(2 + i), {}
-      local first = math.floor((at[2 + i] - 1) * total / counts[i]) + 1
-      for position = first, math.ceil(at[2 + i] * total / counts[i]) do
-        list[#list + 1] = position
-      end
-      lists[i] = list
-    end
-    return lists
-  end
-end
-
 local function adaptive_max(dims)
   return function(x, size, o)
-    local shape, lists_at = adaptive_windows(x, dims, size)
-    return maxima(x, shape, lists_at, o and o.return_indices)
-  end
-end
-
-local function adaptive_avg(dims)
-  return function(x, size)
-    local shape, lists_at = adaptive_windows(x, dims, size)
-    return reduced(x, shape, lists_at, function(values)
-      local sum = 0
-      for _, value in ipairs(values) do sum = sum + value end
-      return sum / #values
-    end)
+    local shape, lists_at = windows.adaptive(x, dims, size)
+    return windows.maxima(x, shape, lists_at, o and o.return_indices)
   end
 end
 
 local function fractional(x, kernel, o)
   local dims = x:dim() - 2
-  local k, shape = sides(kernel, dims), { x:size(1), x:size(2) }
+  local k, shape = windows.sides(kernel, dims), { x:size(1), x:size(2) }
   for i = 1, dims do
-    shape[2 + i] = o.output_size and sides(o.output_size, dims)[i]
+    shape[2 + i] = o.output_size and windows.sides(o.output_size, dims)[i]
       or math.floor(x:size(2 + i) * o.output_ratio)
   end
   local function lists_at(at)
@@ -189,14 +50,14 @@ local function fractional(x, kernel, o)
     end
     return lists
   end
-  return maxima(x, shape, lists_at, o.return_indices)
+  return windows.maxima(x, shape, lists_at, o.return_indices)
 end
 
 local function unpool(dims)
   return function(x, indices, kernel, o)
     o = o or {}
-    local k = sides(kernel, dims)
-    local s, p = sides(o.stride or k, dims), sides(o.padding or 0, dims)
+    local k = windows.sides(kernel, dims)
+    local s, p = windows.sides(o.stride or k, dims), windows.sides(o.padding or 0, dims)
     local shape = { x:size(1), x:size(2) }
     for i = 1, dims do
       shape[2 + i] = o.output_size and o.output_size[#o.output_size - dims + i]

@@ -4,76 +4,11 @@ local moon = require "moonlet"
 local faults = require "spec.support.faults"
 local gradcheck = require "spec.support.gradcheck"
 local naive = require "spec.support.naive"
+local windows = require "spec.support.windows"
 
 local function pair(value)
   if type(value) == "table" then return value end
   return { value, value }
-end
-
--- PyTorch's rule: a last window may hang over the end, but must start inside the input or its left
--- padding.
-local function count_windows(size, kernel, stride, padding, dilation, ceil_mode)
-  local room = size + 2 * padding - dilation * (kernel - 1) - 1
-  local count = (ceil_mode and math.ceil or math.floor)(room / stride) + 1
-  if ceil_mode and (count - 1) * stride >= size + padding then count = count - 1 end
-  return count
-end
-
-local function geometry_of(kernel, options)
-  options = options or {}
-  local k = pair(kernel)
-  return { kernel = k, stride = pair(options.stride or k), padding = pair(options.padding or 0),
-           dilation = pair(options.dilation or 1), ceil_mode = options.ceil_mode,
-           bare = options.count_include_pad == false }
-end
-
-local function shape_after(x, g)
-  local shape = { x:size(1), x:size(2) }
-  for i = 1, 2 do
-    shape[2 + i] = count_windows(x:size(2 + i), g.kernel[i], g.stride[i], g.padding[i],
-      g.dilation[i], g.ceil_mode)
-  end
-  return shape
-end
-
--- Positions from 1 that window number `window` sees along one dimension, padding included.
-local function seen(window, g, i)
-  local list, start = {}, (window - 1) * g.stride[i] - g.padding[i] + 1
-  for k = 1, g.kernel[i] do list[k] = start + (k - 1) * g.dilation[i] end
-  return list
-end
-
-local function max_pool2d(x, kernel, options)
-  local g = geometry_of(kernel, options)
-  return naive.build(shape_after(x, g), function(at)
-    local best = -math.huge
-    for _, row in ipairs(seen(at[3], g, 1)) do
-      for _, column in ipairs(seen(at[4], g, 2)) do
-        if row >= 1 and row <= x:size(3) and column >= 1 and column <= x:size(4) then
-          best = math.max(best, x[{ at[1], at[2], row, column }])
-        end
-      end
-    end
-    return best
-  end)
-end
-
-local function avg_pool2d(x, kernel, options)
-  local g = geometry_of(kernel, options)
-  return naive.build(shape_after(x, g), function(at)
-    local sum, inside, padded = 0, 0, 0
-    for _, row in ipairs(seen(at[3], g, 1)) do
-      for _, column in ipairs(seen(at[4], g, 2)) do
-        if row <= x:size(3) + g.padding[1] and column <= x:size(4) + g.padding[2] then
-          padded = padded + 1
-        end
-        if row >= 1 and row <= x:size(3) and column >= 1 and column <= x:size(4) then
-          sum, inside = sum + x[{ at[1], at[2], row, column }], inside + 1
-        end
-      end
-    end
-    return sum / (g.bare and inside or padded)
-  end)
 end
 
 local max_cases = {
@@ -109,8 +44,8 @@ local function name_of(case)
 end
 
 for name, family in pairs {
-  max_pool2d = { naive = max_pool2d, cases = max_cases },
-  avg_pool2d = { naive = avg_pool2d, cases = avg_cases },
+  max_pool2d = { naive = windows.max_pool(2), cases = max_cases },
+  avg_pool2d = { naive = windows.avg_pool(2), cases = avg_cases },
 } do
   describe(name, function()
     for _, case in ipairs(family.cases) do
@@ -199,21 +134,7 @@ describe("max_pool2d", function()
 end)
 
 describe("adaptive_avg_pool2d", function()
-  local function adaptive(x, size)
-    local rows, columns = pair(size)[1], pair(size)[2]
-    local function span(i, total, count)
-      return math.floor((i - 1) * total / count) + 1, math.ceil(i * total / count)
-    end
-    return naive.build({ x:size(1), x:size(2), rows, columns }, function(at)
-      local top, bottom = span(at[3], x:size(3), rows)
-      local left, right = span(at[4], x:size(4), columns)
-      local sum = 0
-      for i = top, bottom do
-        for j = left, right do sum = sum + x[{ at[1], at[2], i, j }] end
-      end
-      return sum / ((bottom - top + 1) * (right - left + 1))
-    end)
-  end
+  local adaptive = windows.adaptive_avg_pool(2)
 
   local cases = { { { 2, 3, 6, 4 }, { 3, 2 } }, { { 2, 2, 7, 5 }, { 3, 2 } }, { { 1, 2, 5, 5 }, 1 },
                   { { 1, 2, 2, 3 }, { 4, 3 } }, { { 1, 1, 7, 7 }, 7 } }
