@@ -90,7 +90,6 @@ void node_free_saved(tape_node *node);
 
 // Appends to a list, which owns the hook from now on.
 void hook_add(tape_hook **list, tape_hook *hook);
-void hook_release_all(tape_hook *list);
 // Calls the hooks of one result with its gradient.
 MOON_MUST_CHECK moon_status hook_call_all(tape_hook *list, moon_engine *engine, int result,
                                        moon_tensor **grad);

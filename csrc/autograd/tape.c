@@ -18,7 +18,7 @@ void hook_add(tape_hook **list, tape_hook *hook) {
   *list = hook;
 }
 
-void hook_release_all(tape_hook *list) {
+static void hook_release_all(tape_hook *list) {
   while (list) {
     tape_hook *gone = list;
     list = gone->next;

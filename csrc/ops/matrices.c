@@ -281,7 +281,8 @@ static op_descriptor descriptors[] = {
   { .name = "trace", .flags = OP_COMPOSITE, .schema = "(input: Tensor) -> out",
     .doc = "The sum of a matrix's diagonal.",
     .example = "moon.tensor{{1, 2}, {3, 4}}:trace() --> 5", .forward = forward_trace },
-  { .name = "kron", .dtypes = OP_NUMBERS, .flags = OP_COMPOSITE, .schema = "(a: Tensor, b: Tensor) -> out",
+  { .name = "kron", .dtypes = OP_NUMBERS, .flags = OP_COMPOSITE,
+    .schema = "(a: Tensor, b: Tensor) -> out",
     .doc = "The Kronecker product: every element of a times the whole of b, in its place. Up to 4 "
            "dimensions; the one with fewer gets sizes of 1 in front.",
     .example = "moon.tensor{1, 2}:kron(moon.tensor{1, 10}) --> {1, 10, 2, 20}",

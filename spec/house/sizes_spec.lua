@@ -113,6 +113,30 @@ describe("names", function()
     end
   end)
 
+  it("of files in csrc/ops are all on the map, families.def", function()
+    local map = table.concat(sources.lines("csrc/ops/families.def"), "\n")
+    for _, path in ipairs(sources.files("csrc/ops", ".c")) do
+      local name = path:match("([%w_]+)%.c$")
+      assert.is_truthy(map:find("%f[%w_]" .. name .. "%f[^%w_]"), path)
+    end
+  end)
+
+  it("of operators in used.def are sorted and used", function()
+    local used, last = {}, ""
+    for _, path in ipairs(sources.files("csrc", ".c", ".h")) do
+      local text = table.concat(sources.lines(path), "\n")
+      for name in text:gmatch("COMPOSE%([^,()]*,%s*([%w_]+)") do used[name] = true end
+      for name in text:gmatch("COMPOSE_MORE%([^,()]*,[^,()]*,%s*([%w_]+)") do used[name] = true end
+      for name in text:gmatch("OP_([%l%d_]+)") do used[name] = true end
+    end
+    for _, line in ipairs(sources.lines("csrc/ops/used.def")) do
+      local name = line:match("^USED%(([%w_]+)%)")
+      assert.is_truthy(not name or used[name], line)
+      assert.is_truthy(not name or name > last, line)
+      last = name or last
+    end
+  end)
+
   it("of shared C functions start with moon_, their part or their file", function()
     local pattern = "^[%a_][%w_ %*]-%f[%w_]([%a_][%w_]*)%("
     for _, part in ipairs { "base", "device", "tensor", "autograd" } do
