@@ -1,3 +1,4 @@
+-- IDX files, which MNIST comes in: reading them, and damage of every kind.
 local moon = require "moonlet"
 local read_idx = require "moonlet.data.idx"
 local pictures = require "spec.support.pictures"

@@ -1,3 +1,4 @@
+-- The loader: the same batches whatever the number of workers, and going on from any of them.
 local moon = require "moonlet"
 local data = moon.data
 local pictures = require "spec.support.pictures"

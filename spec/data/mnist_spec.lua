@@ -1,3 +1,4 @@
+-- MNIST and Fashion-MNIST as datasets, from small files made here, and the download's checks.
 local moon = require "moonlet"
 local data = moon.data
 local download = require "moonlet.data.download"

@@ -1,3 +1,4 @@
+-- Transforms of pictures, one by one and in batches.
 local moon = require "moonlet"
 local t = moon.data.transforms
 

@@ -1,5 +1,6 @@
 -- No file over 800 lines; no line over 100 columns; no function over 100 lines without a sentence
--- in front that says why (a comment with the words "long because").
+-- in front that says why (a comment with the words "long because"). Files open with a comment, and
+-- names are found where they belong.
 local sources = require "spec.support.sources"
 
 -- A function starts at a line in column one that has a parenthesis and reaches "{" before anything
@@ -98,6 +99,19 @@ describe("sizes", function()
     for _, folder in ipairs { "lua", "examples", "bench" } do
       assert.same({}, too_long(lua_functions, folder, ".lua"))
     end
+  end)
+end)
+
+describe("files", function()
+  it("open with their idea", function()
+    local wrong = {}
+    for _, folder in ipairs(folders) do
+      for _, path in ipairs(sources.files(folder, ".c", ".h", ".cu", ".cuh", ".def", ".lua")) do
+        local first = sources.lines(path)[1] or ""
+        if not first:match("^//") and not first:match("^%-%-") then wrong[#wrong + 1] = path end
+      end
+    end
+    assert.same({}, wrong)
   end)
 end)
 

@@ -1,3 +1,4 @@
+-- Classes: construction, inheritance, and the mistakes that are easily made with them.
 local Class = require "moonlet" and require "moonlet.class"
 
 describe("class", function()

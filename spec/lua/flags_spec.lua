@@ -1,3 +1,4 @@
+-- A program's flags: values, defaults, mistakes and help.
 local flags = require "moonlet" and require "moonlet.flags"
 
 local rows = {

@@ -1,3 +1,4 @@
+-- Namespaces that load a member when it is first asked for.
 local moon = require "moonlet"
 
 describe("the namespaces", function()

@@ -1,3 +1,4 @@
+-- Tables of named options against their schemas: what is filled in, and every sentence.
 local options = require "moonlet" and require "moonlet.options"
 
 local schema = {

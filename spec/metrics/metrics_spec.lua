@@ -1,3 +1,4 @@
+-- Accuracy and the confusion matrix, against counts by hand.
 local moon = require "moonlet"
 local metrics = moon.metrics
 

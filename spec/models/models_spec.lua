@@ -1,3 +1,4 @@
+-- The models: sizes as their papers give them.
 local moon = require "moonlet"
 local nn, models = moon.nn, moon.models
 

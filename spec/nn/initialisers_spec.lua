@@ -1,3 +1,4 @@
+-- Initialisers: the deviations that their papers ask for.
 local moon = require "moonlet"
 local init = moon.nn.init
 

@@ -1,3 +1,4 @@
+-- Layers one by one: what they calculate, their names and their sentences.
 local moon = require "moonlet"
 local nn = moon.nn
 

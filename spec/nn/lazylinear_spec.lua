@@ -1,3 +1,4 @@
+-- Lazy layers, which learn their sizes from the first input or from a state.
 local moon = require "moonlet"
 local nn, optim = moon.nn, moon.optim
 

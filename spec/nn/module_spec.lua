@@ -1,3 +1,4 @@
+-- Module: finding parameters, modes, types, and how it is shown and called.
 local moon = require "moonlet"
 local nn = moon.nn
 

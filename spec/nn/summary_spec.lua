@@ -1,3 +1,4 @@
+-- The summary of a net, which leaves the net as it was.
 local moon = require "moonlet"
 local nn = moon.nn
 

@@ -1,3 +1,4 @@
+-- What all optimisers share, shown with SGD and Adam: groups, state, interrupts, sentences.
 local moon = require "moonlet"
 local nn, optim = moon.nn, moon.optim
 

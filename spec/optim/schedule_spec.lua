@@ -1,3 +1,4 @@
+-- Schedules of learning rates against their formulas, and their state.
 local moon = require "moonlet"
 local nn, optim = moon.nn, moon.optim
 

@@ -1,3 +1,4 @@
+-- Checkpoints of a training run: everything comes back exactly, or a sentence says why not.
 local moon = require "moonlet"
 local nn, optim = moon.nn, moon.optim
 local checkpoint = moon.train.checkpoint

@@ -1,3 +1,4 @@
+-- The file of metrics: whole rows, also after a stop and a resume.
 local Csv = require("moonlet").train.Csv
 
 local path

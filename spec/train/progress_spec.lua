@@ -1,3 +1,4 @@
+-- The line that shows progress, on a terminal and elsewhere.
 local Progress = require("moonlet").train.Progress
 
 -- A progress line with a clock of its own; returns it, what it wrote and the clock.

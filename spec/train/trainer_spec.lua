@@ -1,3 +1,4 @@
+-- The trainer: learning, stopping, resuming with the same bits, and what it says.
 local moon = require "moonlet"
 local nn, optim, data, train = moon.nn, moon.optim, moon.data, moon.train
 local pictures = require "spec.support.pictures"

@@ -1,3 +1,4 @@
+-- Pictures of filters, confusion and curves.
 local moon = require "moonlet"
 local viz = moon.viz
 local gnuplot = require "moonlet.viz.gnuplot"
