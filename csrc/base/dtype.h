@@ -20,6 +20,9 @@ size_t dtype_size(moon_dtype dtype);
 const char *dtype_name(moon_dtype dtype);
 dtype_class dtype_class_of(moon_dtype dtype);
 static inline bool dtype_is_float(moon_dtype dtype) { return dtype <= MOON_BF16; }
+static inline bool dtype_is_half(moon_dtype dtype) {
+  return dtype == MOON_F16 || dtype == MOON_BF16;
+}
 
 // Finds the type called `name` ("float32"); false if there is none.
 bool dtype_by_name(const char *name, moon_dtype *dtype);

@@ -93,7 +93,7 @@ static void run_halves(const step_job *job, int64_t first, int64_t last, run_fun
 
 static void run_elements(const step_job *job, int64_t first, int64_t last, run_function f32,
                          run_function f64) {
-  if (job->dtype == MOON_F16 || job->dtype == MOON_BF16) {
+  if (dtype_is_half(job->dtype)) {
     run_halves(job, first, last, f32);
     return;
   }

@@ -90,7 +90,7 @@ static moon_status check_cosine(const op_value *args) {
 static moon_status forward_cosine_embedding(op_call *call) {
   const op_value *args = call->args;
   moon_tensor *input = args[INPUT1].tensor, *a = input, *b = args[INPUT2].tensor;
-  bool half = input->dtype == MOON_F16 || input->dtype == MOON_BF16;
+  bool half = dtype_is_half(input->dtype);
   MOON_TRY(check_cosine(args));
   compose c = compose_open(call->engine);
   if (half) {   // squared lengths and eps fit float32 only

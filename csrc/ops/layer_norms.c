@@ -37,8 +37,6 @@ static moon_tensor *scale_and_shift(compose *c, moon_tensor *y, moon_tensor *wei
   return y;
 }
 
-static bool is_half(moon_dtype dtype) { return dtype == MOON_F16 || dtype == MOON_BF16; }
-
 static moon_status check_eps(double eps) {
   if (eps >= 0) return MOON_OK;
   return moon_fail(MOON_BAD_ARGUMENT, "eps must not be negative, got %g", eps);
@@ -111,7 +109,7 @@ static moon_status forward_rms_norm(op_call *call) {
   moon_tensor *input = args[INPUT].tensor, *x = input, *weight = args[WEIGHT].tensor;
   int ndim = args[SHAPE].ints.count;
   double eps = args[RMS_EPS].given ? args[RMS_EPS].number : epsilon_of(input->dtype);
-  bool half = is_half(input->dtype);
+  bool half = dtype_is_half(input->dtype);
   int64_t dims[MOON_MAX_DIMS];
   MOON_TRY(check_layer(args));
   MOON_TRY(check_eps(eps));
@@ -134,7 +132,7 @@ static moon_status check_channels(const moon_tensor *input, const moon_tensor *v
                                   const char *name, bool statistics) {
   char x[TENSOR_SHAPE_TEXT], v[TENSOR_SHAPE_TEXT];
   if (!vector) return MOON_OK;
-  if (!statistics || vector->dtype != MOON_F32 || !is_half(input->dtype))
+  if (!statistics || vector->dtype != MOON_F32 || !dtype_is_half(input->dtype))
     MOON_TRY(ops_need_same_dtype("input", input, name, vector));
   if (vector->ndim == 1 && vector->shape[0] == input->shape[1]) return MOON_OK;
   return moon_fail(MOON_BAD_SHAPE, "%s must have one element for each of the %" PRId64 " channels "

@@ -11,11 +11,9 @@ static void release_temps(moon_tensor **temps) {
   for (int i = 0; i < MAX_TEMPS; i++) tensor_release(temps[i]);
 }
 
-static bool is_half(moon_dtype dtype) { return dtype == MOON_F16 || dtype == MOON_BF16; }
-
 // A half tensor as float32, others as they are.
 static moon_status work_on(moon_engine *engine, moon_tensor *x, moon_tensor **work) {
-  moon_dtype dtype = is_half(x->dtype) ? MOON_F32 : x->dtype;
+  moon_dtype dtype = dtype_is_half(x->dtype) ? MOON_F32 : x->dtype;
   return OP_RUN(engine, ops_get(OP_cast), work, op_tensor(x), op_dtype(dtype));
 }
 

@@ -270,10 +270,10 @@ static moon_status rearrange(op_call *call, const int64_t split[5], const int or
 
 static moon_status forward_pixel_shuffle(op_call *call) {
   const moon_tensor *x = call->args[INPUT].tensor;
-  int64_t r = call->args[FACTOR].integer, area = r * r;
+  int64_t r = call->args[FACTOR].integer;
   char text[TENSOR_SHAPE_TEXT];
   MOON_TRY(check_image(x, r));
-  const int64_t *s = x->shape + x->ndim - 3;
+  const int64_t *s = x->shape + x->ndim - 3, area = r * r;
   if (s[0] % area != 0)
     return moon_fail(MOON_BAD_SHAPE, "the %" PRId64 " channels must divide by factor squared, %"
                      PRId64 " (input %s)", s[0], area, tensor_shape_text(x, text));

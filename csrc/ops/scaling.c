@@ -11,15 +11,13 @@ static moon_status check_p(double p) {
   return moon_fail(MOON_BAD_ARGUMENT, "p must be positive, got %g", p);
 }
 
-static bool is_half(moon_dtype dtype) { return dtype == MOON_F16 || dtype == MOON_BF16; }
-
 // Half types are worked on in float32, where norms neither overflow nor lose a small eps.
 static moon_tensor *widen(compose *c, moon_tensor *x) {
-  return is_half(x->dtype) ? COMPOSE(c, cast, op_tensor(x), op_dtype(MOON_F32)) : x;
+  return dtype_is_half(x->dtype) ? COMPOSE(c, cast, op_tensor(x), op_dtype(MOON_F32)) : x;
 }
 
 static moon_tensor *narrow_to(compose *c, moon_tensor *x, moon_dtype dtype) {
-  return is_half(dtype) ? COMPOSE(c, cast, op_tensor(x), op_dtype(dtype)) : x;
+  return dtype_is_half(dtype) ? COMPOSE(c, cast, op_tensor(x), op_dtype(dtype)) : x;
 }
 
 // All dimensions but one, as a list; `without` -1: all.

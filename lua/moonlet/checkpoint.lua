@@ -9,27 +9,9 @@
 
 local core = require "moonlet.core"
 local unpack = require "moonlet.unpack"
+local values = require "moonlet.values"
 
-local function pack(...) return { n = select("#", ...), ... } end
-
-local function tensors_of(values)
-  local list, places = {}, {}
-  for i = 1, values.n do
-    if core.is_tensor(values[i]) then
-      list[#list + 1] = values[i]
-      places[#places + 1] = i
-    end
-  end
-  return list, places
-end
-
-local function same_shape(a, b)
-  if a:dim() ~= b:dim() then return false end
-  for i = 1, a:dim() do
-    if a:size(i) ~= b:size(i) then return false end
-  end
-  return true
-end
+local pack, tensors_of, same_shape = values.pack, values.tensors, values.same_shape
 
 -- What the tape calls: the tensors that went in and the gradients of those that came out -> what
 -- comes out now, and the same gradients.

@@ -6,6 +6,7 @@
 -- then what they return can be differentiated again, by the inputs too; without, the inputs are cut
 -- off from their history and the results have none.
 local core = require "moonlet.core"
+local same_shape = require("moonlet.values").same_shape
 local unpack = require "moonlet.unpack"
 
 local zeros_like, grad = core.zeros_like, core.grad
@@ -23,12 +24,6 @@ local function list_of(name, what, value)
     end
   end
   return value, true
-end
-
-local function same_shape(a, b)
-  if a:dim() ~= b:dim() then return false end
-  for i = 1, a:dim() do if a:size(i) ~= b:size(i) then return false end end
-  return true
 end
 
 local function text(x) return x:dim() == 0 and "0-d" or table.concat(x:size(), "x") end

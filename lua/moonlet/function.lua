@@ -25,6 +25,7 @@ local core = require "moonlet.core"
 local Class = require "moonlet.class"
 local options = require "moonlet.options"
 local unpack = require "moonlet.unpack"
+local values = require "moonlet.values"
 
 local Function = Class:extend "Function"
 
@@ -33,6 +34,7 @@ local Function = Class:extend "Function"
 local HIDDEN = {}
 
 local is_tensor = core.is_tensor
+local pack, tensors_of = values.pack, values.tensors
 
 -- -- contexts. Readers of the reference find the methods here; the functions are below.
 
@@ -137,24 +139,10 @@ function Context.__tostring(ctx) return "context of " .. rawget(ctx, HIDDEN).cla
 
 -- -- the call
 
--- Tensors among values 1..n: a list of them, and their places.
-local function tensors_of(values, n)
-  local list, places = {}, {}
-  for i = 1, n do
-    if is_tensor(values[i]) then
-      list[#list + 1] = values[i]
-      places[#places + 1] = i
-    end
-  end
-  return list, places
-end
-
-local function pack(...) return { n = select("#", ...), ... } end
-
 local function record(hidden, arguments, results)
-  local inputs, input_places = tensors_of(arguments, arguments.n)
-  local outputs, output_places = tensors_of(results, results.n)
-  local saved, slots = tensors_of(hidden.saved, hidden.saved.n)
+  local inputs, input_places = tensors_of(arguments)
+  local outputs, output_places = tensors_of(results)
+  local saved, slots = tensors_of(hidden.saved)
   if #outputs == 0 then return end
   hidden.inputs, hidden.outputs, hidden.slots = input_places, output_places, slots
   hidden.results = results.n
@@ -227,10 +215,10 @@ function Function.run(hidden, saved, grads)
     error(("there is no backward; write function %s.backward(ctx, gradient)"):format(
       hidden.class.class_name), 0)
   end
-  local values, arrived = {}, {}
-  for k, place in ipairs(hidden.slots) do values[place] = saved[k] end
+  local read, arrived = {}, {}
+  for k, place in ipairs(hidden.slots) do read[place] = saved[k] end
   for k, place in ipairs(hidden.outputs) do arrived[place] = grads[k] or nil end
-  hidden.values = values
+  hidden.values = read
   local gradients = pack(hidden.class.backward(hidden.context, unpack(arrived, 1, hidden.results)))
   hidden.values = nil
   return chosen(hidden, gradients)

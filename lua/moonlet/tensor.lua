@@ -3,6 +3,8 @@
 --
 -- Called once by init.lua with the core module, whose method table it completes.
 
+local same_shape = require("moonlet.values").same_shape
+
 local dtypes = { "float32", "float64", "float16", "bfloat16", "int64", "int32", "uint8", "bool" }
 
 -- x:float() and so on, Torch's names for casts
@@ -47,13 +49,6 @@ end
 local function needs_tensor(core, name, position, value)
   if core.is_tensor(value) then return end
   error(("%s: argument %d must be a tensor, got %s"):format(name, position, type(value)), 3)
-end
-
-local function same_shape(x, y)
-  local a, b = x:size(), y:size()
-  if #a ~= #b then return false end
-  for i = 1, #a do if a[i] ~= b[i] then return false end end
-  return true
 end
 
 return function(core)

@@ -3,10 +3,9 @@
 
 local core = require "moonlet.core"
 local collate = require "moonlet.data.collate"
+local pack = require("moonlet.values").pack
 
 local M = {}
-
-local function pack(...) return { n = select("#", ...), ... } end
 
 local function gather(dataset, indices)
   if dataset.batch then return pack(dataset:batch(indices)) end

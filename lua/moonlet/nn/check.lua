@@ -22,7 +22,7 @@ local M = {}
 
 local unknown = setmetatable({}, { __tostring = function() return "the shape is unknown" end })
 
-local function pack(...) return { n = select("#", ...), ... } end
+local pack = require("moonlet.values").pack
 
 local function first_tensor(values)
   for i = 1, values.n or #values do

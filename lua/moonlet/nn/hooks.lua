@@ -13,7 +13,7 @@ local unpack = require "moonlet.unpack"
 
 local M = { methods = {} }
 
-local function pack(...) return { n = select("#", ...), ... } end
+local pack = require("moonlet.values").pack
 
 local function keep_all(values)
   for i = 1, values.n do

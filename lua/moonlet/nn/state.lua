@@ -2,6 +2,7 @@
 -- class and no device, so a file of them is data alone.
 
 local core = require "moonlet.core"
+local same_shape = require("moonlet.values").same_shape
 local walk = require "moonlet.nn.walk"
 
 local M = {}
@@ -49,15 +50,6 @@ local function materialize(module, state)
   walk.each(module, function(name, entry)
     if entry.kind == "module" then try(name .. ".", entry.value) end
   end)
-end
-
-local function same_shape(a, b)
-  local x, y = a:size(), b:size()
-  if #x ~= #y then return false end
-  for i = 1, #x do
-    if x[i] ~= y[i] then return false end
-  end
-  return true
 end
 
 -- Pairs each tensor of the module with its source; lists what does not fit.
