@@ -39,8 +39,8 @@ static moon_status forward_rrelu(op_call *call) {
   double lower = call->args[LOWER].number, upper = call->args[UPPER].number;
   MOON_TRY(ops_need_float("input", x));
   if (!(lower <= upper) || lower - lower != 0 || upper - upper != 0)
-    return moon_fail(MOON_BAD_ARGUMENT, "lower and upper must be numbers in order, got %g and %g",
-                     lower, upper);
+    return moon_fail(MOON_BAD_ARGUMENT, "lower and upper must be finite and lower at most upper, "
+                     "got %g and %g", lower, upper);
   compose c = compose_open(call->engine);
   if (call->args[TRAINING].boolean) {
     moon_status status = tensor_new_like(call->engine, x, &slope);

@@ -96,7 +96,8 @@ static moon_status check_rows(const moon_tensor *a, const moon_tensor *b, double
     return moon_fail(MOON_BAD_SHAPE, "a and b must have at least 2 dimensions (..., rows, size), "
                      "got %s and %s", tensor_shape_text(a, x), tensor_shape_text(b, y));
   if (a->ndim == MOON_MAX_DIMS || b->ndim == MOON_MAX_DIMS)
-    return moon_fail(MOON_BAD_SHAPE, "a and b must have at most %d dimensions", MOON_MAX_DIMS - 1);
+    return moon_fail(MOON_BAD_SHAPE, "a and b must have at most %d dimensions, got %d and %d",
+                     MOON_MAX_DIMS - 1, a->ndim, b->ndim);
   if (a->shape[a->ndim - 1] != b->shape[b->ndim - 1])
     return moon_fail(MOON_BAD_SHAPE, "rows of a %s and b %s must have the same size",
                      tensor_shape_text(a, x), tensor_shape_text(b, y));

@@ -159,7 +159,8 @@ static moon_status cut(op_call *call, int dim, int64_t size) {
   moon_tensor *x = call->args[0].tensor;
   int64_t length = x->shape[dim], count = length > 0 ? (length - 1) / size + 1 : 1;
   if (count > INT32_MAX)
-    return moon_fail(MOON_BAD_ARGUMENT, "%" PRId64 " parts are too many", count);
+    return moon_fail(MOON_BAD_ARGUMENT, "size %" PRId64 " makes %" PRId64 " parts; there can be "
+                     "at most %d", size, count, INT32_MAX);
   MOON_TRY(pieces_new(count, &call->list));
   call->list_count = (int)count;
   if (count == 1)   // a view of its own, not the input itself
@@ -197,7 +198,8 @@ static moon_status forward_unbind(op_call *call) {
   MOON_TRY(shape_dim(x->ndim, call->args[1].integer, &dim));
   if (x->ndim == 0) return moon_fail(MOON_BAD_SHAPE, "a 0-d tensor has no dimension to unbind");
   if (x->shape[dim] > INT32_MAX)
-    return moon_fail(MOON_BAD_ARGUMENT, "%" PRId64 " parts are too many", x->shape[dim]);
+    return moon_fail(MOON_BAD_ARGUMENT, "dimension %d has %" PRId64 " slices; there can be at "
+                     "most %d", dim + 1, x->shape[dim], INT32_MAX);
   MOON_TRY(pieces_new(x->shape[dim], &call->list));
   call->list_count = (int)x->shape[dim];
   return pieces_unbind(call->engine, x, dim, call->list);

@@ -10,7 +10,7 @@ enum { INPUT, TARGET };
 
 static const double log_two_pi = 1.8378770664093454836;
 
-// The rows for which `condition` holds, elsewhere a number.
+// x where `condition` holds, elsewhere a number.
 static moon_tensor *where_or(compose *c, moon_tensor *condition, moon_tensor *x, double other) {
   moon_tensor *number = compose_number(c, x, other);
   return COMPOSE(c, where, op_tensor(condition), op_tensor(x), op_tensor(number));

@@ -85,7 +85,7 @@ static moon_tensor *class_mean(compose *c, moon_tensor *x, int dims, int64_t cla
   return compose_scale(c, loss_sum_last(c, x, dims), 1 / (double)classes);
 }
 
-// x at the labels, with size 1 in place of the classes; row is a bool (n, c) that marks them.
+// x at the labels, with size 1 in place of the classes; mark is true at the labels, (n, c).
 static moon_tensor *at_labels(compose *c, moon_tensor *x, moon_tensor *mark) {
   moon_tensor *zero = compose_number(c, x, 0);
   moon_tensor *only = COMPOSE(c, where, op_tensor(mark), op_tensor(x), op_tensor(zero));

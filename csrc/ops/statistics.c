@@ -206,7 +206,8 @@ static moon_status check_quantile(const moon_tensor *x, const moon_tensor *q, bo
   if (q->ndim > 1)
     return moon_fail(MOON_BAD_SHAPE, "q must be a number or a vector, got %d dimensions", q->ndim);
   if (x->ndim == MOON_MAX_DIMS && q->ndim == 1)
-    return moon_fail(MOON_BAD_SHAPE, "input must have at most %d dimensions", MOON_MAX_DIMS - 1);
+    return moon_fail(MOON_BAD_SHAPE, "input must have at most %d dimensions where q is a vector, "
+                     "got %d", MOON_MAX_DIMS - 1, x->ndim);
   if (all && tensor_count(x) == 0)
     return moon_fail(MOON_BAD_SHAPE, "input is empty, so there is no element to choose");
   return all ? MOON_OK : check_line(x, dim);

@@ -25,9 +25,9 @@ describe("rrelu", function()
   end)
 
   it("says what does not fit", function()
-    fails("rrelu", "lower and upper must be numbers in order, got 0.5 and 0.2", moon.ones(2), 0.5,
-      0.2)
-    fails("rrelu", "lower and upper must be numbers in order", moon.ones(2), 0, math.huge)
+    fails("rrelu", "lower and upper must be finite and lower at most upper, got 0.5 and 0.2",
+      moon.ones(2), 0.5, 0.2)
+    fails("rrelu", "lower and upper must be finite", moon.ones(2), 0, math.huge)
   end)
 end)
 
