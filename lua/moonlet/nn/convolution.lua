@@ -11,7 +11,6 @@ local initial = require "moonlet.nn.init_like_torch"
 
 local Convolution = Module:extend "Convolution"
 
-local kinds = { "single", "pair", "triple" }
 local defaults = { stride = 1, padding = 0, output_padding = 0, dilation = 1, groups = 1,
                    padding_mode = "zeros" }
 local least = { stride = 1, padding = 0, output_padding = 0, dilation = 1 }
@@ -25,7 +24,7 @@ local pad_modes = { reflect = "reflect", replicate = "replicate", circular = "ci
 -- @bool transposed whether it is a transposed convolution
 function Convolution.new_class(name, dims, transposed)
   local class = Convolution:extend(name)
-  local kind = kinds[dims]
+  local kind = pair.kinds[dims]
   class.dims, class.transposed = dims, transposed
   class.operator = core[(transposed and "conv_transpose%dd" or "conv%dd"):format(dims)]
   class.schema = {
@@ -87,7 +86,7 @@ function Convolution:init(inputs, outputs, kernel, given)
   local name = self.class_name
   options.argument(name, "inputs", inputs, "positive")
   options.argument(name, "outputs", outputs, "positive")
-  options.argument(name, "kernel", kernel, kinds[self.dims])
+  options.argument(name, "kernel", kernel, pair.kinds[self.dims])
   local o = options.read(name, given, self.schema)
   if inputs % o.groups ~= 0 or outputs % o.groups ~= 0 then
     error(("%s: groups = %d must divide inputs (%d) and outputs (%d)"):format(

@@ -7,19 +7,17 @@ local options = require "moonlet.options"
 local pair = require "moonlet.nn.pair"
 local Module = require "moonlet.nn.module"
 
-local sizes = { "single", "pair", "triple" }
-
 local function make(dims)
   local name = ("FractionalMaxPool%dd"):format(dims)
   local Layer = Module:extend(name)
   local operator = core[("fractional_max_pool%dd"):format(dims)]
   local schema = {
-    output_size = { sizes[dims] }, output_ratio = { "number" },
+    output_size = { pair.kinds[dims] }, output_ratio = { "number" },
     return_indices = { "boolean", false }, random_samples = { "tensor" },
   }
 
   function Layer:init(kernel, given)
-    self.kernel = options.argument(name, "kernel", kernel, sizes[dims])
+    self.kernel = options.argument(name, "kernel", kernel, pair.kinds[dims])
     local o = options.read(name, given, schema)
     if (o.output_size == nil) == (o.output_ratio == nil) then
       error(name .. ": give either output_size or output_ratio", 3)

@@ -3,11 +3,11 @@
 
 local core = require "moonlet.core"
 local options = require "moonlet.options"
+local pair = require "moonlet.nn.pair"
 local initial = require "moonlet.nn.init_like_torch"
 
 local M = {}
 
-local kinds = { "single", "pair", "triple" }
 local layouts = { "(n, channels, length)", "(n, channels, height, width)",
                   "(n, channels, depth, height, width)" }
 
@@ -45,7 +45,7 @@ function M.new_class(name, Real)
 
   function Lazy:init(outputs, kernel, given)
     options.argument(name, "outputs", outputs, "positive")
-    options.argument(name, "kernel", kernel, kinds[Real.dims])
+    options.argument(name, "kernel", kernel, pair.kinds[Real.dims])
     local o = options.read(name, given, schema)
     if outputs % o.groups ~= 0 then
       error(("%s: groups = %d must divide outputs (%d)"):format(name, o.groups, outputs), 3)

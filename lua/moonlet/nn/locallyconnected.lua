@@ -10,7 +10,6 @@ local parameter = require "moonlet.nn.parameter"
 
 local LocallyConnected = Module:extend "LocallyConnected"
 
-local kinds = { "single", "pair" }
 local shown = { "stride", "padding", "dilation" }
 local defaults = { stride = 1, padding = 0, dilation = 1 }
 
@@ -20,8 +19,9 @@ local defaults = { stride = 1, padding = 0, dilation = 1 }
 function LocallyConnected.new_class(name, dims)
   local class = LocallyConnected:extend(name)
   class.dims, class.operator = dims, core[("locally_connected%dd"):format(dims)]
+  local kind = pair.kinds[dims]
   class.schema = {
-    stride = { kinds[dims], 1 }, padding = { "pads" .. dims, 0 }, dilation = { kinds[dims], 1 },
+    stride = { kind, 1 }, padding = { "pads" .. dims, 0 }, dilation = { kind, 1 },
     bias = { "boolean", true }, dtype = { "string", "float32" },
   }
   return class
@@ -53,8 +53,8 @@ function LocallyConnected:init(inputs, outputs, size, kernel, given)
   local name = self.class_name
   options.argument(name, "inputs", inputs, "positive")
   options.argument(name, "outputs", outputs, "positive")
-  options.argument(name, "size", size, kinds[self.dims])
-  options.argument(name, "kernel", kernel, kinds[self.dims])
+  options.argument(name, "size", size, pair.kinds[self.dims])
+  options.argument(name, "kernel", kernel, pair.kinds[self.dims])
   local o = options.read(name, given, self.schema)
   self.inputs, self.outputs, self.size, self.kernel = inputs, outputs, size, kernel
   for _, key in ipairs(shown) do self[key] = o[key] end

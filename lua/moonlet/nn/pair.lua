@@ -1,7 +1,10 @@
 -- Options that are a whole number for all directions or a list of one a direction, and padding,
--- which may be a list of {before, after} or a word: printing and unpacking.
+-- which may be a list of {before, after} or a word: their types, printing, reading.
 
 local M = {}
+
+--- What moonlet.options calls a number for each of one, two or three dimensions.
+M.kinds = { "single", "pair", "triple" }
 
 --- "3", "{3, 5}", "{{1, 2}, {0, 0}}" or the word in quotes.
 function M.text(value)
@@ -10,12 +13,6 @@ function M.text(value)
   local parts = {}
   for i, member in ipairs(value) do parts[i] = M.text(member) end
   return "{" .. table.concat(parts, ", ") .. "}"
-end
-
---- Height and width of a pair.
-function M.unpack(value)
-  if type(value) == "table" then return value[1], value[2] end
-  return value, value
 end
 
 --- Refuses a number below `least`, alone or in a list, nested as padding may be; words pass.

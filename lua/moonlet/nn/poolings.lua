@@ -8,8 +8,6 @@ local options = require "moonlet.options"
 local pair = require "moonlet.nn.pair"
 local Module = require "moonlet.nn.module"
 
-local sizes = { "single", "pair", "triple" }
-
 -- kind: operator, options in order { name, type or "size", default }, and the arguments in front.
 local rows = {
   MaxPool = { "max_pool", { "kernel" },
@@ -32,7 +30,7 @@ local function read_options(name, row, dims, given)
   for i = 3, #row do
     local rule = row[i]
     if dims >= (rule.dims_from or 1) then
-      schema[rule[1]] = { rule[2] == "size" and sizes[dims] or rule[2], rule[3] }
+      schema[rule[1]] = { rule[2] == "size" and pair.kinds[dims] or rule[2], rule[3] }
       shown[#shown + 1], defaults[rule[1]] = rule[1], rule[3]
     end
   end
@@ -47,7 +45,7 @@ local function make(kind, row, dims)
   function Layer:init(...)
     for i, argument in ipairs(first) do
       local value = select(i, ...)
-      local type_name = argument == "norm_type" and "number" or sizes[dims]
+      local type_name = argument == "norm_type" and "number" or pair.kinds[dims]
       self[argument] = options.argument(name, argument, value, type_name)
       if least[argument] then pair.at_least(name, argument, value, least[argument], 4) end
     end

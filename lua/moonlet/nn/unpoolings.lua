@@ -6,16 +6,14 @@ local options = require "moonlet.options"
 local pair = require "moonlet.nn.pair"
 local Module = require "moonlet.nn.module"
 
-local sizes = { "single", "pair", "triple" }
-
 local function make(dims)
   local name = ("MaxUnpool%dd"):format(dims)
   local Layer = Module:extend(name)
   local operator = core[("max_unpool%dd"):format(dims)]
-  local schema = { stride = { sizes[dims] }, padding = { sizes[dims], 0 } }
+  local schema = { stride = { pair.kinds[dims] }, padding = { pair.kinds[dims], 0 } }
 
   function Layer:init(kernel, given)
-    self.kernel = options.argument(name, "kernel", kernel, sizes[dims])
+    self.kernel = options.argument(name, "kernel", kernel, pair.kinds[dims])
     local o = options.read(name, given, schema)
     self.stride, self.padding = o.stride, o.padding
   end
