@@ -48,6 +48,7 @@ typedef struct binding_state {
   int tensor_metatable;                    // reference in the registry
   int payloads;                            // reference: id -> payload, weak (carry.c)
   uint64_t payload_ids;                    // given so far
+  uint64_t payload_ids_collected;          // when they last were a reason to collect
   int walk_carrier;                        // reference: what the running walk carries, or false
   int run_function, run_hooks;             // references: Lua functions, of lua/moonlet
   int thrown;                              // stack index of an error that is no text; 0: none
@@ -96,6 +97,8 @@ void handle_open(lua_State *L, binding_state *state);  // makes the metatable
 void carry_open(lua_State *L, binding_state *state);
 // Gives the value on top of the stack an id of its own; it lives as long as others hold it.
 uint64_t payload_register(lua_State *L, binding_state *state);
+// Collects when payloads or bytes say so. Call after making a payload and the tensors around it.
+void payload_collect_if_due(lua_State *L, binding_state *state);
 bool payload_push(lua_State *L, const binding_state *state, uint64_t id);   // nil, false: gone
 // Pushes what the tensors among stack values first..last carry (lists and options are looked
 // into): their one carrier, a new table of several, or nil.

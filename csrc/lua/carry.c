@@ -9,6 +9,7 @@
 // collector the tensor points to the payload, the payload to whatever its function reaches:
 // circles are its daily work. Where nothing carries anything, a call pays one "or" an argument.
 #include "autograd/tape.h"
+#include "base/os.h"
 #include "lua/binding.h"
 
 void carry_open(lua_State *L, binding_state *state) {
@@ -30,6 +31,26 @@ uint64_t payload_register(lua_State *L, binding_state *state) {
   lua_rawset(L, -3);
   lua_pop(L, 1);
   return state->payload_ids = id;
+}
+
+// From 5.2 on Lua's collector counts what waits for a finaliser as alive, and circles through
+// userdata with it: each of its cycles starts later than the last, and a graph that is dropped by
+// the hundred thousand piles up. So many payloads are a reason to collect, as bytes are: once for
+// the finalisers, once for what they held, after which Lua's own pace starts from what is alive.
+// It may be half of the time, as it is mostly their own sweeping: waiting longer for what took
+// longer would let them pile up again.
+void payload_collect_if_due(lua_State *L, binding_state *state) {
+#if LUA_VERSION_NUM >= 502
+  enum { MANY = 2048 };
+  if (state->payload_ids - state->payload_ids_collected < MANY) return;
+  if (os_clock() - state->collect_ended < state->collect_took) return;
+  state->payload_ids_collected = state->payload_ids;
+  double started = os_clock();
+  binding_collect(L, state);
+  binding_collect(L, state);
+  state->collect_took = os_clock() - started;
+#endif
+  binding_collect_if_due(L, state);
 }
 
 bool payload_push(lua_State *L, const binding_state *state, uint64_t id) {

@@ -312,6 +312,7 @@ static int hook_attach(lua_State *L) {
   hook->id = id;
   lua_settop(L, 2);
   carry_set(L, 1);
+  payload_collect_if_due(L, state);
   return 0;
 }
 
@@ -399,7 +400,7 @@ static int function_record(lua_State *L) {
   if (status != MOON_OK) (void)moon_fail_in(status, "%s: ", call.name);
   binding_check(L, status);
   fill_handles(L, handles, call.result_count, taped);
-  binding_collect_if_due(L, state);
+  payload_collect_if_due(L, state);
   return 1;
 }
 

@@ -271,6 +271,25 @@ describe("a graph with hooks that is dropped", function()
       loss = (w * x):sum()
       return loss
     end]])
+  it("does not pile up from one collection to the next", function()
+    if sanitized then pending("a sanitizer keeps freed memory") return end
+    local output, well = child.run [[
+      local moon = require "moonlet"
+      local x, held = moon.ones(100, { requires_grad = true })
+      for round = 1, 4 do
+        for _ = 1, 1e5 do
+          local y = x * 2
+          y:register_hook(function(g) return g * y end)
+        end
+        collectgarbage() collectgarbage()
+        held = held or moon.resident()
+      end
+      print(("%.1f"):format((moon.resident() - held) / 1e6))
+    ]]
+    assert.is_true(well, output)
+    assert.is_true(tonumber(output:match "(%S+)%s*$") < 12, output)
+  end)
+
   flat("a hook that is registered late and holds the loss", [[
     function graph()
       local y = x * 2
