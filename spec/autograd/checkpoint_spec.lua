@@ -10,9 +10,7 @@ local nn = moon.nn
 local checkpoint = moon.checkpoint
 local unpack = table.unpack or unpack
 
-local function leaf(...)
-  return moon.tensor({ ... }, { dtype = "float64", requires_grad = true })
-end
+local leaf = naive.leaf
 
 local function straight(fn, ...) return fn(...) end
 

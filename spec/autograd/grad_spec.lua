@@ -3,9 +3,7 @@ local moon = require "moonlet"
 local faults = require "spec.support.faults"
 local naive = require "spec.support.naive"
 
-local function leaf(...)
-  return moon.tensor({ ... }, { dtype = "float64", requires_grad = true })
-end
+local leaf = naive.leaf
 
 local function same(expected, tensor) naive.close(tensor, expected, 1e-12) end
 

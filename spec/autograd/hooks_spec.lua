@@ -7,9 +7,7 @@ local naive = require "spec.support.naive"
 
 local nn = moon.nn
 
-local function leaf(...)
-  return moon.tensor({ ... }, { dtype = "float64", requires_grad = true })
-end
+local leaf = naive.leaf
 
 local function collect()
   collectgarbage()

@@ -4,9 +4,7 @@ local moon = require "moonlet"
 local gradcheck = require "spec.support.gradcheck"
 local naive = require "spec.support.naive"
 
-local function leaf(...)
-  return moon.tensor({ ... }, { dtype = "float64", requires_grad = true })
-end
+local leaf = naive.leaf
 
 describe("an operator in place", function()
   it("is followed by the tape", function()

@@ -3,9 +3,7 @@
 local moon = require "moonlet"
 local naive = require "spec.support.naive"
 
-local function leaf(...)
-  return moon.tensor({ ... }, { dtype = "float64", requires_grad = true })
-end
+local leaf = naive.leaf
 
 describe("a leaf", function()
   it("is a tensor that no operator on the tape made", function()

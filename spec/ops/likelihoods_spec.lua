@@ -105,11 +105,6 @@ describe("losses from likelihoods", function()
       function() return moon.gaussian_nll_loss(x, t, t, { full = true }) end,
       function() return moon.focal_loss(x, t) end,
     }
-    for _, call in ipairs(calls) do
-      faults.every_allocation(function()
-        call():backward()
-        x.grad = nil
-      end)
-    end
+    faults.every_backward(calls, x)
   end)
 end)

@@ -140,11 +140,6 @@ describe("losses with margins, of distances and pictures", function()
       function() return moon.dice_loss(x:sigmoid(), y) end,
       function() return moon.total_variation(x, 2) end,
     }
-    for _, call in ipairs(calls) do
-      faults.every_allocation(function()
-        call():backward()
-        x.grad = nil
-      end)
-    end
+    faults.every_backward(calls, x)
   end)
 end)

@@ -47,4 +47,14 @@ function faults.every_allocation(f)
   return n - 1
 end
 
+-- The same for each of `calls`, which give a loss, and for its backward into the leaf x.
+function faults.every_backward(calls, x)
+  for _, call in ipairs(calls) do
+    faults.every_allocation(function()
+      call():backward()
+      x.grad = nil
+    end)
+  end
+end
+
 return faults

@@ -49,6 +49,11 @@ function naive.build(shape, f, dtype)
   return moon.tensor(list, { dtype = dtype or "float64" }):reshape(shape)
 end
 
+-- A float64 vector of these numbers that requires a gradient.
+function naive.leaf(...)
+  return moon.tensor({ ... }, { dtype = "float64", requires_grad = true })
+end
+
 -- A float64 tensor of numbers between -2 and 2. options: low, high, seed, dtype, and whole = true
 -- for whole numbers (low to high, both included).
 function naive.random(shape, options)
