@@ -419,7 +419,8 @@ static op_descriptor descriptors[] = {
     .doc = "How many singular values of matrices (..., m, n) are above rtol (max(m, n) times the "
            "type's precision if left out) times the largest (int64)." WIDE,
     .example = "moon.tensor{{1, 2}, {2, 4}}:matrix_rank() --> 1", .forward = forward_matrix_rank },
-  { .name = "matrix_power", MADE, .schema = "(input: Tensor, n: int) -> out",
+  { .name = "matrix_power", .flags = OP_COMPOSITE, .dtypes = OP_FLOATS,
+    .schema = "(input: Tensor, n: int) -> out",
     .doc = "The n-th power of square matrices by repeated squaring; negative powers are those of "
            "the inverse, power 0 is the identity.",
     .example = "moon.tensor{{1, 1}, {0, 1}}:matrix_power(5) --> {{1, 5}, {0, 1}}",

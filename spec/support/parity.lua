@@ -7,9 +7,11 @@ local nn = moon.nn
 
 local parity = { batch = 8, pool = 4, steps = 200 }   -- images a batch, different batches, steps
 
+-- A residual block with the activation of a name, "relu" or "silu".
 local Block = nn.Module:extend "Block"
 
-function Block:init(inputs, outputs, stride)
+function Block:init(inputs, outputs, stride, activation)
+  self.activation = activation
   self.conv1 = nn.Conv2d(inputs, outputs, 3, { stride = stride, padding = 1, bias = false })
   self.norm1 = nn.BatchNorm2d(outputs)
   self.conv2 = nn.Conv2d(outputs, outputs, 3, { padding = 1, bias = false })
@@ -21,8 +23,9 @@ function Block:init(inputs, outputs, stride)
 end
 
 function Block:forward(x)
-  local y = self.norm2(self.conv2(self.norm1(self.conv1(x)):relu()))
-  return (y + (self.short and self.short(x) or x)):relu()
+  local inner = moon[self.activation](self.norm1(self.conv1(x)))
+  local y = self.norm2(self.conv2(inner))
+  return moon[self.activation](y + (self.short and self.short(x) or x))
 end
 
 -- Two LSTM layers over the rows of a picture; the last state is read by a linear layer.
@@ -37,6 +40,43 @@ function Reader:forward(x)
   local states = self.lstm(x)
   return self.head(states:select(2, -1))
 end
+
+-- 9 convolutions in a row, 3 on shortcuts, one linear layer.
+local function resnet(activation)
+  local function block(inputs, outputs, stride)
+    return Block(inputs, outputs, stride, activation)
+  end
+  return nn.Sequential(
+    nn.Conv2d(3, 4, 3, { padding = 1, bias = false }), nn.BatchNorm2d(4),
+    activation == "relu" and nn.ReLU() or nn.SiLU(),
+    block(4, 4, 1), block(4, 8, 2), block(8, 16, 2), block(16, 32, 2),
+    nn.AvgPool2d(4), nn.Flatten(), nn.Linear(32, 10))
+end
+
+-- VGG's configuration A, a sixteenth as wide, with SiLU for ReLU and means for maxima.
+local function smooth_vgg()
+  local layers, channels = {}, 3
+  for _, width in ipairs { 4, "M", 8, "M", 16, 16, "M", 32, 32, "M", 32, 32, "M" } do
+    if width == "M" then
+      layers[#layers + 1] = nn.AvgPool2d(2)
+    else
+      layers[#layers + 1] = nn.Conv2d(channels, width, 3, { padding = 1, bias = false })
+      layers[#layers + 1] = nn.BatchNorm2d(width)
+      layers[#layers + 1] = nn.SiLU()
+      channels = width
+    end
+  end
+  layers[#layers + 1] = nn.Flatten()
+  for _, sizes in ipairs { { 32, 32 }, { 32, 32 } } do
+    layers[#layers + 1] = nn.Linear(sizes[1], sizes[2])
+    layers[#layers + 1] = nn.SiLU()
+  end
+  layers[#layers + 1] = nn.Linear(32, 10)
+  return nn.Sequential(unpack(layers))
+end
+
+local rates = { SGD = 0.003, Adam = 3e-4, RMSprop = 1e-4, AdamW = 3e-4 }
+local resnet_rates = { SGD = 0.005, Adam = 3e-4, RMSprop = 1e-4, AdamW = 3e-4 }
 
 -- Maker, first seed and shape of a picture; the learning rates are make_training.py's RATES.
 parity.nets = {
@@ -53,14 +93,10 @@ parity.nets = {
     end, 200, { 3, 32, 32 },
     rates = { SGD = 0.003, Adam = 3e-4, RMSprop = 1e-4, AdamW = 3e-4 },
   },
-  resnet = {   -- 9 convolutions in a row, 3 on shortcuts, one linear layer
-    function()
-      return nn.Sequential(
-        nn.Conv2d(3, 4, 3, { padding = 1, bias = false }), nn.BatchNorm2d(4), nn.ReLU(),
-        Block(4, 4, 1), Block(4, 8, 2), Block(8, 16, 2), Block(16, 32, 2),
-        nn.AvgPool2d(4), nn.Flatten(), nn.Linear(32, 10))
-    end, 300, { 3, 32, 32 },
-    rates = { SGD = 0.005, Adam = 3e-4, RMSprop = 1e-4, AdamW = 3e-4 },
+  resnet = { function() return resnet "relu" end, 300, { 3, 32, 32 }, rates = resnet_rates },
+  ["smooth vgg"] = { smooth_vgg, 500, { 3, 32, 32 }, rates = rates },
+  ["smooth resnet"] = {
+    function() return resnet "silu" end, 600, { 3, 32, 32 }, rates = resnet_rates,
   },
   lstm = {
     function() return Reader() end, 400, { 8, 8 },

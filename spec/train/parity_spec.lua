@@ -4,6 +4,12 @@
 -- The learning rates are such that the curves fall steadily. That is not a courtesy to moonlet: in
 -- chaotic training a rounding error grows exponentially, and PyTorch itself then gives another
 -- curve with another number of threads. In the steady regime an error in a formula cannot hide.
+--
+-- Where ReLU has its kink and two elements of a maximum are all but equal, one rounding sends the
+-- gradient another way, and batch normalisation of a few elements makes much of it. In float64 that
+-- does not happen within these steps; in float32 it does, to a step and an extent that depend on
+-- the order of sums, so on the processor. Hence VGG and ResNet stand here twice: as published, in
+-- float64, and with SiLU and means for ReLU and maxima, in both types.
 local moon = require "moonlet"
 local parity = require "spec.support.parity"
 
@@ -30,24 +36,28 @@ local function below(limit, difference, step)
   assert.is_true(difference < limit, ("%.3g at step %d"):format(difference, step))
 end
 
+local function describe_run(name, optimizer, it)
+  local expected = stored[name .. "/" .. optimizer]:totable()
+  it(("of %s with %s in float64, at every step"):format(name, optimizer), function()
+    assert.equal(parity.steps, #expected)
+    assert.is_true(mean_of_last(expected, SMOOTHED) < expected[1] / 2)
+    local found = parity.curve(name, optimizer, "float64")
+    below(FLOAT64, largest_difference(found, expected, parity.steps))
+  end)
+
+  if name == "vgg" or name == "resnet" then return end
+  it(("of %s with %s in float32, early and at the end"):format(name, optimizer), function()
+    local found = parity.curve(name, optimizer, "float32")
+    below(FLOAT32_EARLY, largest_difference(found, expected, EARLY))
+    local last, wanted = mean_of_last(found, SMOOTHED), mean_of_last(expected, SMOOTHED)
+    below(FLOAT32_END, math.abs(last - wanted) / wanted, parity.steps)
+  end)
+end
+
 describe("training parity with PyTorch", function()
-  for _, name in ipairs { "lenet", "vgg", "resnet", "lstm" } do
+  for _, name in ipairs { "lenet", "vgg", "resnet", "lstm", "smooth vgg", "smooth resnet" } do
     for _, optimizer in ipairs { "SGD", "Adam", "RMSprop", "AdamW" } do
-      local expected = stored[name .. "/" .. optimizer]:totable()
-
-      it(("of %s with %s in float64, at every step"):format(name, optimizer), function()
-        assert.equal(parity.steps, #expected)
-        assert.is_true(mean_of_last(expected, SMOOTHED) < expected[1] / 2)
-        local found = parity.curve(name, optimizer, "float64")
-        below(FLOAT64, largest_difference(found, expected, parity.steps))
-      end)
-
-      it(("of %s with %s in float32, early and at the end"):format(name, optimizer), function()
-        local found = parity.curve(name, optimizer, "float32")
-        below(FLOAT32_EARLY, largest_difference(found, expected, EARLY))
-        local last, wanted = mean_of_last(found, SMOOTHED), mean_of_last(expected, SMOOTHED)
-        below(FLOAT32_END, math.abs(last - wanted) / wanted, parity.steps)
-      end)
+      describe_run(name, optimizer, it)
     end
   end
 
