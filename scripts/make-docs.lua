@@ -120,7 +120,7 @@ local function opening(lines)
 end
 
 local tag_writers = {
-  usage = function(rest) return "\n```lua\n" .. rest, "\n```" end,
+  usage = function(rest) return "\n```lua\n" .. rest, "```" end,
   param = function(rest)
     local name, words = rest:match "^(%S+)%s*(.*)$"
     return ("- `%s` %s"):format(name, words)
@@ -206,7 +206,8 @@ end
 local function describe_file(path)
   local lines = lines_of(path)
   local text = opening(lines)
-  local title = text:match "^([%w_.]+)[:, (]" or path:match "([%w_]+)%.lua$"
+  local title = text:match "^([%w_.]+):" or text:match "^(%u[%w_]+)[ ,]*%("
+    or path:match "([%w_]+)%.lua$"
   local out = { "## " .. title, "", "`" .. path .. "`", "", text, "" }
   out[#out + 1] = members(path)
   for _, block in ipairs(blocks(lines)) do
