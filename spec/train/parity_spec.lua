@@ -39,7 +39,7 @@ end
 local function describe_run(name, optimizer, it)
   local expected = stored[name .. "/" .. optimizer]:totable()
   it(("of %s with %s in float64, at every step"):format(name, optimizer), function()
-    assert.equal(parity.steps, #expected)
+    assert.equal(200, #expected)
     assert.is_true(mean_of_last(expected, SMOOTHED) < expected[1] / 2)
     local found = parity.curve(name, optimizer, "float64")
     below(FLOAT64, largest_difference(found, expected, parity.steps))
@@ -48,7 +48,8 @@ local function describe_run(name, optimizer, it)
   if name == "vgg" or name == "resnet" then return end
   it(("of %s with %s in float32, early and at the end"):format(name, optimizer), function()
     local found = parity.curve(name, optimizer, "float32")
-    below(FLOAT32_EARLY, largest_difference(found, expected, EARLY))
+    below(FLOAT32_EARLY, largest_difference(found, expected, math.min(EARLY, parity.steps)))
+    if not parity.whole then return end
     local last, wanted = mean_of_last(found, SMOOTHED), mean_of_last(expected, SMOOTHED)
     below(FLOAT32_END, math.abs(last - wanted) / wanted, parity.steps)
   end)
