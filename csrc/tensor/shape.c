@@ -86,7 +86,7 @@ moon_status shape_infer(int64_t count, int ndim, int64_t *wanted) {
     return moon_fail(MOON_BAD_SHAPE, "%" PRId64 " elements do not fill shape %s", count,
                      shape_text(ndim, wanted, text));
   if (hole >= 0) wanted[hole] = count / known;
-  return MOON_OK;
+  return shape_count(ndim, wanted, &known);   // an empty shape's other sizes must not overflow
 }
 
 // Groups old dimensions that lie contiguously and cuts each group into new ones; a new dimension
