@@ -47,25 +47,8 @@ typedef void (*in_place_function)(int64_t depth, const REAL *a, const REAL *cons
                                           REAL *c) {                                           \
     tile_in_place(rows, vectors, depth, a, origin, offset, c);                                 \
   }
-TILE(1, 1) TILE(2, 1) TILE(4, 1) TILE(1, 2) TILE(2, 2) TILE(4, 2)
-#if defined(__AVX512F__) || defined(__aarch64__)
-TILE(8, 1) TILE(8, 2) TILE(1, 3) TILE(2, 3) TILE(4, 3) TILE(8, 3)
-static const in_place_function in_place_tiles[3][4] = {
-  { in_place_1x1, in_place_2x1, in_place_4x1, in_place_8x1 },
-  { in_place_1x2, in_place_2x2, in_place_4x2, in_place_8x2 },
-  { in_place_1x3, in_place_2x3, in_place_4x3, in_place_8x3 },
-};
-#elif defined(__AVX2__)
-TILE(1, 3) TILE(2, 3) TILE(4, 3)
-static const in_place_function in_place_tiles[3][3] = {
-  { in_place_1x1, in_place_2x1, in_place_4x1 }, { in_place_1x2, in_place_2x2, in_place_4x2 },
-  { in_place_1x3, in_place_2x3, in_place_4x3 },
-};
-#else
-static const in_place_function in_place_tiles[2][3] = {
-  { in_place_1x1, in_place_2x1, in_place_4x1 }, { in_place_1x2, in_place_2x2, in_place_4x2 },
-};
-#endif
+TILE_SHAPES(TILE)
+static const in_place_function in_place_tiles[TILE_WIDTHS][TILE_HEIGHTS] = TILE_TABLE(in_place);
 #undef TILE
 
 typedef struct in_place_plan {

@@ -77,30 +77,36 @@ static inline __attribute__((always_inline)) void tile(const int rows, const int
 typedef void (*tile_function)(int64_t depth, const REAL *a, const REAL *b, REAL *c,
                               int64_t stride, bool add);
 
+// The shapes of tiles on this processor, rows x vectors, and the table of the functions named after
+// them; gemm_in_place_real.h has tiles of the same shapes.
+#define TILE_SHAPES_COMMON(X) X(1, 1) X(2, 1) X(4, 1) X(1, 2) X(2, 2) X(4, 2)
+#if defined(__AVX512F__) || defined(__aarch64__)
+enum { TILE_WIDTHS = 3, TILE_HEIGHTS = 4 };
+#define TILE_SHAPES(X) \
+  TILE_SHAPES_COMMON(X) X(8, 1) X(8, 2) X(1, 3) X(2, 3) X(4, 3) X(8, 3)
+#define TILE_TABLE(name) { { name##_1x1, name##_2x1, name##_4x1, name##_8x1 }, \
+                           { name##_1x2, name##_2x2, name##_4x2, name##_8x2 }, \
+                           { name##_1x3, name##_2x3, name##_4x3, name##_8x3 } }
+#elif defined(__AVX2__)
+enum { TILE_WIDTHS = 3, TILE_HEIGHTS = 3 };
+#define TILE_SHAPES(X) TILE_SHAPES_COMMON(X) X(1, 3) X(2, 3) X(4, 3)
+#define TILE_TABLE(name) { { name##_1x1, name##_2x1, name##_4x1 }, \
+                           { name##_1x2, name##_2x2, name##_4x2 }, \
+                           { name##_1x3, name##_2x3, name##_4x3 } }
+#else
+enum { TILE_WIDTHS = 2, TILE_HEIGHTS = 3 };
+#define TILE_SHAPES(X) TILE_SHAPES_COMMON(X)
+#define TILE_TABLE(name) { { name##_1x1, name##_2x1, name##_4x1 }, \
+                           { name##_1x2, name##_2x2, name##_4x2 } }
+#endif
+
 #define TILE(rows, vectors)                                                                   \
   static void tile_##rows##x##vectors(int64_t depth, const REAL *a, const REAL *b, REAL *c,   \
                                       int64_t stride, bool add) {                             \
     tile(rows, vectors, depth, a, b, c, stride, add);                                         \
   }
-TILE(1, 1) TILE(2, 1) TILE(4, 1) TILE(1, 2) TILE(2, 2) TILE(4, 2)
-#if defined(__AVX512F__) || defined(__aarch64__)
-TILE(8, 1) TILE(8, 2) TILE(1, 3) TILE(2, 3) TILE(4, 3) TILE(8, 3)
-static const tile_function tiles[3][4] = {
-  { tile_1x1, tile_2x1, tile_4x1, tile_8x1 },
-  { tile_1x2, tile_2x2, tile_4x2, tile_8x2 },
-  { tile_1x3, tile_2x3, tile_4x3, tile_8x3 },
-};
-#elif defined(__AVX2__)
-TILE(1, 3) TILE(2, 3) TILE(4, 3)
-static const tile_function tiles[3][3] = {
-  { tile_1x1, tile_2x1, tile_4x1 }, { tile_1x2, tile_2x2, tile_4x2 },
-  { tile_1x3, tile_2x3, tile_4x3 },
-};
-#else
-static const tile_function tiles[2][3] = {
-  { tile_1x1, tile_2x1, tile_4x1 }, { tile_1x2, tile_2x2, tile_4x2 },
-};
-#endif
+TILE_SHAPES(TILE)
+static const tile_function tiles[TILE_WIDTHS][TILE_HEIGHTS] = TILE_TABLE(tile);
 #undef TILE
 
 // The smallest tile that covers rows x columns.
