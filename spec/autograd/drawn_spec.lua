@@ -164,6 +164,8 @@ describe("a program drawn at random", function()
   end)
 
   teardown(function()
+    local jit = rawget(_G, "jit")
+    if jit then jit.flush() end   -- compiled code holds what it found constant
     collectgarbage()
     collectgarbage()
     assert(moon.memory().live == before, moon.memory().live .. " bytes live, before " .. before)
