@@ -69,6 +69,46 @@ describe("small networks", function()
     assert.same({ 2, 10 }, models.lenet()(moon.zeros(2, 1, 32, 32)):size())
     assert.equal(320 + 9248 + 4608 * 128 + 128 + 1290, count(models.mnist_cnn()))
     assert.same({ 2, 10 }, models.mnist_cnn()(moon.zeros(2, 1, 28, 28)):size())
+    assert.equal(785 * 512 + 513 * 512 + 513 * 10, count(models.mlp()))
+    assert.same({ 2, 3 }, models.mlp { sizes = { 16, 3 } }(moon.zeros(2, 4, 4)):size())
+    local _, message = pcall(models.mlp, { sizes = { 7 } })
+    assert.matches("models.mlp: sizes must list the inputs and the outputs at least", message)
+  end)
+end)
+
+describe("large networks", function()
+  -- torchvision 0.29's, but for the forms that it does not have: Krizhevsky et al. 2012 say 60
+  -- million for AlexNet, Ronneberger et al. 2015 nothing.
+  local published = {
+    [61100840] = { "alexnet", {} }, [60965224] = { "alexnet", { form = "2012" } },
+    [6624904] = { "googlenet", {} }, [13004888] = { "googlenet", { auxiliary = true } },
+    [11689512] = { "resnet", { form = "imagenet", depth = 18 } },
+    [21797672] = { "resnet", { form = "imagenet", depth = 34 } },
+    [25557032] = { "resnet", { form = "imagenet" } },
+    [44549160] = { "resnet", { form = "imagenet", depth = 101 } },
+    [7978856] = { "densenet", {} }, [14149480] = { "densenet", { depth = 169 } },
+    [20013928] = { "densenet", { depth = 201 } },
+    [3504872] = { "mobilenet", {} }, [2636424] = { "mobilenet", { width = 0.75 } },
+    [31037698] = { "unet", {} },
+  }
+
+  it("have as many weights as is published", function()
+    for weights, row in pairs(published) do
+      assert.equal(weights, count(models[row[1]](row[2])), row[1])
+    end
+  end)
+
+  it("refuse forms that there are not", function()
+    local function refused(message, ...)
+      local _, found = pcall(...)
+      assert.matches(message, found)
+    end
+    refused('models.alexnet: form must be one of "2012", "2014", not "2013"',
+      models.alexnet, { form = "2013" })
+    refused("models.densenet: depth must be 121, 169 or 201, not 100",
+      models.densenet, { depth = 100 })
+    refused("models.resnet: depth must be 18, 34, 50, 101 or 152 in this form, not 20",
+      models.resnet, { form = "imagenet", depth = 20 })
   end)
 end)
 
