@@ -1,10 +1,10 @@
 // Anomaly mode: finds the operator that made the first NaN or infinity.
 //
-// While engine->anomaly is on, each node remembers where its call stands in the user's program, and
+// While OBSERVE_FINITE is on, each node remembers where its call stands in the user's program, and
 // what a call or a backward gives is looked through. A call that only passes on an infinity it was
 // given, such as a mask of -inf, is not to blame for it; a NaN is always told.
-// engine->watch says that the next call is the user's own: what that call is made of is not looked
-// through by itself. Off, the mode costs one test a call.
+// OBSERVE_RESULTS says that the next call is the user's own: what that call is made of is not
+// looked through by itself.
 #ifndef MOON_AUTOGRAD_ANOMALY_H
 #define MOON_AUTOGRAD_ANOMALY_H
 

@@ -129,12 +129,11 @@ static moon_status run_forward(op_call *call, const call_survey *survey) {
 }
 
 // In anomaly mode: what the call gave is looked through, what it is made of is not.
-static moon_status run_watched(op_call *call, const call_survey *survey) {
-  moon_engine *engine = call->engine;
-  engine->watch = false;
+static moon_status run_observed(op_call *call, const call_survey *survey) {
+  bool watched = engine_observe_results(call->engine, false);
   moon_status status = run_forward(call, survey);
-  if (status == MOON_OK) status = anomaly_check_call(call);
-  engine->watch = true;
+  if (status == MOON_OK && watched) status = anomaly_check_call(call);
+  engine_observe_results(call->engine, watched);
   return status;
 }
 
@@ -144,7 +143,7 @@ static moon_status apply(op_call *call) {
   if (status == MOON_OK)
     status = survey_call(&survey, call->engine, call->op->signature, call->args);
   if (status == MOON_OK)
-    status = call->engine->watch ? run_watched(call, &survey) : run_forward(call, &survey);
+    status = call->engine->observers ? run_observed(call, &survey) : run_forward(call, &survey);
   alloc_delete(survey.list_needs);
   if (status == MOON_OK) return MOON_OK;
   release_results(call);

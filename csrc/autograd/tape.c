@@ -142,7 +142,8 @@ moon_status node_allocate(moon_engine *engine, op_descriptor *op, int list_count
   made->list = (moon_tensor **)(made->result_versions + results);
   made->results = made->list + list_count;
   made->grads = made->results + results;
-  moon_status status = engine->anomaly ? anomaly_where(engine, &made->where) : MOON_OK;
+  moon_status status =
+      engine->observers & OBSERVE_FINITE ? anomaly_where(engine, &made->where) : MOON_OK;
   if (status == MOON_OK) *node = made;
   else alloc_delete(made);
   return status;

@@ -249,7 +249,8 @@ static moon_status node_run_with(walk *w, tape_node *node, moon_tensor **out, bo
     needs[i] = edge_wanted(w, &node->edges[i]);
   }
   moon_status status = node_backward(w->engine, node, needs, out);
-  if (status == MOON_OK && w->engine->anomaly) status = look_through(w->engine, node, out);
+  if (status == MOON_OK && (w->engine->observers & OBSERVE_FINITE))
+    status = look_through(w->engine, node, out);
   if (status == MOON_OK) status = distribute(w, node, needs, out);
   if (status == MOON_OK && node->custom) status = walk_on(w, node->custom);
   return status;
@@ -321,14 +322,13 @@ static void walk_close(walk *w) {
 }
 
 moon_status walk_go(walk *w) {
-  bool enabled = w->engine->grad_enabled, watch = w->engine->watch;
+  bool enabled = w->engine->grad_enabled, watched = engine_observe_results(w->engine, false);
   for (int i = 0; i < w->root_count; i++) place_retain(w->roots[i].place);
   w->engine->grad_enabled = w->create_graph;
-  w->engine->watch = false;
   moon_status status = walk_gather(w);
   if (status == MOON_OK) status = walk_run(w);
   w->engine->grad_enabled = enabled;
-  w->engine->watch = watch;
+  engine_observe_results(w->engine, watched);
   walk_close(w);
   for (int i = 0; i < w->root_count; i++) place_release(w->roots[i].place);
   return status;

@@ -10,6 +10,8 @@ static atomic_int_fast64_t engines_made;   // also the last id given
 static atomic_int engines_alive;
 static atomic_bool interrupted;
 
+enum { DEFAULT_WORKSPACE = 256 << 20 };
+
 // 90 % of what the system grants, so that the rest of the process has room too.
 static int64_t default_budget(void) {
   uint64_t limit = os_memory_limit();
@@ -25,6 +27,7 @@ moon_status engine_new(moon_engine **engine) {
   atomic_init(&made->references, 1);
   made->id = (uint64_t)atomic_fetch_add(&engines_made, 1) + 1;
   made->memory.budget = default_budget();
+  made->workspace_limit = DEFAULT_WORKSPACE;
   made->grad_enabled = true;
   atomic_fetch_add(&engines_alive, 1);
   threads_enter();

@@ -23,6 +23,13 @@ typedef struct engine_memory {
   int64_t budget;                  // bytes this engine may hold live
 } engine_memory;
 
+// Who looks at calls, bits of engine->observers. Nobody does for most, which costs one test a call.
+typedef enum engine_observer {
+  OBSERVE_FINITE = 1,    // anomaly mode: results and gradients are searched for NaN and infinity
+  OBSERVE_RESULTS = 2,   // with it: the next call is the user's own, whose results are searched
+  OBSERVE_TIME = 4,      // a profile is being taken
+} engine_observer;
+
 typedef struct moon_engine {
   atomic_int references;
   uint64_t id;                     // unique in the process; a tape belongs to one id
@@ -32,10 +39,14 @@ typedef struct moon_engine {
   uint64_t draws;                  // Philox counter: next unused block of the stream
   bool grad_enabled;
   bool touched;                    // a call with grad_enabled off read a tensor that requires one
-  bool anomaly;                    // results and gradients are looked through for NaN and infinity
-  bool watch;                      // with anomaly: the next call is the user's own
+  unsigned observers;              // engine_observer bits
+  struct moon_profile *profile;    // with OBSERVE_TIME: what is being written (autograd/profile.h)
+  const char *algorithms[2];       // what kernels chose lately, the last first (engine_chose)
   bool recomputing;                // a checkpoint runs again what has run: running statistics stay
   bool precise;                    // forbid transforms that lose accuracy
+  // Bytes of scratch that one kernel should stay within: it cuts its work by shape and this, and
+  // takes what it must where even the smallest piece needs more.
+  int64_t workspace_limit;
   const struct moon_device *default_device;   // of new tensors; NULL = the CPU
   double multiply_adds;            // that kernels of the device "meta" would have done so far
   uint64_t next_node;              // order of tape nodes
@@ -59,6 +70,21 @@ void engine_release(moon_engine *engine);
 
 // Takes `count` 128-bit blocks of the engine's random stream: returns the first counter.
 uint64_t engine_take_draws(moon_engine *engine, uint64_t count);
+
+// Turns OBSERVE_RESULTS on or off; gives what it was.
+static inline bool engine_observe_results(moon_engine *engine, bool on) {
+  bool before = engine->observers & OBSERVE_RESULTS;
+  engine->observers &= ~(unsigned)OBSERVE_RESULTS;
+  if (on) engine->observers |= OBSERVE_RESULTS;
+  return before;
+}
+
+// A kernel that has several ways to calculate tells which one it took: a text that lives for ever.
+// Profiles read it.
+static inline void engine_chose(moon_engine *engine, const char *algorithm) {
+  engine->algorithms[1] = engine->algorithms[0];
+  engine->algorithms[0] = algorithm;
+}
 
 // The process-wide interrupt flag (a signal handler sets it, operators and loops read it).
 // Setting and reading are safe in a signal handler.

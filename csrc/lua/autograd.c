@@ -204,16 +204,15 @@ static int no_grad(lua_State *L) { return call_with(L, false); }
 // moon.enable_grad(fn, ...): the reverse, inside no_grad
 static int enable_grad(lua_State *L) { return call_with(L, true); }
 
+enum { ANOMALY = OBSERVE_FINITE | OBSERVE_RESULTS };
+
 static int call_watched(lua_State *L) {
   binding_state *state = binding_here(L);
   luaL_checktype(L, 1, LUA_TFUNCTION);
-  bool anomaly = state->engine->anomaly, watch = state->engine->watch;
-  state->engine->anomaly = state->engine->watch = true;
+  unsigned observers = state->engine->observers;
+  state->engine->observers |= ANOMALY;
   int failed = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
-  if (state->engine) {
-    state->engine->anomaly = anomaly;
-    state->engine->watch = watch;
-  }
+  if (state->engine) state->engine->observers = observers;
   return failed ? lua_error(L) : lua_gettop(L);
 }
 
@@ -224,9 +223,10 @@ static int anomaly(lua_State *L) {
   if (!lua_isnoneornil(L, 1)) {
     if (!lua_isboolean(L, 1))
       binding_error(L, "anomaly: expected true, false or a function, got %s", luaL_typename(L, 1));
-    state->engine->anomaly = state->engine->watch = lua_toboolean(L, 1);
+    if (lua_toboolean(L, 1)) state->engine->observers |= ANOMALY;
+    else state->engine->observers &= ~(unsigned)ANOMALY;
   }
-  lua_pushboolean(L, state->engine->anomaly);
+  lua_pushboolean(L, state->engine->observers & OBSERVE_FINITE);
   return 1;
 }
 

@@ -19,13 +19,13 @@
 static moon_status call_lua(binding_state *state, lua_CFunction body, void *argument) {
   lua_State *L = state->running;
   int top = lua_gettop(L);
-  bool enabled = state->engine->grad_enabled, watch = state->engine->watch;
-  state->engine->watch = state->engine->anomaly;
+  bool enabled = state->engine->grad_enabled;
+  bool watched = engine_observe_results(state->engine, state->engine->observers & OBSERVE_FINITE);
   int failed = binding_protect(L, body, argument);
   state->running = L;
   if (state->engine) {
     state->engine->grad_enabled = enabled;
-    state->engine->watch = watch;
+    engine_observe_results(state->engine, watched);
   }
   if (!failed) return MOON_OK;
   if (lua_gettop(L) > top && lua_type(L, -1) != LUA_TSTRING) {
@@ -244,7 +244,7 @@ static moon_status hook_call(tape_hook *base, moon_engine *engine, moon_tensor *
   state->scope = NULL;
   moon_status status = call_lua(state, hook_body, &turn);
   state->scope = scope;
-  if (status == MOON_OK && engine->anomaly)
+  if (status == MOON_OK && (engine->observers & OBSERVE_FINITE))
     status = anomaly_check_gradient(engine, *grad, "came to a hook, or that it");
   return status;
 }

@@ -1,4 +1,4 @@
-// Memory in Lua: figures, the budget, scopes and keep.
+// Memory in Lua: figures, the budget, the size of workspaces, scopes and keep.
 #include "base/alloc.h"
 #include "base/os.h"
 #include "lua/binding.h"
@@ -21,15 +21,27 @@ static int memory_figures(lua_State *L) {
   return 1;
 }
 
+static int64_t read_bytes(lua_State *L, const char *name) {
+  int64_t bytes;
+  if (!binding_to_int64(L, 1, &bytes) || bytes < 0)
+    binding_error(L, "%s: bytes must be a whole number from 0, got %s", name,
+                  lua_type(L, 1) == LUA_TNUMBER ? lua_tostring(L, 1) : luaL_typename(L, 1));
+  return bytes;
+}
+
 // moon.set_memory_budget(bytes): what this state's tensors may hold together
 static int set_budget(lua_State *L) {
   binding_state *state = binding_here(L);
-  int64_t bytes;
-  if (!binding_to_int64(L, 1, &bytes) || bytes < 0)
-    binding_error(L, "set_memory_budget: bytes must be a whole number from 0, got %s",
-                  lua_type(L, 1) == LUA_TNUMBER ? lua_tostring(L, 1) : luaL_typename(L, 1));
-  state->engine->memory.budget = bytes;
+  state->engine->memory.budget = read_bytes(L, "set_memory_budget");
   return 0;
+}
+
+// moon.workspace_limit(bytes?) -> bytes of scratch that one kernel should stay within
+static int workspace_limit(lua_State *L) {
+  binding_state *state = binding_here(L);
+  if (!lua_isnoneornil(L, 1)) state->engine->workspace_limit = read_bytes(L, "workspace_limit");
+  binding_push_int64(L, state->engine->workspace_limit);
+  return 1;
 }
 
 // moon.collect(): collects garbage and gives cached memory back to the system
@@ -77,7 +89,7 @@ static int fail_allocation(lua_State *L) {
 
 static const luaL_Reg functions[] = {
   { "memory", memory_figures }, { "set_memory_budget", set_budget }, { "collect", collect },
-  { "collect_spent", collect_spent },
+  { "workspace_limit", workspace_limit }, { "collect_spent", collect_spent },
   { "scope", scope_run }, { "keep", keep }, { "resident", resident },
   { "fail_allocation", fail_allocation }, { NULL, NULL },
 };

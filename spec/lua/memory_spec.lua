@@ -62,6 +62,18 @@ describe("moon.memory", function()
     end
     naive.fails("set_memory_budget: bytes must be", moon.set_memory_budget)
   end)
+
+  it("has a limit for workspaces, and takes no nonsense for that either", function()
+    local before = moon.workspace_limit()
+    assert.is_true(before >= MB)
+    assert.equal(3 * MB, moon.workspace_limit(3 * MB))
+    assert.equal(3 * MB, moon.workspace_limit())
+    for _, wrong in ipairs { -1, 1.5, 0 / 0, "much", {} } do
+      naive.fails("workspace_limit: bytes must be a whole number from 0", moon.workspace_limit,
+        wrong)
+    end
+    assert.equal(before, moon.workspace_limit(before))
+  end)
 end)
 
 describe("a budget", function()
