@@ -13,7 +13,7 @@ void tape_use_arithmetic(const tape_arithmetic *operators) { arithmetic = *opera
 
 static bool owned_alone(moon_tensor *t) {
   return atomic_load(&t->references) == 1 && atomic_load(&t->storage->references) == 1 &&
-         !t->storage->release && tensor_is_contiguous(t);
+         !t->storage->release && tensor_is_dense(t);
 }
 
 static void replace(moon_tensor **grad, moon_tensor *by) {
@@ -21,9 +21,10 @@ static void replace(moon_tensor **grad, moon_tensor *by) {
   *grad = by;
 }
 
+// In the same layout, so that what is added in has it too.
 static moon_status grad_copy(moon_engine *engine, moon_dtype dtype, moon_tensor **grad) {
   moon_tensor *copy;
-  MOON_TRY(tensor_new(engine, tensor_device(*grad), dtype, (*grad)->ndim, (*grad)->shape, &copy));
+  MOON_TRY(tensor_new_as(engine, *grad, tensor_device(*grad), dtype, (*grad)->shape, &copy));
   device_array from = tensor_array(*grad), to = tensor_array(copy);
   moon_status status = tensor_kernels(*grad)->copy(engine, &from, &to);
   if (status != MOON_OK) {

@@ -163,7 +163,8 @@ static moon_status write_tensor(const plan *out, os_writer *writer, const moon_t
   if (bytes == 0) return MOON_OK;
   if (tensor_is_contiguous(tensor)) return os_writer_write(writer, tensor_data(tensor), bytes);
   moon_tensor *copy;
-  MOON_TRY(tensor_new_like(out->engine, tensor, &copy));
+  MOON_TRY(tensor_new(out->engine, tensor_device(tensor), tensor->dtype, tensor->ndim,
+                      tensor->shape, &copy));
   device_array from = tensor_array(tensor), to = tensor_array(copy);
   moon_status status = tensor_kernels(tensor)->copy(out->engine, &from, &to);
   if (status == MOON_OK) status = os_writer_write(writer, tensor_data(copy), bytes);

@@ -216,13 +216,11 @@ static int tensor_totable(lua_State *L) {
 // x:tobytes() -> the elements as a string, row by row
 static int tensor_tobytes(lua_State *L) {
   binding_state *state = binding_here(L);
-  moon_tensor *t = readable(L, "tobytes"), *results[OP_MAX_RESULTS] = { 0 };
+  moon_tensor *t = readable(L, "tobytes"), *rows;
   tensor_handle *handle = handle_push(L, state);
-  op_value args[] = { op_tensor(t) };
-  binding_check(L, op_apply(state->engine, ops_find("contiguous"), args, results));
-  handle_fill(handle, results[0]);
-  lua_pushlstring(L, tensor_data(results[0]),
-                  (size_t)tensor_count(results[0]) * dtype_size(results[0]->dtype));
+  binding_check(L, OP_RUN(state->engine, ops_find("contiguous"), &rows, op_tensor(t)));
+  handle_fill(handle, rows);
+  lua_pushlstring(L, tensor_data(rows), (size_t)tensor_count(rows) * dtype_size(rows->dtype));
   return 1;
 }
 
@@ -285,8 +283,15 @@ static int tensor_numel(lua_State *L) {
   return 1;
 }
 
+// x:is_contiguous(), x:is_contiguous "channels_last"
 static int tensor_contiguous(lua_State *L) {
-  lua_pushboolean(L, tensor_is_contiguous(tensor_check(L, 1, "is_contiguous", "x")));
+  const moon_tensor *t = tensor_check(L, 1, "is_contiguous", "x");
+  const char *format = luaL_optstring(L, 2, "contiguous");
+  bool last = strcmp(format, "channels_last") == 0;
+  if (!last && strcmp(format, "contiguous") != 0)
+    binding_error(L, "is_contiguous: memory_format must be \"contiguous\" or \"channels_last\", "
+                  "got \"%s\"", format);
+  lua_pushboolean(L, last ? tensor_is_dense_channels_last(t) : tensor_is_contiguous(t));
   return 1;
 }
 

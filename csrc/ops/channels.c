@@ -1,7 +1,7 @@
 // Tensors seen as (n, c, inner). See channels.h.
 #include "ops/channels.h"
 
-#include <string.h>
+#include <assert.h>
 
 #include "ops/support.h"
 
@@ -13,24 +13,25 @@ void channels_shape(int ndim, const int64_t *shape, int64_t seen[3]) {
     if (__builtin_mul_overflow(seen[2], shape[i], &seen[2])) seen[2] = 0;
 }
 
+// False where the sizes behind the channels cannot be seen as one.
+static bool see_channels(const moon_tensor *tensor, device_array *array) {
+  *array = (device_array){ .data = tensor_data(tensor), .dtype = tensor->dtype, .ndim = 3 };
+  channels_shape(tensor->ndim, tensor->shape, array->shape);
+  return shape_view_strides(tensor, 3, array->shape, array->strides);
+}
+
 device_array channels_of(const moon_tensor *tensor) {
-  device_array array = { .data = tensor_data(tensor), .dtype = tensor->dtype, .ndim = 3 };
-  channels_shape(tensor->ndim, tensor->shape, array.shape);
-  shape_contiguous_strides(3, array.shape, array.strides);
+  device_array array;
+  bool seen = see_channels(tensor, &array);
+  assert(seen);
+  (void)seen;
   return array;
 }
 
 moon_status channels_open(moon_engine *engine, moon_tensor *tensor, device_array *array,
                           moon_tensor **copy) {
-  int64_t shape[3], strides[3];
   *copy = NULL;
-  channels_shape(tensor->ndim, tensor->shape, shape);
-  if (shape_view_strides(tensor, 3, shape, strides)) {
-    *array = (device_array){ .data = tensor_data(tensor), .dtype = tensor->dtype, .ndim = 3 };
-    memcpy(array->shape, shape, sizeof shape);
-    memcpy(array->strides, strides, sizeof strides);
-    return MOON_OK;
-  }
+  if (see_channels(tensor, array)) return MOON_OK;
   MOON_TRY(ops_contiguous(engine, tensor, copy));
   *array = channels_of(*copy);
   return MOON_OK;

@@ -8,7 +8,7 @@
 // n, c and the product of the rest (1 where there is none). At least 2 dimensions.
 void channels_shape(int ndim, const int64_t *shape, int64_t seen[3]);
 
-// A contiguous tensor, as (n, c, inner).
+// A tensor without gaps, contiguous or channels last, as (n, c, inner).
 device_array channels_of(const moon_tensor *tensor);
 
 // Any tensor: seen as it lies where the strides permit, otherwise through a copy that `copy` holds.

@@ -1,6 +1,7 @@
 // Convolution in two dimensions. The work is the device's (conv2d_* slots); convolution_read checks
 // the sizes, so that a kernel never meets a shape that does not fit. The gradients of input and
-// weight have slots and operators of their own, the bias's is a sum.
+// weight have slots and operators of their own, the bias's is a sum. Images are read in any layout
+// and written channels last, which every operator behind keeps; weights' gradients are row-major.
 #include "ops/convolution.h"
 
 enum { INPUT, WEIGHT, BIAS, STRIDE, PADDING, DILATION, GROUPS };
@@ -25,7 +26,8 @@ static moon_status forward_conv2d(op_call *call) {
   conv2d_geometry geometry = device_geometry(&g);
   int64_t shape[4] = { input->shape[0], call->args[WEIGHT].tensor->shape[0], g.output[0],
                        g.output[1] };
-  MOON_TRY(ops_new(call->engine, input, input->dtype, 4, shape, &call->results[0]));
+  MOON_TRY(tensor_new_channels_last(call->engine, tensor_device(input), input->dtype, 4, shape,
+                                    &call->results[0]));
   device_array x = tensor_array(input), w = tensor_array(call->args[WEIGHT].tensor), b;
   device_array out = tensor_array(call->results[0]);
   if (bias) b = tensor_array(bias);
@@ -76,7 +78,8 @@ static moon_status forward_input_gradient(op_call *call) {
   MOON_TRY(gradient_geometry(call->args, weight->shape, &geometry));
   int64_t shape[4] = { g->shape[0], weight->shape[1] * geometry.groups,
                        call->args[HEIGHT].integer, call->args[WIDTH].integer };
-  MOON_TRY(ops_new(call->engine, g, g->dtype, 4, shape, &call->results[0]));
+  MOON_TRY(tensor_new_channels_last(call->engine, tensor_device(g), g->dtype, 4, shape,
+                                    &call->results[0]));
   device_array y = tensor_array(g), w = tensor_array(weight), dx = tensor_array(call->results[0]);
   return tensor_kernels(g)->conv2d_backward_input(call->engine, &geometry, &y, &w, &dx);
 }

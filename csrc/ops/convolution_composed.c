@@ -63,8 +63,8 @@ static moon_status forward_conv3d(op_call *call) {
   moon_tensor *x = depths_as_channels(&c, call->args[INPUT].tensor, &g);
   moon_tensor *y = convolve_planes(&c, x, compose_reshape(&c, weight, 4, flat), call, &g);
   y = compose_reshape(&c, y, 5, planes);
-  y = COMPOSE(&c, transpose, op_tensor(y), op_int(1), op_int(2));
-  return compose_close(&c, COMPOSE(&c, clone, op_tensor(y)), &call->results[0]);
+  y = COMPOSE(&c, transpose, op_tensor(y), op_int(1), op_int(2));   // channels last, as before
+  return compose_close(&c, compose_own(&c, y), &call->results[0]);
 }
 
 static op_descriptor descriptors[] = {

@@ -1,6 +1,6 @@
 // Making tensors. All take the options dtype (float32 unless said otherwise), device and
-// requires_grad. The *_like forms copy shape, dtype and device of a tensor, never its history; they
-// are marked composite so that the tape ignores them.
+// requires_grad. The *_like forms copy shape, layout, dtype and device of a tensor, never its
+// history; they are marked composite so that the tape ignores them.
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -31,9 +31,10 @@ static moon_status make_shaped(op_call *call, moon_dtype dtype, const op_value *
 static moon_status make_like(op_call *call) {
   const op_value *device = option(call, DEVICE), *type = option(call, DTYPE);
   const moon_tensor *model = call->args[0].tensor;
-  return tensor_new(call->engine, device->given ? device->device : tensor_device(model),
-                    type->given ? type->dtype : model->dtype, model->ndim, model->shape,
-                    &call->results[0]);
+  return tensor_new_as(call->engine, model,
+                       device->given ? device->device : tensor_device(model),
+                       type->given ? type->dtype : model->dtype, model->shape,
+                       &call->results[0]);
 }
 
 // The last step of all: the flag.

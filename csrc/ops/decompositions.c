@@ -58,7 +58,7 @@ static moon_status forward_cholesky(op_call *call) {
   moon_tensor *x = call->args[0].tensor, *a = NULL;
   stacks_info info;
   MOON_TRY(stacks_need_square("input", x));
-  MOON_TRY(tensor_new_like(call->engine, x, &call->results[0]));
+  MOON_TRY(ops_new(call->engine, x, x->dtype, x->ndim, x->shape, &call->results[0]));
   MOON_TRY(stacks_info_new(call->engine, x, &info));
   moon_status status = ops_contiguous(call->engine, x, &a);
   if (status == MOON_OK) status = run_cholesky(call, a, &info);
@@ -259,7 +259,7 @@ static moon_status forward_eigh(op_call *call) {
   moon_tensor *x = call->args[0].tensor;
   MOON_TRY(stacks_need_square("input", x));
   MOON_TRY(stacks_new(call->engine, x, 1, &x->shape[x->ndim - 1], &call->results[VALUES]));
-  MOON_TRY(tensor_new_like(call->engine, x, &call->results[VECTORS]));
+  MOON_TRY(ops_new(call->engine, x, x->dtype, x->ndim, x->shape, &call->results[VECTORS]));
   return decompose(call->engine, x, true, call->results[VECTORS], call->results[VALUES], NULL);
 }
 

@@ -29,7 +29,7 @@ static moon_status take_slices(moon_engine *engine, const moon_tensor *x, int di
   moon_tensor *made;
   memcpy(shape, x->shape, sizeof shape);
   shape[dim] = index->shape[0];
-  MOON_TRY(ops_new(engine, x, x->dtype, x->ndim, shape, &made));
+  MOON_TRY(ops_new_like(engine, x, x->dtype, shape, &made));
   device_array from = tensor_array(x), at = tensor_array(index), to = tensor_array(made);
   moon_status status = tensor_kernels(x)->index_select(engine, dim, &from, &at, &to);
   if (status != MOON_OK) {

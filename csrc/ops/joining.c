@@ -53,7 +53,8 @@ static moon_status forward_cat(op_call *call) {
   for (int i = 1; i < tensors->tensors.count; i++)
     if (__builtin_add_overflow(shape[dim], tensors->tensors.list[i]->shape[dim], &shape[dim]))
       return moon_fail(MOON_OUT_OF_MEMORY, "the result is larger than memory can hold");
-  MOON_TRY(ops_new(call->engine, first, first->dtype, first->ndim, shape, &call->results[0]));
+  MOON_TRY(ops_new_among(call->engine, tensors->tensors.count, tensors->tensors.list, first->dtype,
+                         first->ndim, shape, &call->results[0]));
   device_array to = tensor_array(call->results[0]);
   char *start = to.data;
   for (int i = 0; i < tensors->tensors.count; i++) {

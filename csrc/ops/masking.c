@@ -136,7 +136,8 @@ static moon_status masked_gradient(op_backward_call *call, moon_tensor *mask, bo
                                 op_tensor(keep ? zero : g));
     return compose_close(&c, part, out);
   }
-  MOON_TRY(tensor_new_like(call->engine, g, out));
+  moon_tensor *models[] = { g, mask };
+  MOON_TRY(ops_new_among(call->engine, 2, models, g->dtype, g->ndim, g->shape, out));
   return choose(call->engine, mask, keep ? g : NULL, keep ? NULL : g, *out);
 }
 
@@ -165,7 +166,8 @@ static moon_status forward_masked_fill(op_call *call) {
   }
   MOON_TRY(shape_broadcast(x->ndim, x->shape, mask->ndim, mask->shape, &ndim, shape));
   MOON_TRY(target_fits("value", value, "the result", ndim, shape));
-  MOON_TRY(ops_new(call->engine, x, x->dtype, ndim, shape, &call->results[0]));
+  moon_tensor *models[] = { x, mask };
+  MOON_TRY(ops_new_among(call->engine, 2, models, x->dtype, ndim, shape, &call->results[0]));
   return choose(call->engine, mask, value, x, call->results[0]);
 }
 
@@ -186,7 +188,8 @@ static moon_status forward_where(op_call *call) {
   MOON_TRY(ops_need_same_dtype("x", x, "y", y));
   MOON_TRY(shape_broadcast(x->ndim, x->shape, y->ndim, y->shape, &ndim, shape));
   MOON_TRY(shape_broadcast(ndim, shape, mask->ndim, mask->shape, &ndim, shape));
-  MOON_TRY(ops_new(call->engine, x, x->dtype, ndim, shape, &call->results[0]));
+  moon_tensor *models[] = { x, y, mask };
+  MOON_TRY(ops_new_among(call->engine, 3, models, x->dtype, ndim, shape, &call->results[0]));
   return choose(call->engine, mask, x, y, call->results[0]);
 }
 

@@ -202,10 +202,12 @@ static moon_status sum_channels(moon_engine *engine, const moon_tensor *like, co
   return tensor_kernels(like)->reduce(engine, REDUCE_SUM, x, &out);
 }
 
-static moon_status new_gradient(op_backward_call *call, int i, const moon_tensor *like) {
+static moon_status new_gradient(op_backward_call *call, int i) {
   const op_input *input = &call->inputs[i];
+  moon_tensor *models[] = { call->grads[0], call->args[INPUT].tensor };
   if (!call->needs[i]) return MOON_OK;
-  return ops_new(call->engine, like, input->dtype, input->ndim, input->shape, &call->out[i]);
+  return ops_new_among(call->engine, 2, models, input->dtype, input->ndim, input->shape,
+                       &call->out[i]);
 }
 
 static moon_status training_gradients(op_backward_call *call, const device_array *g,
@@ -214,7 +216,7 @@ static moon_status training_gradients(op_backward_call *call, const device_array
   device_array mean = tensor_array(call->results[OUT_MEAN]);
   device_array rstd = tensor_array(call->results[OUT_RSTD]), dx, dweight, dbias;
   vector_pair vectors;
-  for (int i = INPUT; i <= BIAS; i++) MOON_TRY(new_gradient(call, i, like));
+  for (int i = INPUT; i <= BIAS; i++) MOON_TRY(new_gradient(call, i));
   if (call->out[INPUT]) dx = channels_of(call->out[INPUT]);
   if (call->out[WEIGHT]) dweight = tensor_array(call->out[WEIGHT]);
   if (call->out[BIAS]) dbias = tensor_array(call->out[BIAS]);
@@ -229,7 +231,7 @@ static moon_status constant_input_gradient(op_backward_call *call, const device_
   moon_tensor *like = call->grads[0], *zero;
   device_array rstd = tensor_array(call->results[OUT_RSTD]);
   vector_pair vectors;
-  MOON_TRY(new_gradient(call, INPUT, like));
+  MOON_TRY(new_gradient(call, INPUT));
   MOON_TRY(ops_new_filled(call->engine, like, rstd.dtype, 1, rstd.shape, 0, &zero));
   device_array mean = tensor_array(zero), dx = channels_of(call->out[INPUT]);
   read_vectors(call->args, &vectors);

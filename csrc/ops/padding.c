@@ -71,8 +71,8 @@ static moon_status forward_constant(op_call *call) {
   int64_t shape[MOON_MAX_DIMS];
   MOON_TRY(check_pad(input, pad));
   for (int i = 0; i < input->ndim; i++) MOON_TRY(padded_size(input, pad, i, &shape[i]));
-  MOON_TRY(ops_new_filled(call->engine, input, input->dtype, input->ndim, shape,
-                          call->args[FILLED_VALUE].number, &call->results[0]));
+  MOON_TRY(ops_new_filled_like(call->engine, input, shape, call->args[FILLED_VALUE].number,
+                               &call->results[0]));
   device_array x = tensor_array(input), out = tensor_array(call->results[0]);
   for (int i = 0; i < input->ndim; i++)
     if (!show_shared(&x, &out, i, before_of(pad, x.ndim, i), after_of(pad, x.ndim, i)))

@@ -151,8 +151,11 @@ static moon_status check_class(const op_descriptor *op, const moon_tensor *x) {
 // A new result, or for the in-place form a check that the target has its shape and type.
 static moon_status make_result(op_call *call, moon_dtype dtype, int ndim, const int64_t *shape) {
   char a[TENSOR_SHAPE_TEXT], b[TENSOR_SHAPE_TEXT];
-  const moon_tensor *target = call->args[0].tensor;
-  if (!call->inplace) return ops_new(call->engine, target, dtype, ndim, shape, &call->results[0]);
+  moon_tensor *target = call->args[0].tensor;
+  bool two = call->op->forward == forward_binary || call->op->forward == forward_compare;
+  moon_tensor *inputs[2] = { target, two ? call->args[1].tensor : NULL };
+  if (!call->inplace)
+    return ops_new_among(call->engine, 2, inputs, dtype, ndim, shape, &call->results[0]);
   if (target->ndim == ndim && memcmp(target->shape, shape, (size_t)ndim * sizeof *shape) == 0)
     return MOON_OK;
   return moon_fail(MOON_BAD_SHAPE, "the result %s does not fit in place into x %s",
@@ -239,7 +242,8 @@ static moon_status backward_unary(op_backward_call *call) {
   if (is_zero(info_of(call->op)->text.derivatives[0])) return MOON_OK;
   read_attributes(call->args + 1, call->op->signature->param_count - 1, attributes);
   if (call->engine->grad_enabled) return run_derivative(call, 0, false, attributes);
-  MOON_TRY(ops_new(call->engine, g, g->dtype, g->ndim, g->shape, &call->out[0]));
+  moon_tensor *models[] = { g, x, y };
+  MOON_TRY(ops_new_among(call->engine, 3, models, g->dtype, g->ndim, g->shape, &call->out[0]));
   device_array ag = tensor_array(g), dx = tensor_array(call->out[0]), ax, ay;
   if (x) ax = tensor_array(x);
   if (y) ay = tensor_array(y);
@@ -299,7 +303,8 @@ static moon_status backward_side(op_backward_call *call, int side) {
   }
   read_attributes(call->args + 2, call->op->signature->param_count - 2, attributes);
   if (call->engine->grad_enabled) return run_derivative(call, side, true, attributes);
-  MOON_TRY(ops_new(call->engine, g, g->dtype, g->ndim, g->shape, &call->out[side]));
+  moon_tensor *models[] = { g, x, y, z };
+  MOON_TRY(ops_new_among(call->engine, 4, models, g->dtype, g->ndim, g->shape, &call->out[side]));
   device_array ag = tensor_array(g), out = tensor_array(call->out[side]), ax, ay, az;
   if (x) ax = array_broadcast(x, g->ndim, g->shape);
   if (y) ay = array_broadcast(y, g->ndim, g->shape);

@@ -33,8 +33,8 @@ static moon_status forward_max_pool2d(op_call *call) {
   pool2d_geometry geometry = geometry_of(&window);
   int64_t shape[4];
   MOON_TRY(pool_check(input, &window, shape));
-  MOON_TRY(ops_new(call->engine, input, input->dtype, 4, shape, &call->results[MAX_OUT]));
-  MOON_TRY(ops_new(call->engine, input, MOON_I64, 4, shape, &call->results[MAX_TAKEN]));
+  MOON_TRY(ops_new_like(call->engine, input, input->dtype, shape, &call->results[MAX_OUT]));
+  MOON_TRY(ops_new_like(call->engine, input, MOON_I64, shape, &call->results[MAX_TAKEN]));
   device_array x = tensor_array(input), out = tensor_array(call->results[MAX_OUT]);
   device_array taken = tensor_array(call->results[MAX_TAKEN]);
   MOON_TRY(tensor_kernels(input)->max_pool2d_forward(call->engine, &geometry, &x, &out, &taken));
@@ -65,12 +65,13 @@ static moon_status recorded_max_gradient(op_backward_call *call) {
 static moon_status backward_max_pool2d(op_backward_call *call) {
   pool_window window = max_window(call->args);
   pool2d_geometry geometry = geometry_of(&window);
-  const moon_tensor *gradient = call->grads[MAX_OUT];
+  moon_tensor *gradient = call->grads[MAX_OUT], *indices = call->results[MAX_TAKEN];
+  moon_tensor *models[] = { gradient, indices };
   moon_tensor **dx = &call->out[MAX_INPUT];
   if (call->engine->grad_enabled) return recorded_max_gradient(call);
-  MOON_TRY(ops_new(call->engine, gradient, gradient->dtype, 4, call->inputs[MAX_INPUT].shape, dx));
-  device_array g = tensor_array(gradient), to = tensor_array(*dx);
-  device_array taken = tensor_array(call->results[MAX_TAKEN]);
+  MOON_TRY(ops_new_among(call->engine, 2, models, gradient->dtype, 4,
+                         call->inputs[MAX_INPUT].shape, dx));
+  device_array g = tensor_array(gradient), to = tensor_array(*dx), taken = tensor_array(indices);
   return tensor_kernels(gradient)->max_pool2d_backward(call->engine, &geometry, &g, &taken, &to);
 }
 
@@ -97,7 +98,7 @@ static moon_status forward_avg_pool2d(op_call *call) {
   int64_t shape[4];
   MOON_TRY(pool_check(input, &window, shape));
   MOON_TRY(pool_check_divisor(&call->args[AVG_DIVISOR]));
-  MOON_TRY(ops_new(call->engine, input, input->dtype, 4, shape, &call->results[0]));
+  MOON_TRY(ops_new_like(call->engine, input, input->dtype, shape, &call->results[0]));
   device_array x = tensor_array(input), out = tensor_array(call->results[0]);
   return tensor_kernels(input)->avg_pool2d_forward(call->engine, &geometry, &x, &out);
 }
@@ -108,7 +109,7 @@ static moon_status forward_avg_gradient(op_call *call) {
   avg_window(call->args, &geometry);
   int64_t shape[4] = { gradient->shape[0], gradient->shape[1], call->args[AVG_HEIGHT].integer,
                        call->args[AVG_WIDTH].integer };
-  MOON_TRY(ops_new(call->engine, gradient, gradient->dtype, 4, shape, &call->results[0]));
+  MOON_TRY(ops_new_like(call->engine, gradient, gradient->dtype, shape, &call->results[0]));
   device_array g = tensor_array(gradient), dx = tensor_array(call->results[0]);
   return tensor_kernels(gradient)->avg_pool2d_backward(call->engine, &geometry, &g, &dx);
 }

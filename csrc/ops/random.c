@@ -144,10 +144,9 @@ static moon_status forward_dropout(op_call *call) {
   MOON_TRY(ops_need_float("input", x));
   MOON_TRY(check_probability(p));
   if (!call->args[TRAINING].boolean || p == 0) return tensor_alias(x, &call->results[OUT]);
-  if (p == 1) return ops_new_filled(call->engine, x, x->dtype, x->ndim, x->shape, 0,
-                                    &call->results[OUT]);
+  if (p == 1) return ops_new_filled_like(call->engine, x, x->shape, 0, &call->results[OUT]);
   MOON_TRY(tensor_new_like(call->engine, x, &call->results[OUT]));
-  MOON_TRY(ops_new(call->engine, x, MOON_BOOL, x->ndim, x->shape, &call->results[MASK]));
+  MOON_TRY(ops_new_like(call->engine, x, MOON_BOOL, x->shape, &call->results[MASK]));
   device_array from = tensor_array(x), to = tensor_array(call->results[OUT]);
   device_array mask = tensor_array(call->results[MASK]);
   uint64_t first = engine_take_draws(call->engine, ((uint64_t)array_count(&to) + 3) / 4);

@@ -206,7 +206,7 @@ static moon_status forward_cumsum(op_call *call) {
   int dim;
   MOON_TRY(shape_dim(x->ndim, call->args[DIM].integer, &dim));
   moon_dtype dtype = result_dtype(REDUCE_SUM, x->dtype);
-  MOON_TRY(ops_new(call->engine, x, dtype, x->ndim, x->shape, &call->results[0]));
+  MOON_TRY(ops_new_like(call->engine, x, dtype, x->shape, &call->results[0]));
   device_array from = dims_at_least_one(x), to = dims_at_least_one(call->results[0]);
   return tensor_kernels(x)->cumsum(call->engine, dim, &from, &to);
 }

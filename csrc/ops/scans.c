@@ -81,7 +81,7 @@ static moon_status forward_running(op_call *call) {
   int dim;
   MOON_TRY(shape_dim(x->ndim, call->args[1].integer, &dim));
   MOON_TRY(tensor_new_like(call->engine, x, &call->results[VALUES]));
-  MOON_TRY(ops_new(call->engine, x, MOON_I64, x->ndim, x->shape, &call->results[INDICES]));
+  MOON_TRY(ops_new_like(call->engine, x, MOON_I64, x->shape, &call->results[INDICES]));
   device_array from = dims_at_least_one(x), values = dims_at_least_one(call->results[VALUES]);
   device_array indices = dims_at_least_one(call->results[INDICES]);
   MOON_TRY(tensor_kernels(x)->running_extreme(call->engine, call->op->row != 0, dim, &from, &values,

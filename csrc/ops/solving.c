@@ -35,12 +35,13 @@ static moon_status run_solve(op_call *call, const moon_tensor *a, const moon_ten
 
 // Row 0: general, 1: triangular.
 static moon_status forward_stack(op_call *call) {
-  moon_tensor *a = NULL, *b = NULL;
+  moon_tensor *a = NULL, *b = NULL, *right = call->args[B].tensor;
   stacks_info info;
-  MOON_TRY(tensor_new_like(call->engine, call->args[B].tensor, &call->results[0]));
+  MOON_TRY(ops_new(call->engine, right, right->dtype, right->ndim, right->shape,
+                   &call->results[0]));
   MOON_TRY(stacks_info_new(call->engine, call->args[A].tensor, &info));
   moon_status status = ops_contiguous(call->engine, call->args[A].tensor, &a);
-  if (status == MOON_OK) status = ops_contiguous(call->engine, call->args[B].tensor, &b);
+  if (status == MOON_OK) status = ops_contiguous(call->engine, right, &b);
   if (status == MOON_OK) status = run_solve(call, a, b, &info);
   tensor_release(a);
   tensor_release(b);

@@ -42,18 +42,42 @@ moon_status ops_new(moon_engine *engine, const moon_tensor *like, moon_dtype dty
   return tensor_new(engine, tensor_device(like), dtype, ndim, shape, tensor);
 }
 
+moon_status ops_new_among(moon_engine *engine, int count, moon_tensor *const *models,
+                          moon_dtype dtype, int ndim, const int64_t *shape, moon_tensor **tensor) {
+  const moon_device *device = tensor_device(models[0]);
+  for (int i = 0; i < count; i++)
+    if (models[i] && models[i]->ndim == ndim && tensor_is_channels_last(models[i]))
+      return tensor_new_channels_last(engine, device, dtype, ndim, shape, tensor);
+  return tensor_new(engine, device, dtype, ndim, shape, tensor);
+}
+
+moon_status ops_new_like(moon_engine *engine, const moon_tensor *model, moon_dtype dtype,
+                         const int64_t *shape, moon_tensor **tensor) {
+  return tensor_new_as(engine, model, tensor_device(model), dtype, shape, tensor);
+}
+
+// Fills a tensor just made, which goes to *tensor, or away if that fails.
+static moon_status fill_new(moon_engine *engine, moon_tensor *made, double value,
+                            moon_tensor **tensor) {
+  device_array array = tensor_array(made);
+  moon_status status = tensor_kernels(made)->fill(engine, value, &array);
+  if (status == MOON_OK) *tensor = made;
+  else tensor_release(made);
+  return status;
+}
+
 moon_status ops_new_filled(moon_engine *engine, const moon_tensor *like, moon_dtype dtype, int ndim,
                            const int64_t *shape, double value, moon_tensor **tensor) {
   moon_tensor *made;
   MOON_TRY(ops_new(engine, like, dtype, ndim, shape, &made));
-  device_array array = tensor_array(made);
-  moon_status status = tensor_kernels(made)->fill(engine, value, &array);
-  if (status != MOON_OK) {
-    tensor_release(made);
-    return status;
-  }
-  *tensor = made;
-  return MOON_OK;
+  return fill_new(engine, made, value, tensor);
+}
+
+moon_status ops_new_filled_like(moon_engine *engine, const moon_tensor *model,
+                                const int64_t *shape, double value, moon_tensor **tensor) {
+  moon_tensor *made;
+  MOON_TRY(ops_new_like(engine, model, model->dtype, shape, &made));
+  return fill_new(engine, made, value, tensor);
 }
 
 moon_status ops_copy(moon_engine *engine, const moon_tensor *from, const moon_tensor *to) {
@@ -66,15 +90,7 @@ moon_status ops_contiguous(moon_engine *engine, moon_tensor *tensor, moon_tensor
     *contiguous = tensor_retain(tensor);
     return MOON_OK;
   }
-  moon_tensor *copy;
-  MOON_TRY(tensor_new_like(engine, tensor, &copy));
-  moon_status status = ops_copy(engine, tensor, copy);
-  if (status != MOON_OK) {
-    tensor_release(copy);
-    return status;
-  }
-  *contiguous = copy;
-  return MOON_OK;
+  return ops_converted(engine, tensor, tensor->dtype, contiguous);
 }
 
 moon_status ops_converted(moon_engine *engine, const moon_tensor *tensor, moon_dtype dtype,

@@ -35,12 +35,26 @@ MOON_MUST_CHECK moon_status ops_need_same_dtype(const char *a, const moon_tensor
 MOON_MUST_CHECK moon_status ops_need_ndim(const char *argument, const moon_tensor *tensor, int ndim,
                                           const char *layout);   // "(n, c, h, w)"
 
-// -- results
+// -- results; contiguous unless said
 MOON_MUST_CHECK moon_status ops_new(moon_engine *engine, const moon_tensor *like, moon_dtype dtype,
                                     int ndim, const int64_t *shape, moon_tensor **tensor);
+// Another shape of as many dimensions in the layout of the models: channels last where one of them
+// has it (and that number of dimensions), else contiguous. The first model says where; a model may
+// be NULL, but for the first.
+MOON_MUST_CHECK moon_status ops_new_among(moon_engine *engine, int count,
+                                          moon_tensor *const *models, moon_dtype dtype, int ndim,
+                                          const int64_t *shape, moon_tensor **tensor);
+// The same with one model, whose number of dimensions it is.
+MOON_MUST_CHECK moon_status ops_new_like(moon_engine *engine, const moon_tensor *model,
+                                         moon_dtype dtype, const int64_t *shape,
+                                         moon_tensor **tensor);
 MOON_MUST_CHECK moon_status ops_new_filled(moon_engine *engine, const moon_tensor *like,
                                            moon_dtype dtype, int ndim, const int64_t *shape,
                                            double value, moon_tensor **tensor);
+// Of the model's dtype and layout.
+MOON_MUST_CHECK moon_status ops_new_filled_like(moon_engine *engine, const moon_tensor *model,
+                                                const int64_t *shape, double value,
+                                                moon_tensor **tensor);
 // A contiguous tensor with the same elements: `tensor` itself, retained, or a copy.
 MOON_MUST_CHECK moon_status ops_contiguous(moon_engine *engine, moon_tensor *tensor,
                                            moon_tensor **contiguous);

@@ -38,8 +38,9 @@ static moon_status reshape_to(op_call *call, moon_tensor *x, int ndim, const int
 }
 
 static moon_status forward_view(op_call *call) {
-  return reshape_to(call, call->args[0].tensor, call->args[1].ints.count, call->args[1].ints.v,
-                    false);
+  moon_tensor *x = call->args[0].tensor;
+  return reshape_to(call, x, call->args[1].ints.count, call->args[1].ints.v,
+                    tensor_is_channels_last(x));
 }
 
 static moon_status forward_reshape(op_call *call) {
@@ -127,7 +128,7 @@ static moon_status forward_narrow_gradient(op_call *call) {
     return moon_fail(MOON_BAD_SHAPE, "the part does not lie in a size of %" PRId64, size);
   memcpy(shape, g->shape, sizeof shape);
   shape[dim] = size;
-  MOON_TRY(ops_new_filled(call->engine, g, g->dtype, g->ndim, shape, 0, &call->results[0]));
+  MOON_TRY(ops_new_filled_like(call->engine, g, shape, 0, &call->results[0]));
   device_array from = tensor_array(g), to = tensor_array(call->results[0]);
   to.data = (char *)to.data + start * to.strides[dim] * (int64_t)dtype_size(to.dtype);
   to.shape[dim] = from.shape[dim];
@@ -393,10 +394,24 @@ static moon_status forward_clone(op_call *call) {
   return ops_copy(call->engine, x, call->results[0]);
 }
 
+static moon_status to_channels_last(op_call *call, moon_tensor *x) {
+  char text[TENSOR_SHAPE_TEXT];
+  if (x->ndim < SHAPE_LEAST_CHANNELS_LAST || x->ndim > SHAPE_MOST_CHANNELS_LAST)
+    return moon_fail(MOON_BAD_SHAPE, "input must have %d to %d dimensions (n, c, ...) to put its "
+                     "channels last, got %s", SHAPE_LEAST_CHANNELS_LAST, SHAPE_MOST_CHANNELS_LAST,
+                     tensor_shape_text(x, text));
+  if (tensor_is_dense_channels_last(x)) return tensor_alias(x, &call->results[0]);
+  MOON_TRY(tensor_new_channels_last(call->engine, tensor_device(x), x->dtype, x->ndim, x->shape,
+                                    &call->results[0]));
+  return ops_copy(call->engine, x, call->results[0]);
+}
+
 static moon_status forward_contiguous(op_call *call) {
-  moon_tensor *x = call->args[0].tensor;
+  enum { INPUT, FORMAT, CHANNELS_LAST = 1 };
+  moon_tensor *x = call->args[INPUT].tensor;
+  if (call->args[FORMAT].integer == CHANNELS_LAST) return to_channels_last(call, x);
   if (tensor_is_contiguous(x)) return tensor_alias(x, &call->results[0]);
-  return forward_clone(call);
+  return ops_converted(call->engine, x, x->dtype, &call->results[0]);
 }
 
 static moon_status backward_pass(op_backward_call *call) {
@@ -407,7 +422,7 @@ static moon_status backward_pass(op_backward_call *call) {
 static moon_status forward_cast(op_call *call) {
   moon_tensor *x = call->args[0].tensor;
   if (x->dtype == call->args[1].dtype) return tensor_alias(x, &call->results[0]);
-  MOON_TRY(ops_new(call->engine, x, call->args[1].dtype, x->ndim, x->shape, &call->results[0]));
+  MOON_TRY(ops_new_like(call->engine, x, call->args[1].dtype, x->shape, &call->results[0]));
   return ops_copy(call->engine, x, call->results[0]);
 }
 
@@ -467,7 +482,8 @@ static op_descriptor descriptors[] = {
     .example = "moon.tensor({1, 2, 3, 4}):view(2, 2) --> {{1, 2}, {3, 4}}",
     .schema = "(input: Tensor, shape: int[]) -> out", .flags = OP_VIEW,
     .doc = "The same elements in another shape, without copying; one size may be -1. Fails where "
-           "the layout does not allow it.",
+           "the layout does not allow it, but for the result of a convolution, whose channels lie "
+           "last in memory: that is copied, as by reshape.",
     .forward = forward_view, .backward = backward_reshape },
   { .name = "reshape",
     .example = "moon.tensor({1, 2, 3, 4}):reshape(2, -1) --> {{1, 2}, {3, 4}}",
@@ -542,14 +558,18 @@ static op_descriptor descriptors[] = {
     .forward = forward_unsqueeze, .backward = backward_reshape },
   { .name = "contiguous",
     .example = "moon.tensor({{1, 2}, {3, 4}}):t():contiguous() --> {{1, 3}, {2, 4}}",
-    .schema = "(input: Tensor) -> out", .flags = OP_VIEW,
+    .schema = "(input: Tensor, memory_format: \"contiguous\"|\"channels_last\" = \"contiguous\") "
+              "-> out", .flags = OP_VIEW,
     .doc = "The tensor itself where its elements lie in row-major order, otherwise a copy that "
-           "does.",
+           "does. With \"channels_last\", for input (n, c, ...) of 3 to 5 dimensions, the channels "
+           "of a position lie next to each other instead, as in the results of convolutions; the "
+           "shape stays.",
     .forward = forward_contiguous, .backward = backward_pass },
   { .name = "clone",
     .example = "moon.tensor({1, 2}):clone() --> {1, 2}",
     .schema = "(input: Tensor) -> out",
-    .doc = "A copy with memory of its own, in row-major order.",
+    .doc = "A copy with memory of its own: channels last where the input's are, else in row-major "
+           "order.",
     .forward = forward_clone, .backward = backward_pass },
   { .name = "cast",
     .example = "moon.tensor({1.5, -1.5}):cast(\"int64\") --> {1, -1}",

@@ -45,7 +45,7 @@ static moon_status forward(op_call *call) {
   int64_t shape[MOON_MAX_DIMS];
   memcpy(shape, x->shape, sizeof shape);
   shape[dim] = call->args[SPANS].tensor->shape[0];
-  MOON_TRY(ops_new(call->engine, x, x->dtype, x->ndim, shape, &call->results[0]));
+  MOON_TRY(ops_new_like(call->engine, x, x->dtype, shape, &call->results[0]));
   device_array from = tensor_array(x), to = tensor_array(call->results[0]);
   device_array spans = tensor_array(call->args[SPANS].tensor);
   device_array weights = tensor_array(call->args[WEIGHTS].tensor);

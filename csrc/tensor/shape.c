@@ -46,6 +46,30 @@ void shape_contiguous_strides(int ndim, const int64_t *shape, int64_t *strides) 
   }
 }
 
+void shape_channels_last_strides(int ndim, const int64_t *shape, int64_t *strides) {
+  int64_t stride = shape[1] > 1 ? shape[1] : 1;
+  strides[1] = 1;
+  for (int i = ndim - 1; i >= 0; i--) {
+    if (i == 1) continue;
+    strides[i] = stride;
+    if (shape[i] > 1) stride *= shape[i];
+  }
+}
+
+bool shape_is_channels_last(int ndim, const int64_t *shape, const int64_t *strides) {
+  if (ndim < SHAPE_LEAST_CHANNELS_LAST || ndim > SHAPE_MOST_CHANNELS_LAST) return false;
+  if (shape[1] < 2 || strides[1] < 1) return false;
+  int64_t extent = shape[1] * strides[1];   // of what lies inside the next dimension
+  bool positions = false;
+  for (int i = ndim - 1; i >= 0; i--) {
+    if (i == 1 || shape[i] == 1) continue;
+    if (strides[i] < extent) return false;
+    extent = shape[i] * strides[i];
+    positions |= i > 1;
+  }
+  return positions;
+}
+
 moon_status shape_broadcast(int a_ndim, const int64_t *a, int b_ndim, const int64_t *b, int *ndim,
                             int64_t *shape) {
   int n = a_ndim > b_ndim ? a_ndim : b_ndim;

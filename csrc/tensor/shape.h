@@ -9,6 +9,15 @@
 MOON_MUST_CHECK moon_status shape_count(int ndim, const int64_t *shape, int64_t *count);
 void shape_contiguous_strides(int ndim, const int64_t *shape, int64_t *strides);
 
+// The other layout that results may have: tensors (n, c, ...) of 3 to 5 dimensions whose channels
+// are neighbours in memory, position after position, image after image. Convolutional networks
+// live in it; shapes do not tell, strides do.
+enum { SHAPE_LEAST_CHANNELS_LAST = 3, SHAPE_MOST_CHANNELS_LAST = 5 };
+void shape_channels_last_strides(int ndim, const int64_t *shape, int64_t *strides);
+// Whether the order of strides is that one; gaps are allowed, so that a slice of channels counts.
+// False where a single channel or position makes both layouts the same.
+bool shape_is_channels_last(int ndim, const int64_t *shape, const int64_t *strides);
+
 // Broadcasts a with b by NumPy's rule; "shapes 2x3 and 4 do not broadcast" otherwise.
 MOON_MUST_CHECK moon_status shape_broadcast(int a_ndim, const int64_t *a, int b_ndim,
                                             const int64_t *b, int *ndim, int64_t *shape);

@@ -66,8 +66,23 @@ moon_status tensor_new(moon_engine *engine, const moon_device *device, moon_dtyp
   return MOON_OK;
 }
 
+moon_status tensor_new_channels_last(moon_engine *engine, const moon_device *device,
+                                     moon_dtype dtype, int ndim, const int64_t *shape,
+                                     moon_tensor **tensor) {
+  MOON_TRY(tensor_new(engine, device, dtype, ndim, shape, tensor));
+  shape_channels_last_strides(ndim, shape, (*tensor)->strides);
+  return MOON_OK;
+}
+
+moon_status tensor_new_as(moon_engine *engine, const moon_tensor *model, const moon_device *device,
+                          moon_dtype dtype, const int64_t *shape, moon_tensor **tensor) {
+  if (tensor_is_channels_last(model))
+    return tensor_new_channels_last(engine, device, dtype, model->ndim, shape, tensor);
+  return tensor_new(engine, device, dtype, model->ndim, shape, tensor);
+}
+
 moon_status tensor_new_like(moon_engine *engine, const moon_tensor *model, moon_tensor **tensor) {
-  return tensor_new(engine, tensor_device(model), model->dtype, model->ndim, model->shape, tensor);
+  return tensor_new_as(engine, model, tensor_device(model), model->dtype, model->shape, tensor);
 }
 
 moon_status tensor_new_scalar(moon_engine *engine, moon_dtype dtype, double value,
@@ -144,6 +159,25 @@ int64_t tensor_count(const moon_tensor *tensor) {
 bool tensor_is_contiguous(const moon_tensor *tensor) {
   device_array array = tensor_array(tensor);
   return array_is_contiguous(&array);
+}
+
+bool tensor_is_channels_last(const moon_tensor *tensor) {
+  return shape_is_channels_last(tensor->ndim, tensor->shape, tensor->strides);
+}
+
+bool tensor_is_dense_channels_last(const moon_tensor *tensor) {
+  int64_t dense[MOON_MAX_DIMS];
+  if (tensor->ndim < SHAPE_LEAST_CHANNELS_LAST || tensor->ndim > SHAPE_MOST_CHANNELS_LAST)
+    return false;
+  shape_channels_last_strides(tensor->ndim, tensor->shape, dense);
+  for (int i = 0; i < tensor->ndim; i++)
+    if (tensor->shape[i] != 1 && tensor->strides[i] != dense[i] && tensor_count(tensor) > 0)
+      return false;
+  return true;
+}
+
+bool tensor_is_dense(const moon_tensor *tensor) {
+  return tensor_is_contiguous(tensor) || tensor_is_dense_channels_last(tensor);
 }
 
 bool tensor_same_shape(const moon_tensor *a, const moon_tensor *b) {

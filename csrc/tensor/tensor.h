@@ -49,7 +49,16 @@ typedef struct moon_tensor {
 MOON_MUST_CHECK moon_status tensor_new(moon_engine *engine, const moon_device *device,
                                        moon_dtype dtype, int ndim, const int64_t *shape,
                                        moon_tensor **tensor);
-// Same shape, dtype and device as `model`, contiguous.
+// The same with channels next to each other; 3 to 5 dimensions (shape.h).
+MOON_MUST_CHECK moon_status tensor_new_channels_last(moon_engine *engine, const moon_device *device,
+                                                     moon_dtype dtype, int ndim,
+                                                     const int64_t *shape, moon_tensor **tensor);
+// In the layout of `model`, without gaps: channels last where its are, else contiguous. `shape` has
+// as many dimensions.
+MOON_MUST_CHECK moon_status tensor_new_as(moon_engine *engine, const moon_tensor *model,
+                                          const moon_device *device, moon_dtype dtype,
+                                          const int64_t *shape, moon_tensor **tensor);
+// The same with the model's shape, dtype and device.
 MOON_MUST_CHECK moon_status tensor_new_like(moon_engine *engine, const moon_tensor *model,
                                             moon_tensor **tensor);
 // 0-d, on the CPU. `value` must be representable (no fraction for integers): checked by callers.
@@ -72,6 +81,11 @@ void tensor_release(moon_tensor *tensor);   // NULL is fine
 // -- asking
 int64_t tensor_count(const moon_tensor *tensor);
 bool tensor_is_contiguous(const moon_tensor *tensor);
+// By the order of its strides; there may be gaps.
+bool tensor_is_channels_last(const moon_tensor *tensor);
+// Whether it fills its memory without gaps in one of the two layouts; and in that one.
+bool tensor_is_dense(const moon_tensor *tensor);
+bool tensor_is_dense_channels_last(const moon_tensor *tensor);
 bool tensor_same_shape(const moon_tensor *a, const moon_tensor *b);
 static inline const moon_device *tensor_device(const moon_tensor *tensor) {
   return tensor->storage->device;
