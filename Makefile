@@ -10,7 +10,7 @@ ROCK_LUA ?= 5.1
 configure = cmake -S . -Wno-dev -DMOONLET_WERROR=$(MOONLET_WERROR)
 compile = cmake --build $(1) -j$(JOBS) -- --no-print-directory
 
-.PHONY: all help deps demo docs test test-asan test-tsan fuzz cuda rock bench lint clean
+.PHONY: all help deps demo docs test test-asan test-tsan fuzz cuda rock bench bench-peer lint clean
 
 all: moonlet.lua                      ## build the library for every Lua found
 	@scripts/install-packages run build
@@ -72,6 +72,11 @@ rock:                                 ## build the rock into ROCK_TREE for Lua R
 
 bench: all                            ## the measurements of bench/
 	@for file in bench/*.lua; do echo "== $$file"; $(LUA) $$file $(ARGS) || exit 1; done
+
+bench-peer: all                       ## the table beside PyTorch and others (downloads 6 GB)
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && python3 -m venv "$$folder" \
+	  && "$$folder/bin/pip" install -q torch torchvision onnx onnxscript onnxruntime openvino \
+	  && $(LUA) bench/networks.lua --peer "$$folder/bin/python" $(ARGS)
 
 lint:                                 ## luacheck
 	@scripts/install-packages test

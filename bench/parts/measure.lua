@@ -1,0 +1,89 @@
+-- One measurement in a process of its own, so that its peak resident size is its own: milliseconds
+-- that a pass takes (median) and the most memory it needed. --clock cpu counts the processor time
+-- of all threads divided by their number, for machines that do other work meanwhile. With --save it
+-- writes weights, input and scores for a peer to be compared with, and measures nothing.
+--
+--   luajit bench/parts/measure.lua --workload resnet50 --batch 8 --pass train
+
+local here = arg[0]:match("^(.*)/bench/[^/]*/[^/]*$") or "."
+package.path = here .. "/?.lua;" .. package.path
+local moon = require "moonlet"
+local flags = require "moonlet.flags"
+local workloads = require "bench.parts.workloads"
+
+local o = flags.read({
+  { "workload", "string", "lenet", "which row of bench/parts/workloads.lua" },
+  { "batch", "integer", 0, "pictures in a batch (0: the row's own)" },
+  { "pass", { "forward", "train" }, "forward", "what is measured" },
+  { "dtype", { "float32", "bfloat16" }, "float32", "type of the arithmetic" },
+  { "threads", "integer", 2, "most threads to calculate with" },
+  { "seconds", "number", 2, "how long a measurement lasts at least" },
+  { "clock", { "wall", "cpu" }, "wall", "the machine's time, or this process's" },
+  { "save", "string", nil, "write a safetensors file and measure nothing" },
+}, arg, "usage: luajit bench/parts/measure.lua [flags]")
+
+local LEAST, MOST = 3, 200   -- passes measured
+local RATE = 1e-3            -- small, so that labels without sense do no harm
+
+local function peak_mib()
+  for line in io.lines("/proc/self/status") do
+    local kib = line:match("^VmHWM:%s+(%d+) kB")
+    if kib then return tonumber(kib) / 1024 end
+  end
+end
+
+local clocks = {
+  wall = moon.clock,
+  cpu = function() return os.clock() / o.threads end,
+}
+
+local function median_ms(pass)
+  pass()
+  pass()   -- the second one finds the memory that the first one let go
+  local clock, times, began = clocks[o.clock], {}, moon.clock()
+  repeat
+    local before = clock()
+    pass()
+    times[#times + 1] = (clock() - before) * 1e3
+  until #times == MOST or (#times >= LEAST and moon.clock() - began > o.seconds)
+  table.sort(times)
+  return times[math.ceil(#times / 2)]
+end
+
+local function scores_of(net, x)
+  return moon.no_grad(function() return net(x) end)
+end
+
+local function make_pass(net, x, y)
+  if o.pass == "forward" then
+    net:eval()
+    return function() scores_of(net, x) end
+  end
+  local optimizer = moon.optim.SGD(net:parameters(), { lr = RATE, momentum = 0.9 })
+  return function()
+    optimizer:zero_grad()
+    moon.cross_entropy(net(x), y):backward()
+    optimizer:step()
+  end
+end
+
+local function save(net, x)
+  local tensors = {}
+  for name, tensor in pairs(net:state_dict()) do tensors["net." .. name] = tensor end
+  net:eval()
+  tensors.x, tensors.scores = x, scores_of(net, x):contiguous()
+  moon.save(o.save, tensors)
+end
+
+local row = assert(workloads.find(o.workload))
+moon.manual_seed(1)
+moon.set_num_threads(o.threads)
+local net = row.build()
+local x, y = workloads.input(row, o.batch > 0 and o.batch or row.batch)
+if o.save then
+  save(net, x)
+else
+  if o.dtype ~= "float32" then net, x = net:to(o.dtype), x:to(o.dtype) end
+  print(("ms %.4f"):format(median_ms(make_pass(net, x, y))))
+  print(("rss_mib %.1f"):format(peak_mib()))
+end
