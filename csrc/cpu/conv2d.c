@@ -1,15 +1,13 @@
-// The convolution slots. Each direction describes its patches, weights and target to the product
+// The engine "packed": each direction describes its patches, weights and target to the product
 // engine; images go through in chunks whose padded planes fit the caches.
 #include "cpu/conv2d.h"
+
+#include <math.h>
 
 #include "cpu/lane_bytes.h"
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-
-static moon_dtype compute_of(const device_array *x) {
-  return x->dtype == MOON_F64 ? MOON_F64 : MOON_F32;
-}
 
 static moon_status run_product(moon_engine *engine, moon_dtype compute,
                                const gemm_problem *problem) {
@@ -171,20 +169,11 @@ static moon_status run_direction(moon_engine *engine, const direction *d, const 
   return status;
 }
 
-moon_status CPU(conv2d_forward)(moon_engine *engine, const conv2d_geometry *geometry,
-                                const device_array *x, const device_array *weight,
-                                const device_array *bias, const device_array *out) {
-  direction d = { .geometry = geometry, .source = x, .weight = weight, .out = out,
-                  .compute = compute_of(x) };
-  conv_frame frame = CPU(conv_forward_frame)(geometry, weight, out);
-  cpu_temp own = { 0 };
-  if (bias) {
-    MOON_TRY(CPU(temp_from)(engine, bias, d.compute, &own));
-    d.bias = &own.array;
-  }
-  moon_status status = run_direction(engine, &d, &frame, forward_chunk);
-  CPU(temp_release)(engine, &own);
-  return status;
+static moon_status run_forward(moon_engine *engine, const conv_problem *p) {
+  direction d = { .geometry = p->geometry, .source = p->image, .weight = p->weight,
+                  .bias = p->finish->shift, .out = p->result, .compute = p->image->dtype };
+  conv_frame frame = CPU(conv_forward_frame)(p->geometry, p->weight, p->result);
+  return run_direction(engine, &d, &frame, forward_chunk);
 }
 
 // -- backward of the input
@@ -274,11 +263,30 @@ static moon_status backward_chunk(moon_engine *engine, const direction *d,
   return MOON_OK;
 }
 
-moon_status CPU(conv2d_backward_input)(moon_engine *engine, const conv2d_geometry *geometry,
-                                       const device_array *gradient, const device_array *weight,
-                                       const device_array *dx) {
-  direction d = { .geometry = geometry, .source = gradient, .weight = weight, .out = dx,
-                  .compute = compute_of(dx) };
+static moon_status run_backward_input(moon_engine *engine, const conv_problem *p) {
+  direction d = { .geometry = p->geometry, .source = p->result, .weight = p->weight,
+                  .out = p->image, .compute = p->image->dtype };
   conv_frame frame = backward_frame(&d);
   return run_direction(engine, &d, &frame, backward_chunk);
 }
+
+// -- the engine
+
+static bool fits(const moon_engine *engine, const conv_problem *p) {
+  (void)engine;
+  const conv2d_finish *f = p->finish;
+  return !f || (!f->scale && !f->add && f->low == -INFINITY && f->high == INFINITY);
+}
+
+static double cost(const conv_problem *p) { return conv_work(p) * 2; }
+
+static moon_status run(moon_engine *engine, const conv_problem *p) {
+  switch (p->direction) {
+    case CONV_FORWARD: return run_forward(engine, p);
+    case CONV_BACKWARD_INPUT: return run_backward_input(engine, p);
+    case CONV_BACKWARD_WEIGHT: return CPU(conv_packed_weight)(engine, p);
+  }
+  return MOON_OK;
+}
+
+const conv_engine CPU(conv_packed) = { "packed", fits, cost, run };

@@ -12,6 +12,7 @@
 #ifndef MOON_CPU_CONV2D_H
 #define MOON_CPU_CONV2D_H
 
+#include "cpu/convolution.h"
 #include "cpu/gemm.h"
 
 typedef struct conv_planes {
@@ -37,6 +38,8 @@ conv_frame CPU(conv_forward_frame)(const conv2d_geometry *geometry, const device
 // Offset of padded row and column within planes that are cut into phases.
 int64_t CPU(conv_plane_offset)(const conv_planes *planes, const conv_frame *frame, int64_t row,
                                int64_t column);
+
+MOON_MUST_CHECK moon_status CPU(conv_packed_weight)(moon_engine *engine, const conv_problem *p);
 
 // How many images make a chunk (from the shape alone), and the planes of images first .. last.
 int64_t CPU(conv_chunk)(const device_array *x, const conv_frame *frame, moon_dtype compute);

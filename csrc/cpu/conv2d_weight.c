@@ -116,11 +116,9 @@ static bool planes_are_dense(const device_array *y) {
   return y->strides[3] == 1 && y->strides[2] == y->shape[3];
 }
 
-moon_status CPU(conv2d_backward_weight)(moon_engine *engine, const conv2d_geometry *geometry,
-                                        const device_array *gradient, const device_array *x,
-                                        const device_array *dweight) {
-  if (array_count(dweight) == 0) return MOON_OK;
-  if (array_count(gradient) == 0) return CPU(fill)(engine, 0, dweight);
+moon_status CPU(conv_packed_weight)(moon_engine *engine, const conv_problem *p) {
+  const conv2d_geometry *geometry = p->geometry;
+  const device_array *gradient = p->result, *x = p->image, *dweight = p->weight;
   moon_dtype compute = dweight->dtype == MOON_F64 ? MOON_F64 : MOON_F32;
   weight_job job = { .geometry = geometry, .gradient = gradient, .x = x,
                      .frame = CPU(conv_forward_frame)(geometry, dweight, gradient) };

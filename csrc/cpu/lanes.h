@@ -14,6 +14,11 @@
 enum { LANES = LANE_BYTES / sizeof(REAL) };
 
 typedef REAL lanes __attribute__((vector_size(LANE_BYTES)));
+#if REAL_BYTES == 4
+typedef int32_t lanes_bits __attribute__((vector_size(LANE_BYTES)));
+#else
+typedef int64_t lanes_bits __attribute__((vector_size(LANE_BYTES)));
+#endif
 typedef REAL lanes_anywhere
     __attribute__((vector_size(LANE_BYTES), aligned(sizeof(REAL)), may_alias));
 
@@ -34,6 +39,61 @@ static inline lanes lanes_fma(lanes a, lanes b, lanes c) {
   return (lanes)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
 #else
   return a * b + c;
+#endif
+}
+
+// The same number in every lane, read from memory in one instruction.
+static inline lanes lanes_same(REAL value) {
+#if defined(__AVX512F__)
+  if (sizeof(REAL) == 4) return (lanes)_mm512_set1_ps((float)value);
+  return (lanes)_mm512_set1_pd((double)value);
+#else
+  return lanes_all(value);
+#endif
+}
+
+// The first `count` elements only (all where it is LANES or more), zeros behind them.
+static inline lanes lanes_load_some(const REAL *source, int64_t count) {
+  if (count >= LANES) return lanes_load(source);
+#if defined(__AVX512F__)
+  unsigned mask = (1u << count) - 1;
+  if (sizeof(REAL) == 4) return (lanes)_mm512_maskz_loadu_ps((__mmask16)mask, source);
+  return (lanes)_mm512_maskz_loadu_pd((__mmask8)mask, source);
+#else
+  REAL part[LANES] = { 0 };
+  for (int64_t i = 0; i < count; i++) part[i] = source[i];
+  return lanes_load(part);
+#endif
+}
+
+static inline void lanes_store_some(REAL *target, lanes value, int64_t count) {
+  if (count >= LANES) {
+    lanes_store(target, value);
+    return;
+  }
+#if defined(__AVX512F__)
+  unsigned mask = (1u << count) - 1;
+  if (sizeof(REAL) == 4) _mm512_mask_storeu_ps(target, (__mmask16)mask, (__m512)value);
+  else _mm512_mask_storeu_pd(target, (__mmask8)mask, (__m512d)value);
+#else
+  REAL part[LANES];
+  lanes_store(part, value);
+  for (int64_t i = 0; i < count; i++) target[i] = part[i];
+#endif
+}
+
+// Limited to low .. high; NaN stays.
+static inline lanes lanes_clamp(lanes value, REAL low, REAL high) {
+  lanes lowest = lanes_same(low), highest = lanes_same(high);
+#if defined(__AVX512F__)
+  if (sizeof(REAL) == 4)
+    return (lanes)_mm512_min_ps((__m512)highest, _mm512_max_ps((__m512)lowest, (__m512)value));
+  return (lanes)_mm512_min_pd((__m512d)highest, _mm512_max_pd((__m512d)lowest, (__m512d)value));
+#else
+  lanes_bits below = value < lowest, above = value > highest;
+  lanes_bits bits = (below & (lanes_bits)lowest) | (above & (lanes_bits)highest) |
+                    (~(below | above) & (lanes_bits)value);
+  return (lanes)bits;
 #endif
 }
 

@@ -54,6 +54,13 @@ typedef struct conv2d_geometry {
   int64_t groups;
 } conv2d_geometry;
 
+// What happens to a convolution's sums on their way out.
+typedef struct conv2d_finish {
+  const device_array *scale, *shift;   // (out channels); NULL: one and zero
+  const device_array *add;             // of the result's shape; NULL: nothing
+  double low, high;                    // limits; -INFINITY and INFINITY: none
+} conv2d_finish;
+
 typedef struct pool2d_geometry {
   int64_t kernel[2], stride[2], padding[2], dilation[2];
   bool count_include_pad;

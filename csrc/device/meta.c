@@ -75,10 +75,10 @@ static moon_status count_windows(moon_engine *engine, const device_array *output
 
 static moon_status count_conv2d(moon_engine *engine, const conv2d_geometry *geometry,
                                 const device_array *x, const device_array *weight,
-                                const device_array *bias, const device_array *out) {
+                                const conv2d_finish *finish, const device_array *out) {
   (void)geometry;
   (void)x;
-  (void)bias;
+  (void)finish;
   return count_windows(engine, out, weight);
 }
 

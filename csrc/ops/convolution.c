@@ -4,6 +4,8 @@
 // and written channels last, which every operator behind keeps; weights' gradients are row-major.
 #include "ops/convolution.h"
 
+#include <math.h>
+
 enum { INPUT, WEIGHT, BIAS, STRIDE, PADDING, DILATION, GROUPS };
 
 static conv2d_geometry device_geometry(const convolution_geometry *g) {
@@ -31,8 +33,8 @@ static moon_status forward_conv2d(op_call *call) {
   device_array x = tensor_array(input), w = tensor_array(call->args[WEIGHT].tensor), b;
   device_array out = tensor_array(call->results[0]);
   if (bias) b = tensor_array(bias);
-  return tensor_kernels(input)->conv2d_forward(call->engine, &geometry, &x, &w, bias ? &b : NULL,
-                                               &out);
+  conv2d_finish finish = { .shift = bias ? &b : NULL, .low = -INFINITY, .high = INFINITY };
+  return tensor_kernels(input)->conv2d_forward(call->engine, &geometry, &x, &w, &finish, &out);
 }
 
 // The last two sizes as arguments.

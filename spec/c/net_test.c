@@ -5,6 +5,7 @@
 
 static const moon_dtype floats[] = { MOON_F32, MOON_F64, MOON_F16, MOON_BF16 };
 enum { FLOATS = 4 };
+static const conv2d_finish plain_finish = { .low = -INFINITY, .high = INFINITY };
 
 static double unit_of(moon_dtype dtype) {
   static const double unit[] = { 0x1p-23, 0x1p-52, 0x1p-10, 0x1p-7 };
@@ -197,6 +198,8 @@ static void check_conv(const conv_case *c, moon_dtype dtype, bool plain) {
   device_array dy = random_array(dtype, 4, c->out, plain ? CONTIGUOUS : any_layout(), -1, 1);
   device_array bias = random_array(dtype, 1, c->out + 1, CONTIGUOUS, -1, 1);
   bool biased = draw(0, 1);
+  conv2d_finish finish = plain_finish;
+  if (biased) finish.shift = &bias;
   device_array out = make(dtype, 4, c->out, plain ? CONTIGUOUS : any_layout());
   device_array dx = make(dtype, 4, c->x, plain ? CONTIGUOUS : any_layout());
   device_array dw = make(dtype, 4, c->weight, plain ? CONTIGUOUS : any_layout());
@@ -206,7 +209,7 @@ static void check_conv(const conv_case *c, moon_dtype dtype, bool plain) {
   int64_t area = c->out[2] * c->out[3];
   for (int64_t i = 0; biased && i < s.out.count; i++)
     expect_term(&s.out, i, get(&bias, i / area % c->out[1]));
-  EXPECT_OK(kernels->conv2d_forward(engine, g, &x, &w, biased ? &bias : NULL, &out));
+  EXPECT_OK(kernels->conv2d_forward(engine, g, &x, &w, &finish, &out));
   expect_equal(&out, &s.out, 4, what);
   EXPECT_OK(kernels->conv2d_backward_input(engine, g, &dy, &w, &dx));
   expect_equal(&dx, &s.dx, 4, what);
@@ -263,14 +266,14 @@ static void large_images(void) {
   device_array dw = make(MOON_F32, 4, c.weight, CONTIGUOUS);
   device_array part = make(MOON_F32, 4, c.weight, CONTIGUOUS);
   double sum[54] = { 0 };
-  EXPECT_OK(kernels->conv2d_forward(engine, g, &x, &w, NULL, &y));
+  EXPECT_OK(kernels->conv2d_forward(engine, g, &x, &w, &plain_finish, &y));
   EXPECT_OK(kernels->conv2d_backward_input(engine, g, &y, &w, &dx));
   EXPECT_OK(kernels->conv2d_backward_weight(engine, g, &y, &x, &dw));
   for (int64_t i = 0; i < 3; i++) {
     device_array one = image_of(&x, i), out = image_of(&y, i), back = image_of(&dx, i);
     device_array alone = make(MOON_F32, 4, out.shape, CONTIGUOUS);
     device_array down = make(MOON_F32, 4, one.shape, CONTIGUOUS);
-    EXPECT_OK(kernels->conv2d_forward(engine, g, &one, &w, NULL, &alone));
+    EXPECT_OK(kernels->conv2d_forward(engine, g, &one, &w, &plain_finish, &alone));
     EXPECT(memcmp(alone.data, out.data, (size_t)array_count(&out) * sizeof(float)) == 0);
     EXPECT_OK(kernels->conv2d_backward_input(engine, g, &out, &w, &down));
     EXPECT(memcmp(down.data, back.data, (size_t)array_count(&back) * sizeof(float)) == 0);
@@ -665,7 +668,7 @@ static size_t run_all(moon_dtype dtype, const conv_case *c, unsigned char **byte
   made[0] = make(dtype, 4, c->out, CONTIGUOUS);
   made[1] = make(dtype, 4, c->x, CONTIGUOUS);
   made[2] = make(dtype, 4, c->weight, CONTIGUOUS);
-  EXPECT_OK(kernels->conv2d_forward(engine, g, &x, &w, NULL, &made[0]));
+  EXPECT_OK(kernels->conv2d_forward(engine, g, &x, &w, &plain_finish, &made[0]));
   EXPECT_OK(kernels->conv2d_backward_input(engine, g, &made[0], &w, &made[1]));
   EXPECT_OK(kernels->conv2d_backward_weight(engine, g, &made[0], &x, &made[2]));
   int64_t flat[3] = { c->out[0], c->out[1], c->out[2] * c->out[3] };
@@ -727,6 +730,8 @@ static void allocations_fail(void) {
   device_array dw = make(MOON_F16, 4, c.weight, TRANSPOSED);
   device_array y = make(MOON_F16, 4, c.out, TRANSPOSED);
   device_array bias = random_array(MOON_F16, 1, c.out + 1, STEPPED, -1, 1);
+  conv2d_finish finish = plain_finish;
+  finish.shift = &bias;
   engine->max_threads = 1;
   int64_t live = engine->memory.live;
   for (int slot = 0; slot < 3; slot++) {
@@ -734,7 +739,7 @@ static void allocations_fail(void) {
     int failures = -1;
     for (long n = 1; status == MOON_OUT_OF_MEMORY && n < 100; n++, failures++) {
       alloc_fail_after(n);
-      if (slot == 0) status = kernels->conv2d_forward(engine, &c.geometry, &x, &w, &bias, &y);
+      if (slot == 0) status = kernels->conv2d_forward(engine, &c.geometry, &x, &w, &finish, &y);
       if (slot == 1) status = kernels->conv2d_backward_input(engine, &c.geometry, &y, &w, &dx);
       if (slot == 2) status = kernels->conv2d_backward_weight(engine, &c.geometry, &y, &x, &dw);
       alloc_fail_after(0);

@@ -1,0 +1,5 @@
+// The register tile in float.
+#define REAL float
+#define REAL_BYTES 4
+#define NAME(word) word##_f32
+#include "cpu/micro_real.h"

@@ -1,0 +1,5 @@
+// The register tile in double.
+#define REAL double
+#define REAL_BYTES 8
+#define NAME(word) word##_f64
+#include "cpu/micro_real.h"
