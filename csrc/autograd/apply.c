@@ -5,6 +5,7 @@
 #include "autograd/anomaly.h"
 #include "autograd/node.h"
 #include "autograd/op.h"
+#include "autograd/profile.h"
 #include "autograd/tape.h"
 #include "base/alloc.h"
 
@@ -128,10 +129,16 @@ static moon_status run_forward(op_call *call, const call_survey *survey) {
   return op->backward ? record_call(call, survey) : refuse_gradient(call);
 }
 
-// In anomaly mode: what the call gave is looked through, what it is made of is not.
+static const char *called_name(const op_call *call) {
+  return call->inplace ? call->op->signature->inplace_name : call->op->name;
+}
+
+// In anomaly mode what the call gave is looked through, what it is made of is not.
 static moon_status run_observed(op_call *call, const call_survey *survey) {
   bool watched = engine_observe_results(call->engine, false);
+  int64_t event = profile_open(call->engine, PROFILE_CALL, called_name(call));
   moon_status status = run_forward(call, survey);
+  profile_close_call(event, call);
   if (status == MOON_OK && watched) status = anomaly_check_call(call);
   engine_observe_results(call->engine, watched);
   return status;
@@ -149,8 +156,7 @@ static moon_status apply(op_call *call) {
   release_results(call);
   // a hidden operator speaks for the one that calls it
   if ((call->op->flags & (OP_HIDDEN | OP_MUTATES)) == OP_HIDDEN) return status;
-  return moon_fail_in(status, "%s: ",
-                      call->inplace ? call->op->signature->inplace_name : call->op->name);
+  return moon_fail_in(status, "%s: ", called_name(call));
 }
 
 moon_status op_apply(moon_engine *engine, op_descriptor *op, op_value *args,

@@ -58,6 +58,7 @@ typedef struct tape_node {
   moon_tensor **results;       // saved aliases or NULL
   uint_fast32_t *result_versions;
   char *where;                 // owned: where the call was, in anomaly mode
+  uint64_t module;             // whose call it was, while a profile was taken; 0: unknown
   struct tape_custom *custom;  // a function of the layer above (custom.h); NULL: an operator
   tape_hook *hooks;                       // on gradients of its results
   moon_tensor **grads;                    // during a walk: what has arrived so far

@@ -8,6 +8,7 @@
 #include "autograd/custom.h"
 #include "autograd/gradient.h"
 #include "autograd/node.h"
+#include "autograd/profile.h"
 #include "base/alloc.h"
 
 // -- hooks
@@ -117,6 +118,11 @@ const char *node_name(const tape_node *node) {
   return node->custom ? node->custom->name : node->op->name;
 }
 
+static moon_status node_observe(moon_engine *engine, tape_node *node) {
+  node->module = profile_module(engine);
+  return engine->observers & OBSERVE_FINITE ? anomaly_where(engine, &node->where) : MOON_OK;
+}
+
 moon_status node_allocate(moon_engine *engine, op_descriptor *op, int list_count, int result_count,
                           tape_node **node) {
   size_t params = (size_t)op->signature->param_count, inputs = params + (size_t)list_count;
@@ -142,8 +148,7 @@ moon_status node_allocate(moon_engine *engine, op_descriptor *op, int list_count
   made->list = (moon_tensor **)(made->result_versions + results);
   made->results = made->list + list_count;
   made->grads = made->results + results;
-  moon_status status =
-      engine->observers & OBSERVE_FINITE ? anomaly_where(engine, &made->where) : MOON_OK;
+  moon_status status = engine->observers ? node_observe(engine, made) : MOON_OK;
   if (status == MOON_OK) *node = made;
   else alloc_delete(made);
   return status;

@@ -7,6 +7,7 @@
 #include "autograd/anomaly.h"
 #include "autograd/custom.h"
 #include "autograd/gradient.h"
+#include "autograd/profile.h"
 #include "base/alloc.h"
 
 // -- places and targets
@@ -236,10 +237,14 @@ static moon_status walk_on(walk *w, const tape_custom *custom) {
   return MOON_OK;
 }
 
-static moon_status look_through(moon_engine *engine, tape_node *node, moon_tensor **out) {
-  moon_status status = anomaly_check_backward(engine, node, out);
-  if (status == MOON_OK) return MOON_OK;
-  for (int i = 0; i < node->input_count; i++) tensor_release(out[i]);
+static moon_status backward_observed(moon_engine *engine, tape_node *node, const bool *needs,
+                                     moon_tensor **out) {
+  int64_t event = profile_open_backward(engine, node);
+  moon_status status = node_backward(engine, node, needs, out);
+  profile_close_backward(engine, event, node, out);
+  if (status != MOON_OK || !(engine->observers & OBSERVE_FINITE)) return status;
+  status = anomaly_check_backward(engine, node, out);
+  for (int i = 0; i < node->input_count && status != MOON_OK; i++) tensor_release(out[i]);
   return status;
 }
 
@@ -248,9 +253,8 @@ static moon_status node_run_with(walk *w, tape_node *node, moon_tensor **out, bo
     out[i] = NULL;
     needs[i] = edge_wanted(w, &node->edges[i]);
   }
-  moon_status status = node_backward(w->engine, node, needs, out);
-  if (status == MOON_OK && (w->engine->observers & OBSERVE_FINITE))
-    status = look_through(w->engine, node, out);
+  moon_status status = w->engine->observers ? backward_observed(w->engine, node, needs, out)
+                                            : node_backward(w->engine, node, needs, out);
   if (status == MOON_OK) status = distribute(w, node, needs, out);
   if (status == MOON_OK && node->custom) status = walk_on(w, node->custom);
   return status;
@@ -325,11 +329,13 @@ moon_status walk_go(walk *w) {
   bool enabled = w->engine->grad_enabled, watched = engine_observe_results(w->engine, false);
   for (int i = 0; i < w->root_count; i++) place_retain(w->roots[i].place);
   w->engine->grad_enabled = w->create_graph;
+  int64_t event = profile_open(w->engine, PROFILE_WALK, w->name);
   moon_status status = walk_gather(w);
   if (status == MOON_OK) status = walk_run(w);
   w->engine->grad_enabled = enabled;
   engine_observe_results(w->engine, watched);
   walk_close(w);
+  profile_close(w->engine, event);
   for (int i = 0; i < w->root_count; i++) place_release(w->roots[i].place);
   return status;
 }

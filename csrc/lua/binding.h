@@ -166,6 +166,7 @@ void autograd_open(lua_State *L, binding_state *state);
 void function_open(lua_State *L, binding_state *state);     // what the tape calls in Lua
 void graph_open(lua_State *L, binding_state *state);
 void memory_open(lua_State *L, binding_state *state);
+void profiles_open(lua_State *L, binding_state *state);
 void settings_open(lua_State *L, binding_state *state);
 void files_open(lua_State *L, binding_state *state);        // safetensors, gzip
 void image_open(lua_State *L, binding_state *state);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "autograd/profile.h"
 #include "base/os.h"
 #include "lua/binding.h"
 #include "ops/registry.h"
@@ -13,6 +14,7 @@ static const char state_key = 0;   // its address is the key in the registry
 static void close_if_due(binding_state *state) {
   if (!state->close_due || state->collecting > 0 || !state->engine) return;
   state->engine->collect = NULL;
+  profile_drop(state->engine);
   engine_release(state->engine);
   state->engine = NULL;
 }
@@ -127,9 +129,11 @@ static int collect_protected(lua_State *L) {
 void binding_collect(lua_State *L, binding_state *state) {
   double started = os_clock();
   int top = lua_gettop(L);
+  int64_t event = profile_open(state->engine, PROFILE_COLLECTION, "");
   state->collecting++;
   (void)binding_protect(L, collect_protected, NULL);
   state->collecting--;
+  profile_close(state->engine, event);
   lua_settop(L, top);
   engine_memory *memory = &state->engine->memory;
   atomic_store(&memory->since_collect, 0);
@@ -213,6 +217,7 @@ int luaopen_moonlet_core(lua_State *L) {
   function_open(L, state);
   graph_open(L, state);
   memory_open(L, state);
+  profiles_open(L, state);
   settings_open(L, state);
   files_open(L, state);
   image_open(L, state);

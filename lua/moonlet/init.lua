@@ -23,7 +23,7 @@ local parts = {
 local members = {
   Function = "function", checkpoint = "checkpoint",
   checkpoint_sequential = "checkpoint_sequential", gradcheck = "gradcheck",
-  graph = "graph",
+  graph = "graph", profile = "profile",
 }
 
 return setmetatable(moon, {

@@ -12,6 +12,7 @@
 local core = require "moonlet.core"
 local Class = require "moonlet.class"
 local options = require "moonlet.options"
+local profile_calls = require "moonlet.profile.calls"
 local hooks = require "moonlet.nn.hooks"
 local walk = require "moonlet.nn.walk"
 local state_of = require "moonlet.nn.state"
@@ -42,10 +43,15 @@ function Module:__newindex(key, value)
   rawset(self, key, value)
 end
 
-function Module:__call(...)
+local function call(self, ...)
   local hooked = rawget(self, "_hooks")
   if hooked then return hooks.call(self, hooked, ...) end
   return self:forward(...)
+end
+
+function Module:__call(...)
+  if profile_calls.depth > 0 then return profile_calls.run(call, self, ...) end
+  return call(self, ...)
 end
 
 for name, method in pairs(hooks.methods) do Module[name] = method end
