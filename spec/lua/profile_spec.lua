@@ -109,6 +109,17 @@ describe("moon.profile", function()
     assert.is_true(outermost.time + outermost.backward < p.seconds)
   end)
 
+  it("tells which algorithm a kernel chose", function()
+    local p = moon.profile(function()
+      moon.conv2d(moon.ones(1, 3, 8, 8), moon.ones(4, 3, 3, 3))
+      return moon.ones(2) + 1
+    end)
+    local row = find(p.operators, "conv2d")
+    assert.is_true(#row.algorithm > 0)
+    assert.matches(row.algorithm, tostring(p), 1, true)
+    assert.is_nil(find(p.operators, "add").algorithm)
+  end)
+
   it("knows functions and checkpoints, whose second run is a forward of its own", function()
     local Double = moon.Function:extend "Double"
     function Double.forward(_, x) return x * 2 end
