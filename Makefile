@@ -70,7 +70,10 @@ rock:                                 ## build the rock into ROCK_TREE for Lua R
 	@scripts/install-packages run build demo test
 	CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) luarocks --lua-version $(ROCK_LUA) make --tree $(ROCK_TREE)
 
-bench: all                            ## the measurements of bench/
+build/ceilings: bench/ceilings.c | all
+	@$(CC) -O3 -march=native -o $@ $< -ldl -lpthread
+
+bench: all build/ceilings             ## the measurements of bench/
 	@for file in bench/*.lua; do echo "== $$file"; $(LUA) $$file $(ARGS) || exit 1; done
 
 bench-peer: all                       ## the table beside PyTorch and others (downloads 6 GB)

@@ -2,7 +2,7 @@
 import argparse
 import time
 
-LEAST, MOST = 3, 200     # passes measured, as in bench/parts/measure.lua
+LEAST, MOST = 3, 200     # passes measured, as in bench/parts/clocks.lua
 
 
 def peak_mib():

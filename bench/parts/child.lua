@@ -1,4 +1,4 @@
--- Measurements in processes of their own: the program prints lines of a name and a number.
+-- Measurements in processes of their own: the program prints lines of a name and a value.
 
 local M = {}
 
@@ -32,7 +32,7 @@ function M.run(command, seconds)
   local status = tonumber(text:match("status (%d+)%s*$"))
   if status ~= 0 then return nil, reason(said, status, seconds) end
   local found = {}
-  for name, number in text:gmatch("([%w_]+) (%S+)\n") do found[name] = tonumber(number) end
+  for name, value in text:gmatch("([%w_]+) (%S+)\n") do found[name] = tonumber(value) or value end
   return found
 end
 

@@ -9,6 +9,7 @@ local here = arg[0]:match("^(.*)/bench/[^/]*/[^/]*$") or "."
 package.path = here .. "/?.lua;" .. package.path
 local moon = require "moonlet"
 local flags = require "moonlet.flags"
+local clocks = require "bench.parts.clocks"
 local workloads = require "bench.parts.workloads"
 
 local o = flags.read({
@@ -22,7 +23,6 @@ local o = flags.read({
   { "save", "string", nil, "write a safetensors file and measure nothing" },
 }, arg, "usage: luajit bench/parts/measure.lua [flags]")
 
-local LEAST, MOST = 3, 200   -- passes measured
 local RATE = 1e-3            -- small, so that labels without sense do no harm
 
 local function peak_mib()
@@ -30,24 +30,6 @@ local function peak_mib()
     local kib = line:match("^VmHWM:%s+(%d+) kB")
     if kib then return tonumber(kib) / 1024 end
   end
-end
-
-local clocks = {
-  wall = moon.clock,
-  cpu = function() return os.clock() / o.threads end,
-}
-
-local function median_ms(pass)
-  pass()
-  pass()   -- the second one finds the memory that the first one let go
-  local clock, times, began = clocks[o.clock], {}, moon.clock()
-  repeat
-    local before = clock()
-    pass()
-    times[#times + 1] = (clock() - before) * 1e3
-  until #times == MOST or (#times >= LEAST and moon.clock() - began > o.seconds)
-  table.sort(times)
-  return times[math.ceil(#times / 2)]
 end
 
 local function scores_of(net, x)
@@ -77,7 +59,7 @@ end
 
 local row = assert(workloads.find(o.workload))
 moon.manual_seed(1)
-moon.set_num_threads(o.threads)
+local median_ms = clocks.measurer(o.clock, o.threads, o.seconds)
 local net = row.build()
 local x, y = workloads.input(row, o.batch > 0 and o.batch or row.batch)
 if o.save then
