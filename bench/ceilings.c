@@ -1,6 +1,6 @@
 // What the processor can do: floating-point operations a second from registers alone, bytes a
-// second that memcpy moves, and OpenBLAS's rate on the matrices of bench/convolutions.lua when there
-// is an OpenBLAS to open (the name of its kernels is printed). Lines of a name and a value.
+// second that memcpy moves, and OpenBLAS's rate on the matrices of bench/convolutions.lua when
+// there is an OpenBLAS to open (the name of its kernels is printed). Lines of a name and a value.
 //
 //   ceilings THREADS wall|cpu [openblas]        cpu: processor time, where the machine is not free
 //
