@@ -1,10 +1,11 @@
 -- Every distinct convolution of VGG-16, ResNet-50, GoogLeNet and MobileNet v2, in three directions,
 -- as a share of what the processor could do: the time that its multiply-adds take at the rate
 -- of registers, or that its bytes take at the rate of memcpy, whichever is longer. Above 100 %
--- stands what needs fewer multiply-adds, as Winograd's form. The ceilings are measured first, by
+-- stands what needs fewer multiply-adds, as Winograd's form. Beside it, the engine that was chosen;
+-- --engine prefers another one wherever it fits. The ceilings are measured first, by
 -- bench/ceilings.c and moon.mm.
 --
---   luajit bench/convolutions.lua --only vgg16 --direction forward --threads 1
+--   luajit bench/convolutions.lua --only vgg16 --direction forward --engine packed
 
 local here = arg[0]:match("^(.*)/bench/[^/]*$") or "."
 package.path = here .. "/?.lua;" .. package.path
@@ -17,6 +18,7 @@ local workloads = require "bench.parts.workloads"
 local o = flags.read({
   { "only", "string", "vgg16,resnet50,googlenet,mobilenet_v2", "networks, with commas" },
   { "direction", "string", "forward,input,weight", "forward and the two gradients" },
+  { "engine", "string", "", "prefer this one where it fits" },
   { "threads", "integer", 2, "most threads to calculate with" },
   { "seconds", "number", 0.2, "how long a measurement lasts at least" },
   { "clock", { "wall", "cpu" }, "wall", "cpu: processor time, where the machine is not free" },
@@ -96,17 +98,17 @@ end
 
 -- -- measurements
 
+-- Each gives a call to measure and what has to be done in front of it.
 local directions = {}
 
 function directions.forward(shape)
-  local x, weight = moon.randn(shape.x), moon.randn(shape.weight)
-  x = moon.no_grad(function() return x:contiguous "channels_last" end)
-  return measure(function()
+  local x, weight = moon.randn(shape.x):contiguous "channels_last", moon.randn(shape.weight)
+  return function()
     moon.no_grad(function() moon.conv2d(x, weight, nil, shape.options) end)
-  end)
+  end
 end
 
--- The gradient of x, or of the weight; forward is done anew each time, outside of the measurement.
+-- The gradient of x, or of the weight, without the forward that it needs.
 local function backward(wanted)
   return function(shape)
     local x, weight = moon.randn(shape.x):contiguous "channels_last", moon.randn(shape.weight)
@@ -114,13 +116,22 @@ local function backward(wanted)
     local leaf = ({ input = x, weight = weight })[wanted]
     leaf:requires_grad_(true)
     local y
-    return measure(function() y:backward(g) end, function()
+    return function() y:backward(g) end, function()
       leaf.grad = nil
       y = moon.conv2d(x, weight, nil, shape.options)
-    end)
+    end
   end
 end
 directions.input, directions.weight = backward "input", backward "weight"
+
+-- What the kernel of a call says about its choice.
+local function engine_of(call, before)
+  if before then before() end
+  for _, row in ipairs(moon.profile(call).operators) do
+    if row.algorithm then return row.algorithm end
+  end
+  return "?"
+end
 
 local function split(text)
   local list = {}
@@ -129,6 +140,7 @@ local function split(text)
 end
 
 local ceilings = find_ceilings()
+moon.conv_engine(o.engine)
 local columns = split(o.direction)
 
 local function show(shape)
@@ -136,15 +148,18 @@ local function show(shape)
   local by_registers = 2 * shape.multiply_adds / ceilings.fma_gflops * 1e-6
   local by_memory = 4 * shape.elements / ceilings.copy_gbs * 1e-6
   for _, direction in ipairs(columns) do
-    local taken = directions[direction](shape)
-    io.write(("%10.2f ms %4.0f %%"):format(taken, math.max(by_registers, by_memory) / taken * 100))
+    local call, before = directions[direction](shape)
+    local engine, taken = engine_of(call, before), measure(call, before)
+    io.write(("%9.2f ms %4.0f %% %-10s"):format(
+      taken, math.max(by_registers, by_memory) / taken * 100, engine))
   end
-  print(by_memory > by_registers and "   memory" or "")
+  print(by_memory > by_registers and "memory" or "")
 end
 
 for _, name in ipairs(split(o.only)) do
   local row = assert(workloads.find(name))
-  print(("\n%-34s%s"):format(("%s, batch %d"):format(name, row.batch),
-    (o.direction:gsub("[^,]+,?", function(d) return ("%17s"):format(d:gsub(",", "")) end))))
+  io.write(("\n%-34s"):format(("%s, batch %d"):format(name, row.batch)))
+  for _, direction in ipairs(columns) do io.write(("%12s%17s"):format(direction, "")) end
+  print()
   for _, shape in ipairs(shapes_of(row)) do show(shape) end
 end
