@@ -14,6 +14,13 @@
 #define NETWORK_TASK_FOR(name, dtype) \
   ((dtype) == MOON_F64 ? CPU(name##_f64) : CPU(name##_f32))
 
+// Tasks that also read and write bfloat16 as it is stored, and calculate in float.
+#define NETWORK_STORED_TASK(name) \
+  NETWORK_TASK(name);             \
+  moon_status CPU(name##_bf16)(void *job, int64_t first, int64_t last)
+#define NETWORK_STORED_TASK_FOR(name, dtype) \
+  ((dtype) == MOON_BF16 ? CPU(name##_bf16) : NETWORK_TASK_FOR(name, dtype))
+
 // -- pooling: an item is a plane
 typedef struct pool_job {
   const pool2d_geometry *geometry;
@@ -26,19 +33,6 @@ NETWORK_TASK(max_pool_planes);
 NETWORK_TASK(max_pool_back_planes);
 NETWORK_TASK(avg_pool_planes);
 NETWORK_TASK(avg_pool_back_planes);
-
-// -- batch normalisation: an item is a channel; its elements are `rows` runs of `inner`
-typedef struct batch_norm_job {
-  int64_t rows, inner, row_stride, channel_stride;
-  double epsilon;
-  const void *x, *gradient, *weight, *bias;   // weight, bias: NULL for one and zero
-  void *out;                                  // or dx; backward: may be NULL
-  void *mean, *rstd;
-  void *dweight, *dbias;                      // may be NULL
-} batch_norm_job;
-NETWORK_TASK(batch_norm_channels);
-NETWORK_TASK(batch_norm_apply_channels);
-NETWORK_TASK(batch_norm_back_channels);
 
 // -- local response normalisation: an item is a block of LRN_COLUMNS elements of one image's planes
 enum { LRN_COLUMNS = 64 };

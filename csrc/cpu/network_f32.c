@@ -3,7 +3,11 @@
 #define REAL_BYTES 4
 #define REAL_SQRT sqrtf
 #define REAL_EXP expf
+#define STORED REAL
+#define STORED_LOAD(element) (element)
+#define STORED_SAVE(value) (value)
 #define NAME(word) word##_f32
+#include "cpu/batch_norm_pixels_real.h"
 #include "cpu/batch_norm_real.h"
 #include "cpu/cross_entropy_real.h"
 #include "cpu/lrn_real.h"

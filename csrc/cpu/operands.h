@@ -12,7 +12,7 @@
 
 #include "cpu/cpu.h"
 
-enum { OPERANDS_MOST = 10 };
+enum { OPERANDS_MOST = 12 };
 
 typedef struct operands {
   moon_engine *engine;

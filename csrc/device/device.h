@@ -73,6 +73,21 @@ typedef struct region_options {
   bool aligned;       // pixel centres lie at halves
 } region_options;
 
+enum { BATCH_NORM_PLAIN, BATCH_NORM_RELU, BATCH_NORM_RELU6 };
+
+typedef struct batch_norm_options {
+  double epsilon, momentum;
+  bool constant;      // mean and rstd are given
+  int activation;     // BATCH_NORM_PLAIN, ...
+} batch_norm_options;
+
+// NULL where there is none.
+typedef struct batch_norm_arrays {
+  const device_array *x, *weight, *bias, *add, *out;
+  const device_array *mean, *rstd, *running_mean, *running_var;
+  const device_array *gradient, *dx, *dadd, *dweight, *dbias;
+} batch_norm_arrays;
+
 typedef struct lrn_options { int64_t size; double alpha, beta, k; } lrn_options;
 
 typedef struct cross_entropy_options { int64_t ignore; double smoothing; } cross_entropy_options;

@@ -70,15 +70,40 @@ static moon_tensor *input_gradient(compose *c, const norm_batch *b, normal n, mo
   return times(c, gw, n.rstd);
 }
 
-moon_status norm_batch_gradients(moon_engine *engine, const norm_batch *b) {
+// g where the activation let through, else 0.
+static moon_tensor *unmasked(compose *c, const norm_batch *b, normal n, moon_tensor *g) {
+  if (b->activation == BATCH_NORM_PLAIN) return g;
+  moon_tensor *z = b->shown;
+  if (!z) {
+    moon_tensor *weight = by_channel(c, b->weight, b->g->ndim);
+    moon_tensor *bias = by_channel(c, b->bias, b->g->ndim);
+    z = weight ? times(c, n.x, weight) : n.x;
+    z = bias ? COMPOSE(c, add, op_tensor(z), op_tensor(bias)) : z;
+  }
+  if (!z || !g) return NULL;
+  moon_tensor *zero = compose_number(c, z, 0);
+  moon_tensor *through = COMPOSE(c, gt, op_tensor(z), op_tensor(zero));
+  if (b->activation == BATCH_NORM_RELU6) {
+    moon_tensor *below = COMPOSE(c, lt, op_tensor(z), op_tensor(compose_number(c, z, 6)));
+    through = COMPOSE(c, logical_and, op_tensor(through), op_tensor(below));
+  }
+  moon_tensor *nothing = compose_number(c, g, 0);
+  return COMPOSE(c, where, op_tensor(through), op_tensor(g), op_tensor(nothing));
+}
+
+moon_status norm_batch_gradients(moon_engine *engine, const norm_batch *b,
+                                 moon_tensor *out[NORM_BATCH_GRADIENTS]) {
   compose c = compose_open(engine);
-  moon_tensor *g = widened(&c, b->g), *d[3] = { NULL };
+  moon_tensor *d[NORM_BATCH_GRADIENTS] = { NULL };
+  bool hidden = b->activation != BATCH_NORM_PLAIN && !b->shown;
   normal n = { NULL, NULL };
-  if (b->needs[0] || b->needs[1]) n = normalized(&c, b);
+  if (b->needs[0] || b->needs[1] || hidden) n = normalized(&c, b);
+  moon_tensor *g = unmasked(&c, b, n, widened(&c, b->g));
   if (b->needs[0]) d[0] = input_gradient(&c, b, n, g);
   if (b->needs[1]) d[1] = sum_of(&c, times(&c, g, n.x));
   if (b->needs[2]) d[2] = sum_of(&c, g);
-  for (int i = 0; i < 3; i++) compose_keep(&c, d[i], &b->out[i]);
+  if (b->needs[3]) d[3] = g;
+  for (int i = 0; i < NORM_BATCH_GRADIENTS; i++) compose_keep(&c, d[i], &out[i]);
   return compose_close(&c, NULL, NULL);
 }
 

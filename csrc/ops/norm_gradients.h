@@ -5,14 +5,18 @@
 
 #include "ops/compose.h"
 
+enum { NORM_BATCH_GRADIENTS = 4 };   // of input, weight, bias, add
+
 typedef struct norm_batch {
-  moon_tensor *g, *x, *weight;     // x where input or weight needs its gradient; weight or NULL
-  moon_tensor *mean, *rstd;        // statistics that are constants; NULL in training
+  moon_tensor *g, *x, *weight, *bias;   // weight, bias: or NULL
+  moon_tensor *mean, *rstd;             // statistics that are constants; NULL in training
   double eps;
-  const bool *needs;               // input, weight, bias
-  moon_tensor **out;               // the same
+  int activation;                       // BATCH_NORM_PLAIN, ...
+  moon_tensor *shown;                   // the result, NULL where it follows from the others
+  bool needs[NORM_BATCH_GRADIENTS];
 } norm_batch;
-MOON_MUST_CHECK moon_status norm_batch_gradients(moon_engine *engine, const norm_batch *batch);
+MOON_MUST_CHECK moon_status norm_batch_gradients(moon_engine *engine, const norm_batch *batch,
+                                                 moon_tensor *out[NORM_BATCH_GRADIENTS]);
 
 MOON_MUST_CHECK moon_status norm_lrn_gradient(moon_engine *engine, const lrn_options *options,
                                               moon_tensor *g, moon_tensor *x, moon_tensor **dx);

@@ -10,26 +10,13 @@
 #include "ops/support.h"
 #include "ops/target.h"
 
-// -- arithmetic on statistics: small vectors, in place
-
-static moon_status change(moon_engine *engine, int row, moon_tensor *x, double by) {
-  moon_tensor *number;
-  MOON_TRY(ops_new_filled(engine, x, x->dtype, 0, NULL, by, &number));
-  device_array a = tensor_array(x), b = array_broadcast(number, x->ndim, x->shape);
-  moon_status status = tensor_kernels(x)->binary(engine, row, (double[2]){ 0, 0 }, &a, &b, &a);
-  tensor_release(number);
-  return status;
-}
-
-static moon_status transform(moon_engine *engine, int row, moon_tensor *x) {
-  device_array a = tensor_array(x);
-  return tensor_kernels(x)->unary(engine, row, (double[2]){ 0, 0 }, &a, &a);
-}
-
 // -- batch_norm
 
-enum { INPUT, WEIGHT, BIAS, MEAN, VAR, TRAINING, MOMENTUM, EPS };   // running_mean, running_var
-enum { OUT, OUT_MEAN, OUT_RSTD };
+enum {
+  INPUT, WEIGHT, BIAS, MEAN, VAR,   // running_mean, running_var
+  TRAINING, MOMENTUM, EPS, ADD, ACTIVATION,
+};
+enum { OUT, OUT_MEAN, OUT_RSTD, OUT_SHOWN };
 
 static moon_dtype statistics_dtype(moon_dtype dtype) {
   return dtype == MOON_F64 ? MOON_F64 : MOON_F32;
@@ -47,6 +34,15 @@ static moon_status check_vector(const op_value *args, int i, const char *name, b
                    tensor_shape_text(vector, v));
 }
 
+static moon_status check_add(const moon_tensor *input, const moon_tensor *add) {
+  char x[TENSOR_SHAPE_TEXT], a[TENSOR_SHAPE_TEXT];
+  if (!add) return MOON_OK;
+  MOON_TRY(ops_need_same_dtype("input", input, "add", add));
+  if (tensor_same_shape(input, add)) return MOON_OK;
+  return moon_fail(MOON_BAD_SHAPE, "add must have the shape of input, got %s and input %s",
+                   tensor_shape_text(add, a), tensor_shape_text(input, x));
+}
+
 static moon_status check_batch_norm(const op_value *args) {
   const moon_tensor *input = args[INPUT].tensor;
   bool running = args[MEAN].tensor && args[VAR].tensor;
@@ -59,6 +55,7 @@ static moon_status check_batch_norm(const op_value *args) {
   MOON_TRY(check_vector(args, BIAS, "bias", false));
   MOON_TRY(check_vector(args, MEAN, "running_mean", true));
   MOON_TRY(check_vector(args, VAR, "running_var", true));
+  MOON_TRY(check_add(input, args[ADD].tensor));
   if (!running && (args[MEAN].tensor || args[VAR].tensor))
     return moon_fail(MOON_BAD_ARGUMENT, "running_mean and running_var belong together, got one of "
                      "them");
@@ -81,220 +78,176 @@ static moon_status check_batch_norm(const op_value *args) {
   return MOON_OK;
 }
 
-// running = (1 - momentum) * running + momentum * value; `value` is used up.
-static moon_status move_running(moon_engine *engine, moon_tensor *running, moon_tensor *value,
-                                double momentum) {
-  MOON_TRY(change(engine, BINARY_mul, value, momentum));
-  MOON_TRY(change(engine, BINARY_mul, running, 1 - momentum));
-  device_array r = tensor_array(running), v = tensor_array(value);
-  moon_status status =
-      tensor_kernels(running)->binary(engine, BINARY_add, (double[2]){ 0, 0 }, &r, &v, &r);
-  tensor_touch(running);
-  running->storage->last_writer = "batch_norm";
-  return status;
+// The arrays of a call as kernels take them, with room for what their pointers show.
+typedef struct batch_arrays {
+  batch_norm_options options;
+  batch_norm_arrays to;
+  device_array held[14];
+  int count;
+  moon_tensor *copies[4];   // of tensors that lie too oddly to be seen as (n, c, inner)
+  int copy_count;
+} batch_arrays;
+
+static const device_array *hold(batch_arrays *b, device_array array) {
+  b->held[b->count] = array;
+  return &b->held[b->count++];
 }
 
-// The variance that a sample of `count` values estimates, from 1 / sqrt(biased variance + eps).
-static moon_status unbiased_variance(moon_engine *engine, moon_tensor *variance, double eps,
-                                     int64_t count) {
-  MOON_TRY(transform(engine, UNARY_square, variance));
-  MOON_TRY(transform(engine, UNARY_reciprocal, variance));
-  MOON_TRY(change(engine, BINARY_sub, variance, eps));
-  return change(engine, BINARY_mul, variance, (double)count / (double)(count - 1));
+static const device_array *hold_vector(batch_arrays *b, const moon_tensor *vector) {
+  return vector ? hold(b, tensor_array(vector)) : NULL;
 }
 
-static moon_status update_running(op_call *call, int64_t count) {
+static const device_array *hold_result(batch_arrays *b, const moon_tensor *tensor) {
+  return tensor ? hold(b, channels_of(tensor)) : NULL;
+}
+
+// An input (n, c, ...); NULL stays NULL.
+static moon_status hold_input(moon_engine *engine, batch_arrays *b, moon_tensor *tensor,
+                              const device_array **array) {
+  device_array seen;
+  if (!tensor) return MOON_OK;
+  MOON_TRY(channels_open(engine, tensor, &seen, &b->copies[b->copy_count]));
+  b->copy_count++;
+  *array = hold(b, seen);
+  return MOON_OK;
+}
+
+static void release_arrays(batch_arrays *b) {
+  for (int i = 0; i < b->copy_count; i++) tensor_release(b->copies[i]);
+}
+
+static batch_norm_options read_options(const op_value *args) {
+  return (batch_norm_options){ .epsilon = args[EPS].number, .momentum = args[MOMENTUM].number,
+                               .constant = !args[TRAINING].boolean,
+                               .activation = (int)args[ACTIVATION].integer };
+}
+
+// mean and rstd: room for those of the batch.
+static moon_status make_statistics(op_call *call) {
+  moon_tensor *input = call->args[INPUT].tensor;
+  moon_dtype dtype = statistics_dtype(input->dtype);
+  for (int i = OUT_MEAN; i <= OUT_RSTD; i++)
+    MOON_TRY(ops_new_filled(call->engine, input, dtype, 1, &input->shape[1], 0, &call->results[i]));
+  return MOON_OK;
+}
+
+// The running ones, copied, so that training may move them before the backward pass.
+static moon_status copy_statistics(op_call *call) {
   const op_value *args = call->args;
-  moon_tensor *mean = args[MEAN].tensor, *var = args[VAR].tensor, *new_mean, *new_var;
-  double momentum = args[MOMENTUM].number;
-  if (!mean || call->engine->recomputing) return MOON_OK;
-  MOON_TRY(ops_converted(call->engine, call->results[OUT_MEAN], mean->dtype, &new_mean));
-  moon_status status = ops_converted(call->engine, call->results[OUT_RSTD],
-                                 call->results[OUT_RSTD]->dtype, &new_var);
-  if (status != MOON_OK) {
-    tensor_release(new_mean);
-    return status;
-  }
-  status = unbiased_variance(call->engine, new_var, args[EPS].number, count);
-  if (status == MOON_OK && new_var->dtype != var->dtype) {
-    moon_tensor *exact = new_var;
-    status = ops_converted(call->engine, exact, var->dtype, &new_var);
-    if (status == MOON_OK) tensor_release(exact);
-  }
-  if (status == MOON_OK) status = move_running(call->engine, mean, new_mean, momentum);
-  if (status == MOON_OK) status = move_running(call->engine, var, new_var, momentum);
-  tensor_release(new_mean);
-  tensor_release(new_var);
+  moon_dtype dtype = statistics_dtype(args[INPUT].tensor->dtype);
+  moon_tensor **rstd = &call->results[OUT_RSTD], *epsilon;
+  MOON_TRY(ops_converted(call->engine, args[MEAN].tensor, dtype, &call->results[OUT_MEAN]));
+  MOON_TRY(ops_converted(call->engine, args[VAR].tensor, dtype, rstd));
+  MOON_TRY(ops_new_filled(call->engine, *rstd, dtype, 0, NULL, args[EPS].number, &epsilon));
+  device_array a = tensor_array(*rstd), b = array_broadcast(epsilon, 1, (*rstd)->shape);
+  const device_kernels *kernels = tensor_kernels(*rstd);
+  moon_status status =
+      kernels->binary(call->engine, BINARY_add, (double[2]){ 0, 0 }, &a, &b, &a);
+  if (status == MOON_OK)
+    status = kernels->unary(call->engine, UNARY_rsqrt, (double[2]){ 0, 0 }, &a, &a);
+  tensor_release(epsilon);
   return status;
 }
 
-// Optional vectors as kernels take them: NULL where there is none.
-typedef struct vector_pair {
-  device_array arrays[2];
-  const device_array *weight, *bias;
-} vector_pair;
-
-static void read_vectors(const op_value *args, vector_pair *pair) {
-  pair->weight = pair->bias = NULL;
-  if (args[WEIGHT].tensor) {
-    pair->arrays[0] = tensor_array(args[WEIGHT].tensor);
-    pair->weight = &pair->arrays[0];
+static moon_status normalize_batch(op_call *call, batch_arrays *b) {
+  const op_value *args = call->args;
+  bool training = args[TRAINING].boolean;
+  bool moves = training && args[MEAN].tensor && !call->engine->recomputing;
+  MOON_TRY(hold_input(call->engine, b, args[INPUT].tensor, &b->to.x));
+  MOON_TRY(hold_input(call->engine, b, args[ADD].tensor, &b->to.add));
+  b->to.weight = hold_vector(b, args[WEIGHT].tensor);
+  b->to.bias = hold_vector(b, args[BIAS].tensor);
+  b->to.mean = hold_vector(b, call->results[OUT_MEAN]);
+  b->to.rstd = hold_vector(b, call->results[OUT_RSTD]);
+  b->to.running_mean = moves ? hold_vector(b, args[MEAN].tensor) : NULL;
+  b->to.running_var = moves ? hold_vector(b, args[VAR].tensor) : NULL;
+  b->to.out = hold_result(b, call->results[OUT]);
+  b->options = read_options(args);
+  moon_status status =
+      tensor_kernels(args[INPUT].tensor)->batch_norm_forward(call->engine, &b->options, &b->to);
+  for (int i = MEAN; moves && i <= VAR; i++) {
+    tensor_touch(args[i].tensor);
+    args[i].tensor->storage->last_writer = "batch_norm";
   }
-  if (args[BIAS].tensor) {
-    pair->arrays[1] = tensor_array(args[BIAS].tensor);
-    pair->bias = &pair->arrays[1];
-  }
-}
-
-static moon_status normalize_batch(op_call *call, const device_array *x) {
-  moon_tensor *input = call->args[INPUT].tensor;
-  moon_dtype dtype = statistics_dtype(input->dtype);
-  vector_pair vectors;
-  const int64_t *channels = &x->shape[1];
-  MOON_TRY(ops_new_filled(call->engine, input, dtype, 1, channels, 0, &call->results[OUT_MEAN]));
-  MOON_TRY(ops_new_filled(call->engine, input, dtype, 1, channels, 0, &call->results[OUT_RSTD]));
-  if (tensor_count(input) == 0) return MOON_OK;   // nothing has no mean; gradients are 0
-  device_array out = channels_of(call->results[OUT]);
-  device_array mean = tensor_array(call->results[OUT_MEAN]);
-  device_array rstd = tensor_array(call->results[OUT_RSTD]);
-  read_vectors(call->args, &vectors);
-  MOON_TRY(tensor_kernels(input)->batch_norm_forward(call->engine, call->args[EPS].number, x,
-                                                     vectors.weight, vectors.bias, &out, &mean,
-                                                     &rstd));
-  return update_running(call, x->shape[0] * x->shape[2]);
-}
-
-// The running statistics are copied, so that training may move them before the backward pass.
-static moon_status normalize_by_running(op_call *call, const device_array *x) {
-  moon_tensor *input = call->args[INPUT].tensor;
-  moon_dtype dtype = statistics_dtype(input->dtype);
-  vector_pair vectors;
-  MOON_TRY(ops_converted(call->engine, call->args[MEAN].tensor, dtype, &call->results[OUT_MEAN]));
-  MOON_TRY(ops_converted(call->engine, call->args[VAR].tensor, dtype, &call->results[OUT_RSTD]));
-  MOON_TRY(change(call->engine, BINARY_add, call->results[OUT_RSTD], call->args[EPS].number));
-  MOON_TRY(transform(call->engine, UNARY_rsqrt, call->results[OUT_RSTD]));
-  device_array out = channels_of(call->results[OUT]);
-  device_array mean = tensor_array(call->results[OUT_MEAN]);
-  device_array rstd = tensor_array(call->results[OUT_RSTD]);
-  read_vectors(call->args, &vectors);
-  return tensor_kernels(input)->batch_norm_apply(call->engine, x, vectors.weight, vectors.bias,
-                                                 &mean, &rstd, &out);
+  return status;
 }
 
 static moon_status forward_batch_norm(op_call *call) {
-  moon_tensor *input = call->args[INPUT].tensor, *copy;
-  device_array x;
+  moon_tensor *input = call->args[INPUT].tensor;
+  batch_arrays arrays = { .count = 0 };
   MOON_TRY(check_batch_norm(call->args));
   MOON_TRY(tensor_new_like(call->engine, input, &call->results[OUT]));
-  MOON_TRY(channels_open(call->engine, input, &x, &copy));
-  moon_status status = call->args[TRAINING].boolean ? normalize_batch(call, &x)
-                                                    : normalize_by_running(call, &x);
-  tensor_release(copy);
-  return status;
+  MOON_TRY(call->args[TRAINING].boolean ? make_statistics(call) : copy_statistics(call));
+  if (tensor_count(input) == 0) return MOON_OK;   // nothing has no mean; gradients are 0
+  moon_status status = normalize_batch(call, &arrays);
+  release_arrays(&arrays);
+  MOON_TRY(status);
+  // Which elements the activation let through is seen in the result; without anything added
+  // it is calculated from the input again.
+  bool shown = call->recording && call->args[ADD].tensor && call->args[ACTIVATION].integer;
+  return shown ? tensor_alias(call->results[OUT], &call->results[OUT_SHOWN]) : MOON_OK;
 }
 
 // -- its gradients
 
-static moon_status sum_channels(moon_engine *engine, const moon_tensor *like, const device_array *x,
-                                moon_tensor **sums) {
-  MOON_TRY(ops_new(engine, like, x->dtype, 1, &x->shape[1], sums));
-  device_array out = channels_vector(*sums);
-  return tensor_kernels(like)->reduce(engine, REDUCE_SUM, x, &out);
-}
-
-static moon_status new_gradient(op_backward_call *call, int i) {
-  const op_input *input = &call->inputs[i];
-  moon_tensor *models[] = { call->grads[0], call->args[INPUT].tensor };
-  if (!call->needs[i]) return MOON_OK;
-  return ops_new_among(call->engine, 2, models, input->dtype, input->ndim, input->shape,
-                       &call->out[i]);
-}
-
-static moon_status training_gradients(op_backward_call *call, const device_array *g,
-                                      const device_array *x) {
-  moon_tensor *like = call->grads[0];
-  device_array mean = tensor_array(call->results[OUT_MEAN]);
-  device_array rstd = tensor_array(call->results[OUT_RSTD]), dx, dweight, dbias;
-  vector_pair vectors;
-  for (int i = INPUT; i <= BIAS; i++) MOON_TRY(new_gradient(call, i));
-  if (call->out[INPUT]) dx = channels_of(call->out[INPUT]);
-  if (call->out[WEIGHT]) dweight = tensor_array(call->out[WEIGHT]);
-  if (call->out[BIAS]) dbias = tensor_array(call->out[BIAS]);
-  read_vectors(call->args, &vectors);
-  return tensor_kernels(like)->batch_norm_backward(
-      call->engine, g, x, vectors.weight, &mean, &rstd, call->out[INPUT] ? &dx : NULL,
-      call->out[WEIGHT] ? &dweight : NULL, call->out[BIAS] ? &dbias : NULL);
-}
-
-// dx = g * weight * rstd: the statistics are constants.
-static moon_status constant_input_gradient(op_backward_call *call, const device_array *g) {
-  moon_tensor *like = call->grads[0], *zero;
-  device_array rstd = tensor_array(call->results[OUT_RSTD]);
-  vector_pair vectors;
-  MOON_TRY(new_gradient(call, INPUT));
-  MOON_TRY(ops_new_filled(call->engine, like, rstd.dtype, 1, rstd.shape, 0, &zero));
-  device_array mean = tensor_array(zero), dx = channels_of(call->out[INPUT]);
-  read_vectors(call->args, &vectors);
-  moon_status status = tensor_kernels(like)->batch_norm_apply(call->engine, g, vectors.weight, NULL,
-                                                              &mean, &rstd, &dx);
-  tensor_release(zero);
-  return status;
-}
-
-// dweight = sum of g * (x - mean) * rstd
-static moon_status constant_weight_gradient(op_backward_call *call, const device_array *g,
-                                            const device_array *x) {
-  moon_tensor *like = call->grads[0], *product;
-  const device_kernels *kernels = tensor_kernels(like);
-  device_array mean = tensor_array(call->results[OUT_MEAN]);
-  device_array rstd = tensor_array(call->results[OUT_RSTD]);
-  MOON_TRY(ops_new(call->engine, like, x->dtype, 3, x->shape, &product));
-  device_array p = tensor_array(product);
-  moon_status status = kernels->batch_norm_apply(call->engine, x, NULL, NULL, &mean, &rstd, &p);
-  if (status == MOON_OK)
-    status = kernels->binary(call->engine, BINARY_mul, (double[2]){ 0, 0 }, &p, g, &p);
-  if (status == MOON_OK) status = sum_channels(call->engine, like, &p, &call->out[WEIGHT]);
-  tensor_release(product);
-  return status;
-}
-
-static moon_status batch_norm_gradients(op_backward_call *call, const device_array *g) {
-  moon_tensor *input = call->args[INPUT].tensor, *copy = NULL;
-  bool training = call->args[TRAINING].boolean;
-  device_array x;
-  moon_status status = MOON_OK;
-  if (call->needs[INPUT] || call->needs[WEIGHT]) {
-    MOON_TRY(channels_open(call->engine, input, &x, &copy));
-    if (training) {
-      status = training_gradients(call, g, &x);
-    } else {
-      if (call->needs[INPUT]) status = constant_input_gradient(call, g);
-      if (status == MOON_OK && call->needs[WEIGHT]) status = constant_weight_gradient(call, g, &x);
-    }
-    tensor_release(copy);
+static moon_status make_gradients(op_backward_call *call) {
+  static const int params[] = { INPUT, WEIGHT, BIAS, ADD };
+  bool masked = call->args[ACTIVATION].integer != BATCH_NORM_PLAIN;
+  for (size_t i = 0; i < sizeof params / sizeof *params; i++) {
+    int param = params[i];
+    const op_input *input = &call->inputs[param];
+    if (!call->needs[param]) continue;
+    if (param == ADD && !masked) call->out[ADD] = tensor_retain(call->grads[OUT]);
+    else if (param == INPUT || param == ADD)
+      MOON_TRY(tensor_new_like(call->engine, call->args[INPUT].tensor, &call->out[param]));
+    else
+      MOON_TRY(ops_new_filled(call->engine, call->grads[OUT], input->dtype, 1, input->shape, 0,
+                              &call->out[param]));
   }
-  if (status == MOON_OK && call->needs[BIAS] && !call->out[BIAS])
-    status = sum_channels(call->engine, call->grads[0], g, &call->out[BIAS]);
-  return status;
+  return MOON_OK;
+}
+
+static moon_status batch_norm_gradients(op_backward_call *call, batch_arrays *b) {
+  bool masked = call->args[ACTIVATION].integer != BATCH_NORM_PLAIN;
+  MOON_TRY(hold_input(call->engine, b, call->args[INPUT].tensor, &b->to.x));
+  MOON_TRY(hold_input(call->engine, b, call->grads[OUT], &b->to.gradient));
+  b->to.out = hold_result(b, call->results[OUT_SHOWN]);
+  b->to.weight = hold_vector(b, call->args[WEIGHT].tensor);
+  b->to.bias = hold_vector(b, call->args[BIAS].tensor);
+  b->to.mean = hold_vector(b, call->results[OUT_MEAN]);
+  b->to.rstd = hold_vector(b, call->results[OUT_RSTD]);
+  b->to.dx = hold_result(b, call->out[INPUT]);
+  b->to.dadd = masked ? hold_result(b, call->out[ADD]) : NULL;
+  b->to.dweight = hold_vector(b, call->out[WEIGHT]);
+  b->to.dbias = hold_vector(b, call->out[BIAS]);
+  b->options = read_options(call->args);
+  return tensor_kernels(call->grads[OUT])->batch_norm_backward(call->engine, &b->options, &b->to);
 }
 
 static moon_status batch_norm_recorded(op_backward_call *call) {
   bool training = call->args[TRAINING].boolean;
   norm_batch batch = { .g = call->grads[OUT], .x = call->args[INPUT].tensor,
-                       .weight = call->args[WEIGHT].tensor, .eps = call->args[EPS].number,
+                       .weight = call->args[WEIGHT].tensor, .bias = call->args[BIAS].tensor,
+                       .eps = call->args[EPS].number,
+                       .activation = (int)call->args[ACTIVATION].integer,
+                       .shown = call->results[OUT_SHOWN],
                        .mean = training ? NULL : call->results[OUT_MEAN],
-                       .rstd = training ? NULL : call->results[OUT_RSTD],
-                       .needs = call->needs, .out = call->out };
-  return norm_batch_gradients(call->engine, &batch);
+                       .rstd = training ? NULL : call->results[OUT_RSTD] };
+  static const int params[NORM_BATCH_GRADIENTS] = { INPUT, WEIGHT, BIAS, ADD };
+  moon_tensor *out[NORM_BATCH_GRADIENTS] = { NULL };
+  for (int i = 0; i < NORM_BATCH_GRADIENTS; i++) batch.needs[i] = call->needs[params[i]];
+  MOON_TRY(norm_batch_gradients(call->engine, &batch, out));
+  for (int i = 0; i < NORM_BATCH_GRADIENTS; i++) call->out[params[i]] = out[i];
+  return MOON_OK;
 }
 
 static moon_status backward_batch_norm(op_backward_call *call) {
-  moon_tensor *copy;
-  device_array g;
+  batch_arrays arrays = { .count = 0 };
   if (call->engine->grad_enabled) return batch_norm_recorded(call);
-  MOON_TRY(channels_open(call->engine, call->grads[0], &g, &copy));
-  moon_status status = batch_norm_gradients(call, &g);
-  tensor_release(copy);
+  MOON_TRY(make_gradients(call));
+  if (tensor_count(call->grads[OUT]) == 0) return MOON_OK;
+  moon_status status = batch_norm_gradients(call, &arrays);
+  release_arrays(&arrays);
   return status;
 }
 
@@ -360,12 +313,14 @@ static op_descriptor descriptors[] = {
     .dtypes = OP_FLOATS,
     .schema = "(input: Tensor, weight: Tensor?, bias: Tensor?, running_mean: Tensor?, "
               "running_var: Tensor?, training: bool = false, momentum: number = 0.1, "
-              "eps: number = 1e-5) -> out, [mean], [rstd]",
-    .saves = "input@input input@weight weight@input mean rstd",
-    .doc = "(input - mean) / sqrt(variance + eps) * weight + bias for each channel of input "
-           "(n, c, ...). In training, mean and variance are those of the batch, and the running "
-           "ones move towards them in place by momentum (the variance as its unbiased estimate); "
-           "else the running ones are used (Ioffe and Szegedy 2015).",
+              "eps: number = 1e-5, add: Tensor?, activation: \"none\"|\"relu\"|\"relu6\" = "
+              "\"none\") -> out, [mean], [rstd], [shown]",
+    .saves = "input weight bias mean rstd shown",
+    .doc = "activation((input - mean) / sqrt(variance + eps) * weight + bias + add) for each "
+           "channel of input (n, c, ...). In training, mean and variance are those of the batch, "
+           "and the running ones move towards them in place by momentum (the variance as its "
+           "unbiased estimate); else the running ones are used (Ioffe and Szegedy 2015). What is "
+           "in add, of input's shape, is added and the activation applied in the same pass.",
     .forward = forward_batch_norm, .backward = backward_batch_norm },
   { .name = "local_response_norm",
     .example = "moon.local_response_norm(moon.ones(1, 1, 1, 1), 1, {alpha = 1, beta = 1}) "

@@ -391,12 +391,20 @@ static void check_batch_norm(moon_dtype dtype) {
   device_array mean = make(wide, 1, shape + 1, CONTIGUOUS);
   device_array rstd = make(wide, 1, shape + 1, CONTIGUOUS);
   device_array dw = make(dtype, 1, shape + 1, CONTIGUOUS), db = make(dtype, 1, shape + 1, STEPPED);
-  EXPECT_OK(kernels->batch_norm_forward(engine, epsilon, &x, affine ? &w : NULL,
-                                        affine ? &b : NULL, &out, &mean, &rstd));
-  EXPECT_OK(kernels->batch_norm_apply(engine, &x, affine ? &w : NULL, affine ? &b : NULL, &mean,
-                                      &rstd, &again));
-  EXPECT_OK(kernels->batch_norm_backward(engine, &dy, &x, affine ? &w : NULL, &mean, &rstd, &dx,
-                                         &dw, affine ? &db : NULL));
+  batch_norm_options options = { .epsilon = epsilon };
+  batch_norm_arrays arrays = { .x = &x, .weight = affine ? &w : NULL, .bias = affine ? &b : NULL,
+                               .mean = &mean, .rstd = &rstd, .out = &out };
+  EXPECT_OK(kernels->batch_norm_forward(engine, &options, &arrays));
+  options.constant = true;
+  arrays.out = &again;
+  EXPECT_OK(kernels->batch_norm_forward(engine, &options, &arrays));
+  options.constant = false;
+  arrays.out = NULL;
+  arrays.gradient = &dy;
+  arrays.dx = &dx;
+  arrays.dweight = &dw;
+  arrays.dbias = affine ? &db : NULL;
+  EXPECT_OK(kernels->batch_norm_backward(engine, &options, &arrays));
   double slack = unit_of(wide) * 60 * (1 + offset);
   norm_stats stats[20];
   for (int64_t c = 0; c < shape[1]; c++) stats[c] = channel_stats(&x, &dy, c, epsilon);
@@ -429,12 +437,16 @@ static void batch_norms(void) {
   for (int64_t i = 0; i < 6000; i++) put(&x, i, 1e5 + (double)(i % 2));
   device_array mean = make(MOON_F32, 1, shape + 1, CONTIGUOUS), rstd = mean;
   rstd = make(MOON_F32, 1, shape + 1, CONTIGUOUS);
-  EXPECT_OK(kernels->batch_norm_forward(engine, 0, &x, NULL, NULL, &out, &mean, &rstd));
+  batch_norm_options options = { .epsilon = 0 };
+  batch_norm_arrays arrays = { .x = &x, .out = &out, .mean = &mean, .rstd = &rstd };
+  EXPECT_OK(kernels->batch_norm_forward(engine, &options, &arrays));
   EXPECT(get(&mean, 0) == (float)100000.5 && fabs(get(&rstd, 0) - 2) < 1e-3);
   device_array none = make(MOON_F32, 3, empty, CONTIGUOUS);
   mean = make(MOON_F32, 1, empty + 1, CONTIGUOUS);
   rstd = make(MOON_F32, 1, empty + 1, CONTIGUOUS);
-  EXPECT_OK(kernels->batch_norm_apply(engine, &none, NULL, NULL, &mean, &rstd, &none));
+  options.constant = true;
+  arrays.x = arrays.out = &none;
+  EXPECT_OK(kernels->batch_norm_forward(engine, &options, &arrays));
 }
 
 // -- local response normalisation
@@ -682,7 +694,9 @@ static size_t run_all(moon_dtype dtype, const conv_case *c, unsigned char **byte
   device_array mean = make(wide, 1, flat + 1, CONTIGUOUS), rstd = make(wide, 1, flat + 1, 0);
   made[3] = make(dtype, 3, flat, CONTIGUOUS);
   made[4] = make(dtype, 3, flat, CONTIGUOUS);
-  EXPECT_OK(kernels->batch_norm_forward(engine, 1e-5, &in, NULL, NULL, &made[3], &mean, &rstd));
+  batch_norm_options options = { .epsilon = 1e-5 };
+  batch_norm_arrays arrays = { .x = &in, .out = &made[3], .mean = &mean, .rstd = &rstd };
+  EXPECT_OK(kernels->batch_norm_forward(engine, &options, &arrays));
   EXPECT_OK(kernels->softmax_forward(engine, true, 1, &made[3], &made[4]));
   size_t total = 0;
   for (int i = 0; i < 5; i++) total += (size_t)array_count(&made[i]) * dtype_size(dtype);

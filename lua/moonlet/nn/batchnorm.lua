@@ -20,10 +20,12 @@ return function(name, dims, shapes)
       self.class_name, shapes, table.concat(x:size(), "x")), 0)
   end
 
-  function BatchNorm:normalise(x)
+  -- given: add, a tensor of x's shape, and activation, "relu" or "relu6", in the same pass
+  function BatchNorm:normalise(x, given)
     return core.batch_norm(x, self.weight, self.bias, self.running_mean, self.running_var, {
       training = self.training or self.running_mean == nil,
       momentum = self.momentum, eps = self.eps,
+      add = given and given.add, activation = given and given.activation,
     })
   end
 

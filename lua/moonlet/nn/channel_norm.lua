@@ -32,9 +32,9 @@ return function(name, default)
     end
   end
 
-  function ChannelNorm:forward(x)
+  function ChannelNorm:forward(x, given)
     self:check_input(x)
-    return self:normalise(x)
+    return self:normalise(x, given)
   end
 
   function ChannelNorm:describe() return tostring(self.channels) end
