@@ -21,6 +21,8 @@ local function projection(inputs, outputs, stride)
   return nn.Sequential(convolution(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
 end
 
+local RELU = { activation = "relu" }   -- what a batch normalisation does in the same pass
+
 local BasicBlock = nn.Module:extend "BasicBlock"
 BasicBlock.expansion = 1
 
@@ -31,9 +33,9 @@ function BasicBlock:init(inputs, width, stride)
 end
 
 function BasicBlock:forward(x)
-  local y = self.bn1(self.conv1(x)):relu()
+  local y = self.bn1(self.conv1(x), RELU)
   local around = self.downsample and self.downsample(x) or x
-  return self.bn2(self.conv2(y)):add(around):relu()
+  return self.bn2(self.conv2(y), { add = around, activation = "relu" })
 end
 
 local Bottleneck = nn.Module:extend "Bottleneck"
@@ -48,10 +50,10 @@ function Bottleneck:init(inputs, width, stride)
 end
 
 function Bottleneck:forward(x)
-  local y = self.bn1(self.conv1(x)):relu()
-  y = self.bn2(self.conv2(y)):relu()
+  local y = self.bn1(self.conv1(x), RELU)
+  y = self.bn2(self.conv2(y), RELU)
   local around = self.downsample and self.downsample(x) or x
-  return self.bn3(self.conv3(y)):add(around):relu()
+  return self.bn3(self.conv3(y), { add = around, activation = "relu" })
 end
 
 -- Adds the stages, then the head: blocks[i] blocks in stage i, each stage twice as wide.
