@@ -10,7 +10,7 @@ ROCK_LUA ?= 5.1
 configure = cmake -S . -Wno-dev -DMOONLET_WERROR=$(MOONLET_WERROR)
 compile = cmake --build $(1) -j$(JOBS) -- --no-print-directory
 
-.PHONY: all help deps demo docs test test-asan test-tsan fuzz cuda rock bench bench-peer lint clean
+.PHONY: all help deps demo docs test test-asan test-tsan test-arm64 fuzz cuda rock bench bench-peer lint clean
 
 all: moonlet.lua                      ## build the library for every Lua found
 	@scripts/install-packages run build
@@ -51,6 +51,9 @@ test-tsan: moonlet.lua                ## the specs of threads under ThreadSaniti
 	  -DMOONLET_LUAS=lua5.4 > /dev/null
 	@$(call compile,build/tsan)
 	@scripts/run-sanitized thread $(ARGS)
+
+test-arm64: moonlet.lua               ## operators' specs, cross-built, under qemu (an hour)
+	@scripts/test-arm64 $(ARGS)
 
 fuzz: moonlet.lua                     ## drawn arguments for every operator, a minute, sanitized
 	@scripts/install-packages run build demo test

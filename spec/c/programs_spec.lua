@@ -2,6 +2,7 @@
 -- success. Under a sanitizer they are the sanitizer's own programs and look for leaks too.
 
 local build = os.getenv("MOONLET_BUILD") or "build"
+local runner = os.getenv("MOONLET_RUNNER")   -- an emulator, where they are of another processor
 
 local function lines_of(command)
   local lines = {}
@@ -36,7 +37,8 @@ end
 describe("C test program", function()
   for _, name in ipairs(names()) do
     it(name .. " ends well", function()
-      local output, status = run(build .. "/tests/" .. name)
+      local program = build .. "/tests/" .. name
+      local output, status = run(runner and runner .. " " .. program or program)
       assert(status == 0, ("%s ended with %s:\n%s"):format(name, tostring(status), output))
     end)
   end
