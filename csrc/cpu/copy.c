@@ -1,11 +1,12 @@
 // Moving elements between arrays: copies with and without a change of dtype, filling, ranges,
-// selection, and scratch arrays. A copy of one dtype moves elements by size; where the two arrays
-// run along different dimensions it goes tile by tile, so that neither side jumps a cache line for
-// each element. A cast goes through the compute types.
-#include "cpu/cpu.h"
+// selection, and scratch arrays. A copy of one dtype moves elements by size, and where the two
+// arrays run along different dimensions transposes. A cast goes through the compute types.
+#include "cpu/transpose.h"
 
 #include <math.h>
 #include <string.h>
+
+#include "cpu/words.h"
 
 // -- casts: one loop for each pair of compute types, and one to bool
 #define CAST(name, from, to, expression)                                  \
@@ -76,30 +77,20 @@ static moon_status cast(moon_engine *engine, const device_array *x, const device
 }
 
 // -- copies of one dtype
-enum { TILE = 32 };
 
-typedef struct copy_job {
-  cpu_walk walk;       // operand 0: out, 1: x; innermost runs along out
-  size_t size;
-  char *target;
-  const char *source;
-  int across;          // the dimension along which x's elements follow each other; -1: none
-  int64_t strip;       // rows of `across` an item of work
-} copy_job;
-
-static void copy_run(const copy_job *job, int64_t n, const char *source, int64_t from_stride,
-                     char *target, int64_t to_stride) {
-  if (to_stride == 1) CPU(gather_run)(job->size, n, source, from_stride, target);
-  else if (from_stride == 1) CPU(scatter_run)(job->size, n, source, target, to_stride);
+static void copy_run(size_t size, int64_t n, const char *source, int64_t from_stride, char *target,
+                     int64_t to_stride) {
+  if (to_stride == 1) CPU(gather_run)(size, n, source, from_stride, target);
+  else if (from_stride == 1) CPU(scatter_run)(size, n, source, target, to_stride);
   else {
     for (int64_t i = 0; i < n; i++)
-      memcpy(target + i * to_stride * (int64_t)job->size,
-             source + i * from_stride * (int64_t)job->size, job->size);
+      memcpy(target + i * to_stride * (int64_t)size, source + i * from_stride * (int64_t)size,
+             size);
   }
 }
 
 static moon_status copy_block(void *context, int64_t first, int64_t last) {
-  const copy_job *job = context;
+  const transpose_job *job = context;
   const cpu_walk *walk = &job->walk;
   int64_t at[MOON_MAX_DIMS] = { 0 }, size = (int64_t)job->size;
   int inner = walk->ndim - 1;
@@ -107,7 +98,7 @@ static moon_status copy_block(void *context, int64_t first, int64_t last) {
   while (first < last) {
     int64_t run = walk->shape[inner] - at[inner];
     if (run > last - first) run = last - first;
-    copy_run(job, run, job->source + cpu_walk_offset(walk, 1, at) * size,
+    copy_run(job->size, run, job->source + cpu_walk_offset(walk, 1, at) * size,
              walk->strides[1][inner], job->target + cpu_walk_offset(walk, 0, at) * size,
              walk->strides[0][inner]);
     cpu_walk_advance(walk, at, run);
@@ -116,86 +107,18 @@ static moon_status copy_block(void *context, int64_t first, int64_t last) {
   return MOON_OK;
 }
 
-// One tile of a transposition: rows run along x, columns along out.
-#define TRANSPOSE(word)                                                                         \
-  static void transpose_##word(int64_t rows, int64_t columns, const word *x, int64_t x_row,     \
-                               int64_t x_column, word *out, int64_t to_row, int64_t to_column) { \
-    for (int64_t i = 0; i < rows; i++)                                                          \
-      for (int64_t j = 0; j < columns; j++)                                                     \
-        out[i * to_row + j * to_column] = x[i * x_row + j * x_column];                          \
-  }
-typedef uint8_t __attribute__((may_alias)) word1;
-typedef uint16_t __attribute__((may_alias)) word2;
-typedef uint32_t __attribute__((may_alias)) word4;
-typedef uint64_t __attribute__((may_alias)) word8;
-TRANSPOSE(word1)
-TRANSPOSE(word2)
-TRANSPOSE(word4)
-TRANSPOSE(word8)
-
-static void transpose(size_t size, int64_t rows, int64_t columns, const void *x, int64_t x_row,
-                      int64_t x_column, void *out, int64_t to_row, int64_t to_column) {
-  switch (size) {
-    case 1: transpose_word1(rows, columns, x, x_row, x_column, out, to_row, to_column); break;
-    case 2: transpose_word2(rows, columns, x, x_row, x_column, out, to_row, to_column); break;
-    case 4: transpose_word4(rows, columns, x, x_row, x_column, out, to_row, to_column); break;
-    default: transpose_word8(rows, columns, x, x_row, x_column, out, to_row, to_column);
-  }
-}
-
-// Items are strips of TILE steps of `across`, over all other dimensions but the innermost one.
-static moon_status transpose_block(void *context, int64_t first, int64_t last) {
-  const copy_job *job = context;
-  const cpu_walk *walk = &job->walk;
-  int inner = walk->ndim - 1, across = job->across;
-  int64_t size = (int64_t)job->size, columns = walk->shape[inner];
-  for (int64_t item = first; item < last; item++) {
-    int64_t from = 0, to = 0, rest = item, row = 0;
-    for (int d = inner - 1; d >= 0; d--) {
-      int64_t steps = d == across ? job->strip : walk->shape[d], i = rest % steps;
-      if (d == across) row = i *= TILE;
-      rest /= steps;
-      to += i * walk->strides[0][d];
-      from += i * walk->strides[1][d];
-    }
-    int64_t rows = walk->shape[across] - row < TILE ? walk->shape[across] - row : TILE;
-    for (int64_t j = 0; j < columns; j += TILE)
-      transpose(job->size, rows, columns - j < TILE ? columns - j : TILE,
-                job->source + (from + j * walk->strides[1][inner]) * size,
-                walk->strides[1][across], walk->strides[1][inner],
-                job->target + (to + j * walk->strides[0][inner]) * size,
-                walk->strides[0][across], walk->strides[0][inner]);
-  }
-  return MOON_OK;
-}
-
-// The dimension along which x is contiguous where out is not; -1 if tiles would not help.
-static int find_across(const cpu_walk *walk) {
-  int inner = walk->ndim - 1;
-  int64_t jump = walk->strides[1][inner];
-  if (walk->shape[inner] < 4 || jump == 0 || jump == 1) return -1;
-  for (int d = 0; d < inner; d++) {
-    if (walk->strides[1][d] == 1 && walk->shape[d] >= 4) return d;
-  }
-  return -1;
-}
-
 moon_status CPU(copy)(moon_engine *engine, const device_array *x, const device_array *out) {
   if (x->dtype != out->dtype) return cast(engine, x, out);
   if (array_is_contiguous(x) && array_is_contiguous(out) && array_count(x) <= CPU_GRAIN) {
     CPU(gather_run)(dtype_size(x->dtype), array_count(x), x->data, 1, out->data);
     return MOON_OK;
   }
-  copy_job job = { .size = dtype_size(x->dtype), .target = out->data, .source = x->data };
+  transpose_job job = { .size = dtype_size(x->dtype), .target = out->data, .source = x->data };
   const device_array *arrays[] = { out, x };
   CPU(walk_open)(&job.walk, 2, arrays, true);
-  job.across = find_across(&job.walk);
   if (job.walk.count == 0) return MOON_OK;
-  if (job.across < 0) return cpu_run(engine, job.walk.count, CPU_GRAIN, copy_block, &job);
-  int64_t length = job.walk.shape[job.across], columns = job.walk.shape[job.walk.ndim - 1];
-  job.strip = (length + TILE - 1) / TILE;
-  int64_t items = job.walk.count / length / columns * job.strip;
-  return cpu_run(engine, items, cpu_grain(TILE * columns), transpose_block, &job);
+  if (CPU(transpose_fits)(&job)) return CPU(transpose)(engine, &job);
+  return cpu_run(engine, job.walk.count, CPU_GRAIN, copy_block, &job);
 }
 
 // -- filling

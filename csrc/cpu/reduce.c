@@ -2,10 +2,11 @@
 // collapsed. Work is cut into items of two kinds:
 //   rows      an item is one output; its elements are folded in chunks of CPU_CHUNK
 //   columns   an item is up to WIDTH neighbouring outputs; rows of x are folded into them
-// The second serves x whose innermost dimension is kept (or is reduced, but very short). Where
-// there are few items, the reduced elements are cut into segments too, whose partial results are
-// joined in order. All cuts follow from shape and strides, never from the number of threads.
-// Floats accumulate in double, integers in int64 (wrapping).
+// The second serves x whose innermost dimension is kept (or is reduced, but very short); rows of a
+// few outputs are folded several at once. Where there are few items, the reduced elements are cut
+// into segments too, whose partial results are joined in order. All cuts follow from shape and
+// strides, never from the number of threads. Floats accumulate in double, integers in int64
+// (wrapping).
 #include "cpu/cpu.h"
 
 #include <math.h>
@@ -115,7 +116,7 @@ typedef struct reduce_job {
   double divisor;            // mean: elements, else 1
   cpu_walk kept;             // operand 0: x, 1: out
   cpu_walk reduced;          // operand 0: x
-  bool columns;
+  bool columns, narrow;
   int64_t length;            // columns: outputs along kept's innermost dimension, else 1
   int64_t width, tiles;      // length = tiles * width, the last may be narrower
   int64_t segment, segments; // reduced elements a segment
@@ -156,6 +157,32 @@ static void fold_columns(const reduce_job *job, const char *column, int64_t widt
   }
 }
 
+// Whether rows are short and follow each other, so that several are folded at once.
+static bool is_narrow(const reduce_job *job) {
+  return job->columns && job->length <= WIDTH / 4 && job->reduced.ndim == 1 &&
+         job->kept.strides[0][job->kept.ndim - 1] == 1 &&
+         job->reduced.strides[0][0] == job->length;
+}
+
+// All outputs of a group: rows first..last, WIDTH / length together, whose cells are then joined.
+static void fold_narrow(const reduce_job *job, const char *data, int64_t first, int64_t last,
+                        cell *cells) {
+  _Alignas(64) char buffer[WIDTH * 8];
+  cell parts[WIDTH];
+  int64_t width = job->length, together = WIDTH / width;
+  for (int64_t i = 0; i < together * width; i++) parts[i] = job->ops->start;
+  for (int64_t i = first; i < last; i += together) {
+    int64_t n = (last - i < together ? last - i : together) * width;
+    const char *rows = data + i * width * (int64_t)job->size;
+    if (job->x->dtype != job->compute) {
+      CPU(load_run)(job->x->dtype, n, rows, 1, buffer);
+      rows = buffer;
+    }
+    job->ops->fold_each(n, rows, parts);
+  }
+  for (int64_t i = 0; i < together; i++) job->ops->join(width, parts + i * width, cells);
+}
+
 // Where output number `index` (in the kept walk's order) lies: offsets in x and out.
 static void locate(const reduce_job *job, int64_t index, int64_t *from, int64_t *to) {
   int64_t at[MOON_MAX_DIMS] = { 0 };
@@ -190,7 +217,8 @@ static moon_status reduce_block(void *context, int64_t first, int64_t last) {
     locate(job, group / job->tiles * job->length + column, &from, &to);
     for (int64_t i = 0; i < n; i++) cells[i] = job->ops->start;
     const char *data = (const char *)job->x->data + from;
-    if (job->columns) fold_columns(job, data, n, start, end, cells);
+    if (job->narrow) fold_narrow(job, data, start, end, cells);
+    else if (job->columns) fold_columns(job, data, n, start, end, cells);
     else fold_row(job, data, start, end, cells);
     if (job->partials) memcpy(job->partials + item * job->width, cells, (size_t)n * sizeof *cells);
     else store_cells(job, cells, n, to);
@@ -225,6 +253,7 @@ static void plan(reduce_job *job) {
   job->columns = kept->count > 1 && (reduced->count == 1 || short_rows ||
                                      kept_stride < reduced_stride);
   job->length = job->columns ? length : 1;
+  job->narrow = is_narrow(job);
   job->width = job->length < WIDTH ? job->length : WIDTH;
   job->tiles = (job->length + job->width - 1) / job->width;
   int64_t groups = kept->count / job->length * job->tiles;

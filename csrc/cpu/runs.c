@@ -6,12 +6,7 @@
 #include <string.h>
 
 #include "cpu/convert.h"
-
-// Elements are moved by size, whatever their type.
-typedef uint8_t __attribute__((may_alias)) word1;
-typedef uint16_t __attribute__((may_alias)) word2;
-typedef uint32_t __attribute__((may_alias)) word4;
-typedef uint64_t __attribute__((may_alias)) word8;
+#include "cpu/words.h"
 
 #define MOVES(word)                                                                        \
   static void gather_##word(int64_t n, const word *source, int64_t stride, word *buffer) { \

@@ -146,6 +146,8 @@ typedef struct elementwise_job {
   const double *attributes;
   bool in_place[CPU_MAX_OPERANDS];   // used where they lie
   bool all_in_place;
+  bool repeats[CPU_MAX_OPERANDS];    // one short row for a whole plane, buffered a plane at a time
+  int64_t rows;                      // elements of whole rows in a chunk, where an operand repeats
 } elementwise_job;
 
 static bool is_raw(const cpu_operand *operand) {
@@ -190,17 +192,62 @@ static void fill_constants(const elementwise_job *job, int64_t n, char (*buffers
   }
 }
 
-// How many elements from `at` on are done together: a chunk, but not across long runs.
-static int64_t chunk_at(const cpu_walk *walk, const int64_t *at, int64_t left) {
-  int64_t size = walk->shape[walk->ndim - 1], run = size - at[walk->ndim - 1];
-  int64_t n = left < CPU_CHUNK ? left : CPU_CHUNK;
-  return size >= LONG_RUN && run < n ? run : n;
+// Finds the operands whose row is the same along the second innermost dimension, such as one number
+// a channel beside pixels. Rows that are long are better read where they lie, unless no other
+// operand has to be cut into rows.
+static void find_repeats(elementwise_job *job) {
+  const cpu_walk *walk = &job->walk;
+  int last = walk->ndim - 1;
+  int64_t row = walk->shape[last];
+  bool cut = false, any = false;
+  if (last == 0 || row > CPU_CHUNK / 2 || row * walk->shape[last - 1] < CPU_CHUNK) return;
+  for (int k = 0; k < walk->operands; k++) {
+    bool constant = is_constant(walk, k);
+    job->repeats[k] = k > 0 && walk->strides[k][last - 1] == 0 && !constant;
+    any |= job->repeats[k];
+    cut |= !job->repeats[k] && !job->in_place[k] && !constant;
+  }
+  if (any && (row < LONG_RUN || !cut)) job->rows = CPU_CHUNK / row * row;
+}
+
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// How many elements from `at` on are done together: a chunk, but not across long runs, and whole
+// rows of one plane where rows repeat.
+static int64_t chunk_at(const elementwise_job *job, const int64_t *at, int64_t left) {
+  const cpu_walk *walk = &job->walk;
+  int last = walk->ndim - 1;
+  int64_t row = walk->shape[last], n = smaller(left, CPU_CHUNK);
+  if (job->rows && at[last] == 0)
+    return smaller(smaller(n, job->rows), (walk->shape[last - 1] - at[last - 1]) * row);
+  return job->rows || row >= LONG_RUN ? smaller(row - at[last], n) : n;
+}
+
+// Loads what operand k needs at `at`, unless the buffer holds a plane's repeated rows already.
+static void load(const elementwise_job *job, int k, const int64_t *at, int64_t n, bool *held,
+                 void *buffer) {
+  const cpu_operand *from = &job->operands[k];
+  int64_t start[MOON_MAX_DIMS];
+  int last = job->walk.ndim - 1;
+  bool rows = job->rows && job->repeats[k] && at[last] == 0;
+  if (rows && *held && at[last - 1] > 0) return;
+  memcpy(start, at, sizeof start);
+  if (rows) start[last - 1] = 0;
+  CPU(walk_load)(&job->walk, k, from->array->dtype, from->in_loop, from->array->data, start,
+                 rows ? job->rows : n, buffer);
+  *held = rows;
+}
+
+static void step(const cpu_walk *walk, int64_t index, int64_t n, int64_t *at) {
+  int last = walk->ndim - 1;
+  if (at[last] + n <= walk->shape[last]) cpu_walk_advance(walk, at, n);
+  else CPU(walk_seek)(walk, index, at);
 }
 
 // The blocks of a walk with buffered operands.
 static void run_buffered(const elementwise_job *job, int64_t first, int64_t last) {
   _Alignas(64) char buffers[CPU_MAX_OPERANDS][CPU_CHUNK * 8];
-  bool constant[CPU_MAX_OPERANDS];
+  bool constant[CPU_MAX_OPERANDS], held[CPU_MAX_OPERANDS] = { false };
   void *p[CPU_MAX_OPERANDS];
   const cpu_operand *out = &job->operands[0];
   int64_t at[MOON_MAX_DIMS] = { 0 };
@@ -208,22 +255,19 @@ static void run_buffered(const elementwise_job *job, int64_t first, int64_t last
   fill_constants(job, last - first < CPU_CHUNK ? last - first : CPU_CHUNK, buffers, constant);
   CPU(walk_seek)(&job->walk, first, at);
   for (int64_t i = first; i < last;) {
-    int64_t n = chunk_at(&job->walk, at, last - i);
+    int64_t n = chunk_at(job, at, last - i);
     for (int k = 0; k < count; k++) {
-      const cpu_operand *from = &job->operands[k];
       p[k] = job->in_place[k] ? element_at(job, k, i) : run_at(job, k, at, n);
       if (p[k]) continue;
       p[k] = buffers[k];
-      if (k > 0 && !constant[k])
-        CPU(walk_load)(&job->walk, k, from->array->dtype, from->in_loop, from->array->data, at, n,
-                       buffers[k]);
+      if (k > 0 && !constant[k]) load(job, k, at, n, &held[k], buffers[k]);
     }
     job->loop(n, p, job->attributes);
     if (p[0] == buffers[0])
       CPU(walk_store)(&job->walk, 0, out->array->dtype, out->in_loop, out->array->data, at, n,
                       buffers[0]);
     i += n;
-    if (i < last) CPU(walk_seek)(&job->walk, i, at);
+    if (i < last) step(&job->walk, i, n, at);
   }
 }
 
@@ -265,5 +309,6 @@ moon_status CPU(elementwise)(moon_engine *engine, int count, const cpu_operand *
     job.in_place[k] = is_raw(&operands[k]) && CPU(walk_is_flat)(&job.walk, k);
     job.all_in_place &= job.in_place[k];
   }
+  if (!job.all_in_place) find_repeats(&job);
   return cpu_run(engine, job.walk.count, CPU_GRAIN, elementwise_block, &job);
 }

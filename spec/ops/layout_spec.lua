@@ -8,6 +8,13 @@ local function last(x) return x:contiguous "channels_last" end
 
 local function is_last(x) return x:is_contiguous "channels_last" and not x:is_contiguous() end
 
+-- Both about equal, relative to the largest; for more elements than Lua should go through.
+local function near(actual, expected, tolerance)
+  local scale = math.max(1, expected:abs():max():item())
+  assert.same(expected:size(), actual:size())
+  assert.is_true((actual - expected):abs():max():item() <= tolerance * scale)
+end
+
 local function drawn(...) return moon.randn(...):double() end
 
 -- Every operator that keeps its input's layout, as a function of x (2, 6, 4, 4).
@@ -74,8 +81,8 @@ describe("channels last", function()
 
   it("is kept by gradients", function()
     for _, name in ipairs { "unary", "binary", "vector", "where", "slice", "cat_channels", "pad",
-                            "max_pool", "avg_pool", "batch_norm", "local_response_norm", "softmax",
-                            "bilinear", "conv2d", "transposed" } do
+        "max_pool", "avg_pool", "batch_norm", "local_response_norm", "softmax", "bilinear",
+        "conv2d", "transposed" } do
       local grads = {}
       for i, change in ipairs { function(x) return x end, last } do
         moon.manual_seed(3)
@@ -87,6 +94,41 @@ describe("channels last", function()
       end
       naive.close(grads[2], grads[1], 1e-12)
       assert.is_true(is_last(grads[2]), name)
+    end
+  end)
+
+  it("is copied to and from, for every width of elements", function()
+    for _, dtype in ipairs { "uint8", "float16", "float32", "float64" } do
+      for _, size in ipairs { { 2, 3, 9, 31 }, { 1, 17, 5, 5 }, { 2, 70, 13, 11 },
+                              { 3, 128, 1, 65 }, { 1, 2, 200, 7 } } do
+        local x = moon.randint(0, 255, size):to(dtype)
+        local y = last(x)
+        assert.equal(x:tobytes(), y:contiguous():tobytes())
+        assert.equal(x:permute(1, 3, 4, 2):tobytes(), y:permute(1, 3, 4, 2):tobytes())
+        local wide = last(moon.zeros(size[1], size[2] + 3, size[3], size[4], { dtype = dtype }))
+        wide:narrow(2, 3, size[2]):copy_(x)
+        assert.equal(x:tobytes(), wide:narrow(2, 3, size[2]):tobytes())
+      end
+    end
+  end)
+
+  it("gives the same sums and broadcasts for few channels and many", function()
+    for _, channels in ipairs { 2, 3, 7, 33, 64, 70, 300 } do
+      local x = drawn(2, channels, 23, 31)
+      local y, vector, scales = last(x), drawn(channels, 1, 1), drawn(2, channels, 1, 1)
+      for _, dims in ipairs { { 1, 3, 4 }, { 3, 4 }, { 2 }, { 1 } } do
+        near(y:sum(dims), x:sum(dims), 1e-12)
+        near(y:max(dims[1]), x:max(dims[1]), 0)
+        near(y:float():mean(dims):double(), x:mean(dims), 1e-5)
+      end
+      near(y + vector, x + vector, 0)
+      near(y * scales + vector, x * scales + vector, 0)
+      local two = scales:narrow(2, 1, 2)
+      near(two - y:narrow(2, 1, 2), two - x:narrow(2, 1, 2), 0)
+      near(y:half() + vector:half(), x:half() + vector:half(), 0)
+      local z, part = y:clone(), scales:narrow(2, 2, 1)
+      z:narrow(2, 2, 1):add_(part)
+      near(z:narrow(2, 2, 1), x:narrow(2, 2, 1) + part, 0)
     end
   end)
 
