@@ -78,4 +78,10 @@ void CPU(gemm_pack_f32)(const void *matrix, int64_t batch, int64_t first, int64_
 void CPU(gemm_pack_f64)(const void *matrix, int64_t batch, int64_t first, int64_t count,
                         int64_t k0, int64_t depth, int width, void *panel);
 
+// target[j * target_stride + i] = source[i * stride + j]
+void CPU(gemm_turn_f32)(const float *source, int64_t stride, int64_t rows, int64_t columns,
+                        float *target, int64_t target_stride);
+void CPU(gemm_turn_f64)(const double *source, int64_t stride, int64_t rows, int64_t columns,
+                        double *target, int64_t target_stride);
+
 #endif

@@ -38,6 +38,34 @@ static inline void transpose_four(const REAL *source, int64_t stride, REAL *pane
 }
 #endif
 
+// The same for 16 columns and four depths, whole vectors at a time where they hold 16.
+#if REAL_BYTES == 4 && defined(__AVX512F__)
+static inline __m512 load_fours(const float *source, int64_t stride) {
+  __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(source));
+  v = _mm512_insertf32x4(v, _mm_loadu_ps(source + 4 * stride), 1);
+  v = _mm512_insertf32x4(v, _mm_loadu_ps(source + 8 * stride), 2);
+  return _mm512_insertf32x4(v, _mm_loadu_ps(source + 12 * stride), 3);
+}
+
+static inline void transpose_sixteen(const float *source, int64_t stride, float *panel,
+                                     int64_t width) {
+  __m512 a = load_fours(source, stride), b = load_fours(source + stride, stride);
+  __m512 c = load_fours(source + 2 * stride, stride), d = load_fours(source + 3 * stride, stride);
+  __m512 ab0 = _mm512_unpacklo_ps(a, b), ab1 = _mm512_unpackhi_ps(a, b);
+  __m512 cd0 = _mm512_unpacklo_ps(c, d), cd1 = _mm512_unpackhi_ps(c, d);
+  _mm512_storeu_ps(panel, _mm512_shuffle_ps(ab0, cd0, 0x44));
+  _mm512_storeu_ps(panel + width, _mm512_shuffle_ps(ab0, cd0, 0xee));
+  _mm512_storeu_ps(panel + 2 * width, _mm512_shuffle_ps(ab1, cd1, 0x44));
+  _mm512_storeu_ps(panel + 3 * width, _mm512_shuffle_ps(ab1, cd1, 0xee));
+}
+#else
+static inline void transpose_sixteen(const REAL *source, int64_t stride, REAL *panel,
+                                     int64_t width) {
+  for (int64_t j = 0; j < 16; j += 4)
+    transpose_four(source + j * stride, stride, panel + j, width);
+}
+#endif
+
 static void clear_columns(REAL *panel, int64_t count, int64_t depth, int64_t width) {
   for (int64_t k = 0; k < depth && count < width; k++)
     for (int64_t j = count; j < width; j++) panel[k * width + j] = 0;
@@ -45,27 +73,28 @@ static void clear_columns(REAL *panel, int64_t count, int64_t depth, int64_t wid
 
 static void pack_turned(const REAL *source, int64_t stride, int64_t count, int64_t depth,
                         int64_t width, REAL *panel) {
-  int64_t whole = count & ~(int64_t)3, deep = depth & ~(int64_t)3;
-  for (int64_t j = 0; j < whole; j += 4) {
+  int64_t whole = count & ~(int64_t)3, deep = depth & ~(int64_t)3, j = 0;
+  for (; j + 16 <= count; j += 16) {
+    for (int64_t k = 0; k < deep; k += 4)
+      transpose_sixteen(source + j * stride + k, stride, panel + k * width + j, width);
+    for (int64_t k = deep; k < depth; k++)
+      for (int64_t i = j; i < j + 16; i++) panel[k * width + i] = source[i * stride + k];
+  }
+  for (; j < whole; j += 4) {
     for (int64_t k = 0; k < deep; k += 4)
       transpose_four(source + j * stride + k, stride, panel + k * width + j, width);
     for (int64_t k = deep; k < depth; k++)
       for (int64_t i = j; i < j + 4; i++) panel[k * width + i] = source[i * stride + k];
   }
-  for (int64_t j = whole; j < count; j++)
+  for (; j < count; j++)
     for (int64_t k = 0; k < depth; k++) panel[k * width + j] = source[j * stride + k];
 }
 
 static void pack_rows(const REAL *source, int64_t depth_stride, int64_t count, int64_t depth,
                       int64_t width, REAL *panel) {
-  if (count == TILE_COLUMNS && width == TILE_COLUMNS) {
-    for (int64_t k = 0; k < depth; k++)
-      for (int64_t j = 0; j < TILE_COLUMNS; j += LANES)
-        lanes_store(panel + k * TILE_COLUMNS + j, lanes_load(source + k * depth_stride + j));
-    return;
-  }
-  for (int64_t k = 0; k < depth; k++)
-    for (int64_t j = 0; j < count; j++) panel[k * width + j] = source[k * depth_stride + j];
+  for (int64_t k = 0; k < depth; k++, source += depth_stride, panel += width)
+    for (int64_t j = 0; j < count; j += LANES)
+      lanes_store_some(panel + j, lanes_load_some(source + j, count - j), count - j);
 }
 
 static void pack_reals(const REAL *source, int64_t stride, int64_t depth_stride, int64_t count,
@@ -126,4 +155,9 @@ void CPU(NAME(gemm_pack))(const void *matrix, int64_t batch, int64_t first, int6
     for (int64_t j = 0; j < count; j += width)
       pack_panel(m, origin + j * m->stride + k * m->depth_stride, minimum(width, count - j),
                  minimum(step, depth - k), width, (REAL *)panels + j * depth + k * width);
+}
+
+void CPU(NAME(gemm_turn))(const REAL *source, int64_t stride, int64_t rows, int64_t columns,
+                          REAL *target, int64_t target_stride) {
+  pack_turned(source, stride, rows, columns, target_stride, target);
 }

@@ -1,14 +1,7 @@
-// The matmul slot: c = alpha * a b + beta * c over batches of strided matrices. Chooses which
-// operand takes the rows of the tiles (a narrow result is calculated turned round), and stores
-// with alpha, beta and rounding as the last step of the product.
-#include "cpu/gemm.h"
-
-typedef struct matmul_target {
-  char *data;
-  moon_dtype dtype;
-  int64_t batch_stride, row_stride, column_stride;   // in elements, as the product sees c
-  double alpha, beta;
-} matmul_target;
+// The matmul slot: c = alpha * a b + beta * c over batches of strided matrices. Chooses the form of
+// the product and which operand takes the rows; stores with alpha, beta and rounding as its last
+// step.
+#include "cpu/matmul.h"
 
 enum { LONGEST_ROW = 256 };   // elements converted at a time
 
@@ -47,20 +40,30 @@ static void store_half(const matmul_target *t, uint16_t *to, int64_t columns, co
   }
 }
 
-static void matmul_store(const void *context, int64_t batch, int64_t row, int64_t rows,
-                         int64_t column, int64_t columns, void *tile, int64_t stride) {
-  const matmul_target *t = context;
+// Whether a tile only changes places on its way into c.
+static bool is_turned_only(const matmul_target *t) {
+  return t->row_stride == 1 && t->alpha == 1 && t->beta == 0 &&
+         (t->dtype == MOON_F32 || t->dtype == MOON_F64);
+}
+
+void CPU(matmul_store)(const matmul_target *t, int64_t batch, int64_t row, int64_t rows,
+                       int64_t column, int64_t columns, const void *tile, int64_t stride) {
   int64_t size = (int64_t)dtype_size(t->dtype);
+  int64_t first = batch * t->batch_stride + row * t->row_stride + column * t->column_stride;
+  if (is_turned_only(t)) {
+    void *to = t->data + first * size;
+    if (t->dtype == MOON_F32) CPU(gemm_turn_f32)(tile, stride, rows, columns, to, t->column_stride);
+    else CPU(gemm_turn_f64)(tile, stride, rows, columns, to, t->column_stride);
+    return;
+  }
   for (int64_t i = 0; i < rows; i++) {
-    int64_t offset = batch * t->batch_stride + (row + i) * t->row_stride +
-                     column * t->column_stride;
-    void *to = t->data + offset * size;
+    void *to = t->data + (first + i * t->row_stride) * size;
     if (t->dtype == MOON_F32)
-      store_f32(t, to, columns, (float *)tile + i * stride);
+      store_f32(t, to, columns, (const float *)tile + i * stride);
     else if (t->dtype == MOON_F64)
-      store_f64(t, to, columns, (double *)tile + i * stride);
+      store_f64(t, to, columns, (const double *)tile + i * stride);
     else
-      store_half(t, to, columns, (float *)tile + i * stride);
+      store_half(t, to, columns, (const float *)tile + i * stride);
   }
 }
 
@@ -71,29 +74,57 @@ static gemm_matrix operand(const device_array *x, int along) {
                         .stride = x->strides[along], .depth_stride = x->strides[3 - along] };
 }
 
+// c' = b' a'
+static matmul_problem turned(const matmul_problem *p) {
+  matmul_problem q = *p;
+  q.rows = p->columns, q.columns = p->rows;
+  q.left = p->right, q.right = p->left;
+  q.target.row_stride = p->target.column_stride;
+  q.target.column_stride = p->target.row_stride;
+  return q;
+}
+
+enum { WIDE_COLUMNS = 512 };
+
+static bool suits_dots(const matmul_problem *p) {
+  return p->left.dtype == p->right.dtype && (p->left.dtype == MOON_F32 || p->left.dtype == MOON_F64)
+         && p->left.depth_stride == 1 && p->right.depth_stride == 1 && p->rows <= MATMUL_FEW;
+}
+
+// A short result of a long depth has too few chunks to share out.
+static bool suits_wide(const matmul_problem *p) {
+  if (p->columns < WIDE_COLUMNS && p->depth > WIDE_COLUMNS) return false;
+  return (p->right.dtype == MOON_F32 || p->right.dtype == MOON_F64) && p->right.stride == 1 &&
+         p->rows <= MATMUL_WIDEST * MICRO_ROWS;
+}
+
+// Rows are read where they lie, columns are packed: the smaller operand is better packed, even
+// where the tiles of the result must be turned round then.
+static bool better_turned(const matmul_problem *p) {
+  bool reads = p->right.depth_stride == 1;
+  return reads && p->rows * (p->depth + p->columns) < p->columns * p->depth;
+}
+
 moon_status CPU(matmul)(moon_engine *engine, double alpha, const device_array *a,
                         const device_array *b, double beta, const device_array *c) {
-  bool wide = c->dtype == MOON_F64;
-  int64_t m = c->shape[1], n = c->shape[2];
-  gemm_matrix left = operand(a, 1), right = operand(b, 2);
-  matmul_target target = { .data = c->data, .dtype = c->dtype, .alpha = alpha, .beta = beta,
-                           .batch_stride = c->strides[0], .row_stride = c->strides[1],
-                           .column_stride = c->strides[2] };
-  int64_t straight = wide ? CPU(gemm_area_f64)(m, n) : CPU(gemm_area_f32)(m, n);
-  int64_t turned = wide ? CPU(gemm_area_f64)(n, m) : CPU(gemm_area_f32)(n, m);
-  gemm_problem problem = {
-    .batch = c->shape[0], .rows = m, .columns = n, .depth = a->shape[2],
-    .pack_a = wide ? CPU(gemm_pack_f64) : CPU(gemm_pack_f32),
-    .pack_b = wide ? CPU(gemm_pack_f64) : CPU(gemm_pack_f32),
-    .store = matmul_store, .a = &left, .b = &right, .c = &target,
+  matmul_problem p = {
+    .batch = c->shape[0], .rows = c->shape[1], .columns = c->shape[2], .depth = a->shape[2],
+    .left = operand(a, 1), .right = operand(b, 2),
+    .target = { .data = c->data, .dtype = c->dtype, .alpha = alpha, .beta = beta,
+                .batch_stride = c->strides[0], .row_stride = c->strides[1],
+                .column_stride = c->strides[2] },
   };
-  if (turned * 10 < straight * 9) {   // c' = b' a'
-    problem.rows = n;
-    problem.columns = m;
-    problem.a = &right;
-    problem.b = &left;
-    target.row_stride = c->strides[2];
-    target.column_stride = c->strides[1];
+  if (array_count(c) == 0) return MOON_OK;
+  matmul_problem q = turned(&p);
+  bool wide = c->dtype == MOON_F64;
+  if (suits_dots(&p) || suits_dots(&q)) {
+    const matmul_problem *r = suits_dots(&p) ? &p : &q;
+    return wide ? CPU(matmul_dots_f64)(engine, r) : CPU(matmul_dots_f32)(engine, r);
   }
-  return wide ? CPU(gemm_f64)(engine, &problem) : CPU(gemm_f32)(engine, &problem);
+  if (suits_wide(&p) || suits_wide(&q)) {
+    const matmul_problem *r = suits_wide(&p) ? &p : &q;
+    return wide ? CPU(matmul_wide_f64)(engine, r) : CPU(matmul_wide_f32)(engine, r);
+  }
+  const matmul_problem *r = better_turned(&p) ? &q : &p;
+  return wide ? CPU(matmul_panels_f64)(engine, r) : CPU(matmul_panels_f32)(engine, r);
 }
