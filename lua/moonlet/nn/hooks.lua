@@ -9,6 +9,7 @@
 local core = require "moonlet.core"
 local Class = require "moonlet.class"
 local Function = require "moonlet.function"
+local profile_calls = require "moonlet.profile.calls"
 local unpack = require "moonlet.unpack"
 
 local M = { methods = {} }
@@ -106,8 +107,7 @@ local function call_forward_hooks(module, list, inputs, outputs)
   return outputs
 end
 
---- A module's call where it has hooks.
-function M.call(module, hooks, ...)
+local function call(module, hooks, ...)
   local inputs, watch = pack(...), nil
   if #hooks.pre > 0 or #hooks.forward > 0 then keep_all(inputs) end
   inputs = call_pre_hooks(module, hooks.pre, inputs)
@@ -123,6 +123,12 @@ function M.call(module, hooks, ...)
   end
   if watch then return After(watch, unpack(outputs, 1, outputs.n)) end
   return unpack(outputs, 1, outputs.n)
+end
+
+--- A module's call where it has hooks, or a profile is taken.
+function M.call(module, hooks, ...)
+  if profile_calls.depth > 0 then return profile_calls.run(call, module, hooks, ...) end
+  return call(module, hooks, ...)
 end
 
 -- -- registering

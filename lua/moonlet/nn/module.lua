@@ -43,15 +43,10 @@ function Module:__newindex(key, value)
   rawset(self, key, value)
 end
 
-local function call(self, ...)
-  local hooked = rawget(self, "_hooks")
+function Module:__call(...)
+  local hooked = rawget(self, "_hooks") or profile_calls.hooks
   if hooked then return hooks.call(self, hooked, ...) end
   return self:forward(...)
-end
-
-function Module:__call(...)
-  if profile_calls.depth > 0 then return profile_calls.run(call, self, ...) end
-  return call(self, ...)
 end
 
 for name, method in pairs(hooks.methods) do Module[name] = method end

@@ -1,5 +1,6 @@
 -- Calls of modules, as profiles see them: each module gets a number when it is first called, and
--- each call is an event of the core. While no profile is taken, `depth` is 0 and nothing is done.
+-- each call is an event of the core. While no profile is taken, `depth` is 0 and `hooks` is nil;
+-- otherwise those stand in for the hooks that a module has not, so that each call is looked at.
 
 local core = require "moonlet.core"
 local unpack = require "moonlet.unpack"
@@ -10,18 +11,19 @@ local M = { depth = 0 }
 -- Numbers are never used twice: a node of the tape may remember one for longer than a profile.
 local given = 0
 local session
+local none = { pre = {}, forward = {}, backward = {} }
 
 --- Begins to number modules, if this is the outermost profile; gives number -> module.
 function M.begin()
   if M.depth == 0 then session = { numbers = {}, modules = {}, threads = {} } end
-  M.depth = M.depth + 1
+  M.depth, M.hooks = M.depth + 1, none
   return session.modules
 end
 
 --- Ends what `begin` began.
 function M.finish()
   M.depth = M.depth - 1
-  if M.depth == 0 then session = nil end
+  if M.depth == 0 then session, M.hooks = nil, nil end
 end
 
 local function number_of(module)
