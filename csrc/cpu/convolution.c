@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-static const conv_engine *const engines[] = { &CPU(conv_packed) };
+static const conv_engine *const engines[] = { &CPU(conv_packed), &CPU(conv_implicit) };
 enum { ENGINES = sizeof engines / sizeof *engines };
 
 static const conv_engine *choose(const moon_engine *engine, const conv_problem *problem) {

@@ -13,6 +13,7 @@
 #define MOON_CPU_CONVOLUTION_H
 
 #include "cpu/cpu.h"
+#include "device/derived.h"
 
 typedef enum conv_direction {
   CONV_FORWARD,
@@ -54,6 +55,6 @@ typedef struct conv_engine {
 } conv_engine;
 
 // The engines of an instruction set, one a file.
-extern const conv_engine CPU(conv_packed);
+extern const conv_engine CPU(conv_packed), CPU(conv_implicit);
 
 #endif

@@ -15,6 +15,8 @@ typedef struct device_array {
   int ndim;
   int64_t shape[MOON_MAX_DIMS];
   int64_t strides[MOON_MAX_DIMS];   // in elements; 0 where broadcast; may be negative
+  struct derived_set *derived;      // where kernels keep what they make of it; NULL: nowhere
+  uint_fast32_t version;            // of the bytes, for `derived`
 } device_array;
 
 static inline int64_t array_count(const device_array *array) {

@@ -309,7 +309,7 @@ static int tensor_shares(lua_State *L) {
 // x:address() -> light userdata of element 1, counted as a write; x:data() in Lua casts it
 static int tensor_address(lua_State *L) {
   moon_tensor *t = readable(L, "data");
-  tensor_touch(t);
+  tensor_expose(t);
   lua_pushlightuserdata(L, tensor_data(t));
   return 1;
 }

@@ -30,8 +30,8 @@ static moon_status forward_conv2d(op_call *call) {
                        g.output[1] };
   MOON_TRY(tensor_new_channels_last(call->engine, tensor_device(input), input->dtype, 4, shape,
                                     &call->results[0]));
-  device_array x = tensor_array(input), w = tensor_array(call->args[WEIGHT].tensor), b;
-  device_array out = tensor_array(call->results[0]);
+  device_array x = tensor_array(input), w, b, out = tensor_array(call->results[0]);
+  MOON_TRY(tensor_weight_array(call->args[WEIGHT].tensor, !call->recording, &w));
   if (bias) b = tensor_array(bias);
   conv2d_finish finish = { .shift = bias ? &b : NULL, .low = -INFINITY, .high = INFINITY };
   return tensor_kernels(input)->conv2d_forward(call->engine, &geometry, &x, &w, &finish, &out);

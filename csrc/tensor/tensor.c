@@ -25,6 +25,7 @@ static moon_status storage_new(moon_engine *engine, const moon_device *device, s
 
 static void storage_release(moon_storage *storage) {
   if (atomic_fetch_sub_explicit(&storage->references, 1, memory_order_acq_rel) != 1) return;
+  derived_set_delete(atomic_load_explicit(&storage->derived, memory_order_relaxed));
   if (storage->release)
     storage->release(storage->release_context, storage->data, storage->bytes);
   else
@@ -191,4 +192,29 @@ device_array tensor_array(const moon_tensor *tensor) {
   memcpy(array.shape, tensor->shape, sizeof array.shape);
   memcpy(array.strides, tensor->strides, sizeof array.strides);
   return array;
+}
+
+// The storage's set, made on first need.
+static moon_status derived_of(moon_storage *storage, derived_set **set) {
+  derived_set *there = atomic_load_explicit(&storage->derived, memory_order_acquire), *made;
+  if (!there) {
+    MOON_TRY(derived_set_new(&made));
+    if (atomic_compare_exchange_strong(&storage->derived, &there, made)) there = made;
+    else derived_set_delete(made);
+  }
+  *set = there;
+  return MOON_OK;
+}
+
+moon_status tensor_weight_array(const moon_tensor *tensor, bool constant, device_array *array) {
+  moon_storage *storage = tensor->storage;
+  *array = tensor_array(tensor);
+  if (constant && storage->device->on_host &&
+      !atomic_load_explicit(&storage->exposed, memory_order_relaxed)) {
+    array->version = atomic_load_explicit(&storage->version, memory_order_relaxed);
+    return derived_of(storage, &array->derived);
+  }
+  derived_set *kept = atomic_load_explicit(&storage->derived, memory_order_acquire);
+  if (kept) derived_set_clear(kept);
+  return MOON_OK;
 }

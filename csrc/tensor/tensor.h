@@ -12,6 +12,7 @@
 
 #include "base/dtype.h"
 #include "base/engine.h"
+#include "device/derived.h"
 #include "device/device.h"
 
 typedef struct moon_storage {
@@ -22,6 +23,8 @@ typedef struct moon_storage {
   size_t bytes;
   const moon_device *device;
   moon_engine *engine;                 // charged for the bytes; retained
+  _Atomic(derived_set *) derived;      // what kernels made of the bytes; NULL: nothing yet
+  atomic_bool exposed;                 // the address was given out: versions miss some writes
   const char *last_writer;             // name of the operator that wrote last; static text or NULL
   void (*release)(void *context, void *data, size_t bytes);   // foreign memory; NULL = ours
   void *release_context;
@@ -97,8 +100,16 @@ static inline void *tensor_data(const moon_tensor *tensor) {
   return (char *)tensor->storage->data + tensor->offset * (int64_t)dtype_size(tensor->dtype);
 }
 device_array tensor_array(const moon_tensor *tensor);   // for a kernel; borrows
+// The same for weights. While nobody trains them (`constant`) kernels may keep what they make of
+// them (device/derived.h); otherwise what was kept goes.
+MOON_MUST_CHECK moon_status tensor_weight_array(const moon_tensor *tensor, bool constant,
+                                                device_array *array);
 static inline void tensor_touch(moon_tensor *tensor) {   // after a write from outside operators
   atomic_fetch_add_explicit(&tensor->storage->version, 1, memory_order_relaxed);
+}
+static inline void tensor_expose(moon_tensor *tensor) {   // when its address is given out
+  tensor_touch(tensor);
+  atomic_store_explicit(&tensor->storage->exposed, true, memory_order_relaxed);
 }
 
 // -- text: "2x3x4", or "0-d"; written into `text`, cut to fit. Returns `text`.

@@ -1,0 +1,55 @@
+// What the files of the engine "implicit" share. A convolution, or one phase of its input's
+// gradient, is a product of positions and weights whose left operand is never laid out: a row of
+// it is a position of a grid, given by a pointer for each tap into the source image (micro.h).
+//
+//   result[position][column] = sum over taps t and depth k of
+//       source[position * step + tap t][k] * weights[t][k][column]
+//
+// Positions lie one after the other, image after image and row after row, so that small maps fill
+// tiles as well as large ones do. Taps outside of the image read a run of zeros.
+#ifndef MOON_CPU_CONV_IMPLICIT_H
+#define MOON_CPU_CONV_IMPLICIT_H
+
+#include "cpu/convolution.h"
+
+// Where a tap reads, seen from position * step: rows down, columns across and elements beside that;
+// and where its weights lie.
+typedef struct conv_tap {
+  int64_t down, across, beside, weight;
+} conv_tap;
+
+// The weights of a product, strides in elements: column o, tap t, depth k of group g lie at
+//   g * group_stride + o * column_stride + tap[t].weight
+//   + k / inner * outer_stride + k % inner * inner_stride
+typedef struct conv_weights {
+  const device_array *array;
+  int64_t group_stride, column_stride, inner, inner_stride, outer_stride;
+} conv_weights;
+
+typedef struct conv_product {
+  int64_t groups, depth, columns;          // depth and columns of a group
+  int64_t taps;
+  conv_tap *tap;
+  conv_weights weights;
+  int64_t height, width;                   // of the grid, in each image
+  int64_t step[2];                         // in the source
+  int64_t out_step[2], out_offset[2];      // in the target: row i * step + offset
+  const device_array *source, *target;     // channels last
+  const conv2d_finish *finish;
+  const void *panels;                      // packed weights
+  const void *zeros;                       // `depth` of them
+} conv_product;
+
+// -- packed weights: for each group and each MICRO_COLUMNS columns a panel of taps * depth rows
+MOON_MUST_CHECK moon_status CPU(conv_pack_f32)(moon_engine *engine, const conv_product *product,
+                                               float *panels);
+MOON_MUST_CHECK moon_status CPU(conv_pack_f64)(moon_engine *engine, const conv_product *product,
+                                               double *panels);
+
+// -- the product
+MOON_MUST_CHECK moon_status CPU(conv_multiply_f32)(moon_engine *engine,
+                                                   const conv_product *product);
+MOON_MUST_CHECK moon_status CPU(conv_multiply_f64)(moon_engine *engine,
+                                                   const conv_product *product);
+
+#endif

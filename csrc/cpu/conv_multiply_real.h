@@ -1,0 +1,173 @@
+// The product of conv_implicit.h for one compute type: conv_implicit_f32.c and conv_implicit_f64.c
+// include it with REAL, REAL_BYTES and NAME.
+//
+// Positions are cut into chunks whose pixels stay in the second cache while every panel of weights
+// passes by; a panel stays in the nearest caches while the tiles of a chunk do. Where chunks are
+// few, the panels of a chunk are cut into shares, so that there is work for many threads. Cuts
+// follow from the shape alone.
+#include <math.h>
+
+#include "cpu/conv_implicit.h"
+#include "cpu/micro.h"
+
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
+
+enum {
+  CHUNK_BYTES = 512 << 10,      // pixels of a chunk
+  CHUNK_POINTERS = 16 << 10,
+  CHUNK_ROWS = 4 * MICRO_ROWS,  // at least: fewer would read the weights too often
+  TASKS_WANTED = 16,
+};
+
+typedef struct multiply_job {
+  moon_engine *engine;
+  const conv_product *product;
+  int64_t positions;            // of all images
+  int64_t chunk, chunks;        // positions of a chunk, whole tiles but for the last
+  int64_t panels;               // of a group
+  int64_t share, shares;        // panels that a task goes through
+} multiply_job;
+
+static void cut_job(multiply_job *job) {
+  const conv_product *p = job->product;
+  int64_t reused = smaller(p->taps, p->step[0] * p->step[1]);
+  int64_t pixel = larger(1, reused * p->depth) * (int64_t)sizeof(REAL);
+  int64_t chunk = smaller(CHUNK_BYTES / pixel, CHUNK_POINTERS / larger(1, p->taps));
+  chunk = smaller(chunk, parts(job->positions * p->groups, TASKS_WANTED));
+  job->chunks = parts(job->positions, larger(chunk, CHUNK_ROWS));
+  job->chunk = parts(parts(job->positions, job->chunks), MICRO_ROWS) * MICRO_ROWS;
+  job->chunks = parts(job->positions, job->chunk);
+  job->panels = parts(p->columns, COLUMNS);
+  job->share = larger(1, job->panels * job->chunks * p->groups / TASKS_WANTED);
+  job->share = smaller(job->share, job->panels);
+  job->shares = parts(job->panels, job->share);
+}
+
+// -- pointers
+
+// The tables of a task. Rows past the last position repeat it in `source`.
+typedef struct pointers {
+  const REAL **source;          // a tile after the other, tap after tap: MICRO_ROWS positions
+  REAL **target;
+  const REAL **add;             // NULL: nothing is added
+} pointers;
+
+typedef struct position {
+  int64_t image, row, column;
+} position;
+
+static void step_on(const conv_product *p, position *at) {
+  if (++at->column < p->width) return;
+  at->column = 0;
+  if (++at->row < p->height) return;
+  at->row = 0;
+  at->image++;
+}
+
+static void point_at_taps(const conv_product *p, const position *at, int64_t group,
+                          const REAL **source) {
+  const device_array *x = p->source;
+  const int64_t row = at->row * p->step[0], column = at->column * p->step[1];
+  const REAL *from = (const REAL *)x->data + at->image * x->strides[0] +
+                     group * p->depth * x->strides[1];
+  for (int64_t t = 0; t < p->taps; t++, source += MICRO_ROWS) {
+    const conv_tap *tap = &p->tap[t];
+    int64_t i = row + tap->down, j = column + tap->across;
+    bool inside = (uint64_t)i < (uint64_t)x->shape[2] && (uint64_t)j < (uint64_t)x->shape[3];
+    *source = inside ? from + i * x->strides[2] + j * x->strides[3] + tap->beside
+                     : (const REAL *)p->zeros;
+  }
+}
+
+static int64_t target_offset(const conv_product *p, const device_array *y, const position *at,
+                             int64_t group) {
+  return at->image * y->strides[0] + group * p->columns * y->strides[1] +
+         (at->row * p->out_step[0] + p->out_offset[0]) * y->strides[2] +
+         (at->column * p->out_step[1] + p->out_offset[1]) * y->strides[3];
+}
+
+static void fill_pointers(const conv_product *p, int64_t first, int64_t count, int64_t group,
+                          const pointers *table) {
+  const device_array *add = p->finish->add;
+  position at = { .column = first % p->width, .row = first / p->width % p->height,
+                  .image = first / p->width / p->height };
+  for (int64_t i = 0; i < parts(count, MICRO_ROWS) * MICRO_ROWS; i++) {
+    point_at_taps(p, &at, group,
+                  table->source + i / MICRO_ROWS * MICRO_ROWS * p->taps + i % MICRO_ROWS);
+    if (i >= count) continue;
+    table->target[i] = (REAL *)p->target->data + target_offset(p, p->target, &at, group);
+    if (add) table->add[i] = (const REAL *)add->data + target_offset(p, add, &at, group);
+    if (i + 1 < count) step_on(p, &at);
+  }
+}
+
+static size_t table_bytes(const multiply_job *job) {
+  return (size_t)(job->chunk * (job->product->taps + 2)) * sizeof(void *);
+}
+
+static pointers table_in(const multiply_job *job, void *block) {
+  pointers table = { .source = block };
+  table.target = (REAL **)(table.source + job->chunk * job->product->taps);
+  table.add = (const REAL **)(table.target + job->chunk);
+  return table;
+}
+
+// -- tiles
+
+static void multiply_tile(const conv_product *p, const pointers *table, int64_t first, int rows,
+                          int64_t column, int64_t group, const REAL *panel) {
+  REAL *out[MICRO_ROWS];
+  const REAL *add[MICRO_ROWS];
+  const conv2d_finish *f = p->finish;
+  const int64_t channel = group * p->columns + column;
+  NAME(micro_finish) finish = { .low = (REAL)f->low, .high = (REAL)f->high };
+  if (f->scale) finish.scale = (const REAL *)f->scale->data + channel;
+  if (f->shift) finish.shift = (const REAL *)f->shift->data + channel;
+  if (f->add) finish.add = add;
+  for (int r = 0; r < rows; r++) out[r] = table->target[first + r] + column;
+  for (int r = 0; f->add && r < rows; r++) add[r] = table->add[first + r] + column;
+  NAME(micro_tile) tile = {
+    .rows = rows, .columns = (int)smaller(COLUMNS, p->columns - column),
+    .taps = p->taps, .depth = p->depth, .out = out, .finish = &finish,
+  };
+  CPU(NAME(micro_rows))(&tile, table->source + first * p->taps, panel, COLUMNS);
+}
+
+static void multiply_chunk(const multiply_job *job, int64_t index, const pointers *table) {
+  const conv_product *p = job->product;
+  const int64_t size = p->taps * p->depth * COLUMNS;
+  int64_t share = index % job->shares, group = index / job->shares % p->groups;
+  int64_t first = index / job->shares / p->groups * job->chunk;
+  int64_t count = smaller(job->chunk, job->positions - first);
+  const REAL *panels = (const REAL *)p->panels + group * job->panels * size;
+  fill_pointers(p, first, count, group, table);
+  int64_t end = smaller((share + 1) * job->share, job->panels);
+  for (int64_t i = share * job->share; i < end; i++)
+    for (int64_t r = 0; r < count; r += MICRO_ROWS)
+      multiply_tile(p, table, r, (int)smaller(MICRO_ROWS, count - r), i * COLUMNS,
+                    group, panels + i * size);
+}
+
+static moon_status multiply_chunks(void *context, int64_t first, int64_t last) {
+  const multiply_job *job = context;
+  void *block;
+  MOON_TRY(alloc_bytes(job->engine, table_bytes(job), &block));
+  pointers table = table_in(job, block);
+  for (int64_t i = first; i < last; i++) multiply_chunk(job, i, &table);
+  alloc_release(job->engine, block, table_bytes(job));
+  return MOON_OK;
+}
+
+moon_status CPU(NAME(conv_multiply))(moon_engine *engine, const conv_product *product) {
+  multiply_job job = { .engine = engine, .product = product,
+                       .positions = product->target->shape[0] * product->height *
+                                    product->width };
+  if (job.positions == 0) return MOON_OK;
+  cut_job(&job);
+  int64_t work = job.chunk * job.share * COLUMNS *
+                 larger(1, product->taps * product->depth);
+  return cpu_run(engine, job.chunks * job.shares * product->groups, cpu_grain(work / 16),
+                 multiply_chunks, &job);
+}

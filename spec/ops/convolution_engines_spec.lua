@@ -1,0 +1,147 @@
+-- Engines of convolutions, forced one by one: each must agree with the same convolution in float64
+-- by another engine, in all directions that it has, whatever the layout; and keep what it derives
+-- from weights only as long as they are the same.
+local moon = require "moonlet"
+
+local engines = { "implicit" }
+-- batch, channels, height, width; out channels, channels of a group, kernel; options
+local shapes = {
+  { { 2, 3, 9, 11 }, { 5, 3, 3, 3 }, {} },
+  { { 2, 3, 9, 11 }, { 5, 3, 3, 3 }, { padding = 1, stride = 2 } },
+  { { 3, 16, 14, 14 }, { 40, 16, 3, 3 }, { padding = 1 } },
+  { { 2, 8, 7, 7 }, { 70, 8, 1, 1 }, {} },
+  { { 2, 8, 7, 9 }, { 70, 8, 1, 1 }, { stride = 2 } },
+  { { 1, 12, 15, 13 }, { 9, 4, 5, 3 }, { groups = 3, dilation = 2, padding = { 2, 3 } } },
+  { { 2, 6, 10, 10 }, { 12, 2, 4, 4 }, { groups = 3, stride = { 3, 2 }, padding = 1 } },
+  { { 1, 64, 20, 20 }, { 64, 64, 3, 3 }, { padding = 1 } },
+  { { 1, 3, 30, 31 }, { 64, 3, 7, 7 }, { stride = 2, padding = 3 } },
+  { { 1, 2, 5, 5 }, { 3, 2, 1, 1 }, { stride = 7 } },
+  { { 2, 4, 6, 6 }, { 4, 1, 3, 3 }, { groups = 4, padding = { { 2, 0 }, { 0, 1 } } } },
+  { { 1, 1, 300, 3 }, { 2, 1, 5, 1 }, { padding = { 2, 0 } } },
+  { { 0, 3, 5, 5 }, { 4, 3, 3, 3 }, {} },
+}
+
+local function channels_last(x) return x:permute(1, 3, 4, 2):contiguous():permute(1, 4, 2, 3) end
+
+-- A slice of the channels of a wider tensor.
+local function sliced(x)
+  local wide = moon.zeros(x.shape[1], x.shape[3], x.shape[4], x.shape[2] + 3, { dtype = x.dtype })
+  wide = wide:permute(1, 4, 2, 3)
+  wide[{ {}, { 2, x.shape[2] + 1 } }] = x
+  return wide:narrow(2, 2, x.shape[2])
+end
+
+local function with_engine(name, f)
+  moon.conv_engine(name)
+  local results = { pcall(f) }
+  moon.conv_engine ""
+  assert(results[1], results[2])
+  return select(2, (table.unpack or unpack)(results))
+end
+
+local function gradients(x, w, b, options)
+  x, w = x:detach():requires_grad_(), w:detach():requires_grad_()
+  local y = moon.conv2d(x, w, b, options)
+  y:backward(y:detach() * 0.5 + 1)
+  return { y = y:detach(), x = x.grad, w = w.grad }
+end
+
+local function error_of(got, expected)
+  if expected:numel() == 0 then return 0 end
+  local scale = expected:abs():max():item()
+  return (got:double() - expected):abs():max():item() / (scale > 0 and scale or 1)
+end
+
+local function close(got, expected, limit)
+  for part, value in pairs(expected) do
+    local off = error_of(got[part], value)
+    assert(off <= limit, ("gradient or result %s is off by %g"):format(part, off))
+  end
+end
+
+for _, engine in ipairs(engines) do
+  describe("the engine " .. engine, function()
+    for _, shape in ipairs(shapes) do
+      local x, w = moon.randn(shape[1]), moon.randn(shape[2])
+      local b, options = moon.randn(shape[2][1]), shape[3]
+      local name = ("agrees with float64 on %s and %s"):format(table.concat(shape[1], "x"),
+        table.concat(shape[2], "x"))
+      it(name, function()
+        local expected = gradients(x:double(), w:double(), b:double(), options)
+        for _, layout in ipairs { function(t) return t end, channels_last, sliced } do
+          close(with_engine(engine, function()
+            return gradients(layout(x), w, b, options)
+          end), expected, 1e-5)
+        end
+        close(with_engine(engine, function()
+          return gradients(x:double(), w:double(), b:double(), options)
+        end), expected, 1e-13)
+      end)
+    end
+
+    it("gives the same bits with any number of threads", function()
+      local x, w, options = moon.randn(3, 20, 17, 19), moon.randn(72, 20, 3, 3), { padding = 1 }
+      local before, found = moon.get_num_threads(), {}
+      for threads = 1, 3 do
+        moon.set_num_threads(threads)
+        found[threads] = with_engine(engine, function() return gradients(x, w, nil, options) end)
+      end
+      moon.set_num_threads(before)
+      for threads = 2, 3 do
+        for part, value in pairs(found[1]) do
+          assert.equal(0, (found[threads][part] - value):abs():max():item())
+        end
+      end
+    end)
+  end)
+end
+
+describe("what inference keeps beside a weight", function()
+  local x, options = moon.randn(1, 16, 9, 9), { padding = 1 }
+
+  local function inferred(w)
+    return moon.no_grad(function() return moon.conv2d(x, w, options) end)
+  end
+
+  -- What the weights give that nothing was ever kept for.
+  local function fresh(w) return moon.conv2d(x, w:clone():requires_grad_(), options):detach() end
+
+  local function live()
+    collectgarbage()
+    collectgarbage()
+    return moon.memory().live
+  end
+
+  it("is dropped when the weight is written to", function()
+    local w = moon.randn(32, 16, 3, 3)
+    inferred(w)
+    assert.equal(0, error_of(inferred(w), fresh(w):double()))
+    moon.no_grad(function() w:mul_(2) end)
+    assert.equal(0, error_of(inferred(w), fresh(w):double()))
+    w:narrow(1, 3, 5):fill_(1)
+    assert.equal(0, error_of(inferred(w), fresh(w):double()))
+    assert.equal(0, error_of(inferred(w:narrow(1, 3, 16)), fresh(w:narrow(1, 3, 16)):double()))
+  end)
+
+  it("is not there once somebody has the weight's address", function()
+    local w = moon.randn(4, 16, 3, 3)
+    inferred(w)
+    w:address()
+    local before = live()
+    inferred(w)
+    assert.equal(before, live())
+  end)
+
+  it("goes when training begins, and with the weight", function()
+    local start = live()
+    local w = moon.randn(64, 16, 3, 3):requires_grad_()
+    local alone = live()
+    inferred(w)
+    assert.is_true(live() > alone)
+    moon.conv2d(x, w, options)
+    assert.equal(alone, live())
+    inferred(w)
+    w = nil   -- luacheck: ignore
+    assert.equal(start, live())
+  end)
+end)
