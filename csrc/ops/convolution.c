@@ -4,9 +4,12 @@
 // and written channels last, which every operator behind keeps; weights' gradients are row-major.
 #include "ops/convolution.h"
 
+#include <inttypes.h>
 #include <math.h>
+#include <string.h>
 
 enum { INPUT, WEIGHT, BIAS, STRIDE, PADDING, DILATION, GROUPS };
+enum { SCALE = GROUPS + 1, ADD, ACTIVATION };   // of conv2d_fused
 
 static conv2d_geometry device_geometry(const convolution_geometry *g) {
   conv2d_geometry geometry = { .groups = g->groups };
@@ -21,21 +24,78 @@ static conv2d_geometry device_geometry(const convolution_geometry *g) {
 
 // -- conv2d
 
-static moon_status forward_conv2d(op_call *call) {
-  moon_tensor *input = call->args[INPUT].tensor, *bias = call->args[BIAS].tensor;
-  convolution_geometry g;
-  MOON_TRY(convolution_read(call->args, 2, &g));
-  conv2d_geometry geometry = device_geometry(&g);
-  int64_t shape[4] = { input->shape[0], call->args[WEIGHT].tensor->shape[0], g.output[0],
-                       g.output[1] };
+// What happens to the sums, as tensors and limits.
+typedef struct sums_finish {
+  const moon_tensor *scale, *shift, *add;   // may be NULL
+  double low, high;
+} sums_finish;
+
+// A kernel's view of a tensor that may be missing, kept in `array`.
+static const device_array *optional_array(const moon_tensor *tensor, device_array *array) {
+  if (!tensor) return NULL;
+  *array = tensor_array(tensor);
+  return array;
+}
+
+// Makes the result, of g's sizes.
+static moon_status convolve(op_call *call, const convolution_geometry *g, const sums_finish *f) {
+  const moon_tensor *input = call->args[INPUT].tensor, *weight = call->args[WEIGHT].tensor;
+  conv2d_geometry geometry = device_geometry(g);
+  int64_t shape[4] = { input->shape[0], weight->shape[0], g->output[0], g->output[1] };
   MOON_TRY(tensor_new_channels_last(call->engine, tensor_device(input), input->dtype, 4, shape,
                                     &call->results[0]));
-  device_array x = tensor_array(input), w, b, out = tensor_array(call->results[0]);
-  MOON_TRY(tensor_weight_array(call->args[WEIGHT].tensor, !call->recording, &w));
-  if (bias) b = tensor_array(bias);
-  conv2d_finish finish = { .shift = bias ? &b : NULL, .low = -INFINITY, .high = INFINITY };
+  device_array x = tensor_array(input), out = tensor_array(call->results[0]), w, vectors[3];
+  MOON_TRY(tensor_weight_array(weight, !call->recording, &w));
+  conv2d_finish finish = { .scale = optional_array(f->scale, &vectors[0]),
+                           .shift = optional_array(f->shift, &vectors[1]),
+                           .add = optional_array(f->add, &vectors[2]),
+                           .low = f->low, .high = f->high };
   return tensor_kernels(input)->conv2d_forward(call->engine, &geometry, &x, &w, &finish, &out);
 }
+
+static moon_status forward_conv2d(op_call *call) {
+  sums_finish finish = { .shift = call->args[BIAS].tensor, .low = -INFINITY, .high = INFINITY };
+  convolution_geometry g;
+  MOON_TRY(convolution_read(call->args, 2, &g));
+  return convolve(call, &g, &finish);
+}
+
+// -- conv2d_fused
+
+static moon_status check_scale(const moon_tensor *scale, const moon_tensor *weight) {
+  char s[TENSOR_SHAPE_TEXT], w[TENSOR_SHAPE_TEXT];
+  MOON_TRY(ops_need_same_dtype("weight", weight, "scale", scale));
+  if (scale->ndim == 1 && scale->shape[0] == weight->shape[0]) return MOON_OK;
+  return moon_fail(MOON_BAD_SHAPE, "scale must have one element for each of the %" PRId64 " output "
+                   "channels, got %s (weight %s)", weight->shape[0], tensor_shape_text(scale, s),
+                   tensor_shape_text(weight, w));
+}
+
+static moon_status check_add(const moon_tensor *add, const moon_tensor *input, int64_t channels,
+                             const convolution_geometry *g) {
+  char a[TENSOR_SHAPE_TEXT], r[TENSOR_SHAPE_TEXT];
+  const int64_t shape[4] = { input->shape[0], channels, g->output[0], g->output[1] };
+  MOON_TRY(ops_need_same_dtype("input", input, "add", add));
+  if (add->ndim == 4 && memcmp(add->shape, shape, sizeof shape) == 0) return MOON_OK;
+  return moon_fail(MOON_BAD_SHAPE, "add must have the result's shape %s, got %s",
+                   shape_text(4, shape, r), tensor_shape_text(add, a));
+}
+
+static moon_status forward_fused(op_call *call) {
+  static const double limits[][2] = { { -INFINITY, INFINITY }, { 0, INFINITY }, { 0, 6 } };
+  const op_value *args = call->args;
+  const moon_tensor *weight = args[WEIGHT].tensor;
+  const double *limit = limits[args[ACTIVATION].integer];
+  sums_finish finish = { .scale = args[SCALE].tensor, .shift = args[BIAS].tensor,
+                         .add = args[ADD].tensor, .low = limit[0], .high = limit[1] };
+  convolution_geometry g;
+  MOON_TRY(convolution_read(args, 2, &g));
+  if (finish.scale) MOON_TRY(check_scale(finish.scale, weight));
+  if (finish.add) MOON_TRY(check_add(finish.add, args[INPUT].tensor, weight->shape[0], &g));
+  return convolve(call, &g, &finish);
+}
+
+// -- conv2d's gradient
 
 // The last two sizes as arguments.
 static void image_size(const int64_t *shape, op_value sizes[2]) {
@@ -143,6 +203,18 @@ static op_descriptor descriptors[] = {
     .example = "moon.conv2d(moon.ones(1, 1, 1, 3), moon.ones(1, 1, 1, 2), {padding = \"same\"}) "
                "--> {{{{2, 2, 1}}}}",
     .forward = forward_conv2d, .backward = backward_conv2d },
+  { .name = "conv2d_fused", .dtypes = OP_FLOATS, .flags = OP_FUNCTION_ONLY,
+    .schema = "(input: Tensor, weight: Tensor, bias: Tensor?, stride: int[2] = 1, "
+              "padding: pads[2] = 0, dilation: int[2] = 1, groups: int = 1, scale: Tensor?, "
+              "add: Tensor?, activation: \"none\"|\"relu\"|\"relu6\" = \"none\") -> out",
+    .doc = "activation(conv2d(input, weight) * scale + bias + add) in the one pass that writes the "
+           "convolution, for inference: there is no gradient. scale and bias have an element an "
+           "output channel (batch normalisation with given statistics is such a pair), add the "
+           "result's shape.",
+    .example = "moon.conv2d_fused(moon.ones(1, 1, 1, 2), moon.ones(2, 1, 1, 1), moon.tensor "
+               "{0, -3}, {scale = moon.tensor {3, 2}, activation = \"relu\"}) "
+               "--> {{{{3, 3}}, {{0, 0}}}}",
+    .forward = forward_fused },
   { .name = "conv2d_input_gradient", .flags = OP_HIDDEN, .saves = "gradient@weight weight@gradient",
     .schema = "(gradient: Tensor, weight: Tensor, " GRADIENT_OPTIONS,
     .doc = "The gradient of conv2d's input, of `height` and `width`, from that of its result: each "

@@ -65,6 +65,28 @@ local function fuzz_convolution(ndim)
   end
 end
 
+local LIMITS = { none = { -math.huge, math.huge }, relu = { 0, math.huge }, relu6 = { 0, 6 } }
+
+-- activation(conv2d(x, w) * scale + bias + add)
+local function fused(x, w, bias, stride, padding, dilation, groups, scale, add, activation)
+  local y = sliding.convolve(x, w, nil,
+    { stride = stride, padding = padding, dilation = dilation, groups = groups })
+  local limits = LIMITS[activation or "none"]
+  return naive.build(y:size(), function(at)
+    local sum = y[at] * (scale and scale[at[2]] or 1) + (bias and bias[at[2]] or 0)
+    sum = sum + (add and add[at] or 0)
+    return math.min(limits[2], math.max(limits[1], sum))
+  end)
+end
+
+local function fuzz_fused(draw)
+  local drawn = fuzz_convolution(2)(draw)
+  local x, w, bias, o = drawn[1], drawn[2], drawn[3], drawn[4]
+  return { x, w, bias, o.stride, o.padding, o.dilation, o.groups,
+           draw(0, 1) == 0 and T { w.shape[1] } or nil, nil,
+           ({ "none", "relu", "relu6" })[draw(1, 3)], n = 10 }
+end
+
 local function fuzz_transposed(ndim)
   return function(draw)
     local o = { stride = per_dimension(draw, ndim, 1, 3),
@@ -218,6 +240,19 @@ return {
       { T { 1, 1, 3, 4 }, T { 2, 1, 2, 3 }, nil, { padding = { { 1, 0 }, { 0, 2 } } }, n = 4,
         torch = "F.conv2d(F.pad(a, (0, 2, 1, 0)), b)" },
       { T { 0, 3, 5, 5 }, T { 4, 3, 3, 3 }, nil, {}, n = 4, torch = "F.conv2d(a, b)" },
+    },
+  },
+  conv2d_fused = {
+    naive = fused, fuzz = fuzz_fused,
+    gradient = false, why = "it is for inference alone",
+    cases = {
+      { T { 2, 3, 5, 4 }, T { 4, 3, 3, 2 }, T { 4 }, 1, 0, 1, 1, T { 4 }, T { 2, 4, 3, 3 }, "relu",
+        torch = "F.relu(F.conv2d(a, b) * d[:, None, None] + c[:, None, None] + e)" },
+      { T { 1, 4, 6, 5 }, T { 40, 2, 3, 2 }, nil, { 2, 1 }, 1, 1, 2, T { 40 }, nil, "relu6", n = 10,
+        torch = "F.relu6(F.conv2d(a, b, stride=(2, 1), padding=1, groups=2) * c[:, None, None])" },
+      { T { 1, 2, 3, 3 }, T { 2, 2, 1, 1 }, nil, 1, 0, 1, 1, nil, T { 1, 2, 3, 3 }, n = 9,
+        torch = "F.conv2d(a, b) + c" },
+      { T { 0, 3, 5, 5 }, T { 4, 3, 3, 3 }, torch = "F.conv2d(a, b)" },
     },
   },
   conv3d = {

@@ -226,3 +226,20 @@ describe("conv2d says", function()
     fails('input must be of a float type, got uint8; cast it with :to "float32"', x:byte(), w)
   end)
 end)
+
+describe("conv2d_fused says", function()
+  local x, w = moon.zeros(2, 3, 5, 5), moon.zeros(4, 3, 3, 3)
+
+  it("which sizes do not fit", function()
+    naive.refuses("conv2d_fused", "scale must have one element for each of the 4 output " ..
+      "channels, got 3 (weight 4x3x3x3)", x, w, { scale = moon.zeros(3) })
+    naive.refuses("conv2d_fused", "add must have the result's shape 2x4x3x3, got 2x4x5x5", x, w,
+      { add = moon.zeros(2, 4, 5, 5) })
+    naive.refuses("conv2d_fused", "input is float32 but add is float64", x, w,
+      { add = moon.zeros(2, 4, 3, 3):double() })
+  end)
+
+  it("that it has no gradient", function()
+    naive.refuses("conv2d_fused", "no gradient is defined", x, w:requires_grad_())
+  end)
+end)
