@@ -13,7 +13,13 @@ void tape_use_arithmetic(const tape_arithmetic *operators) { arithmetic = *opera
 
 static bool owned_alone(moon_tensor *t) {
   return atomic_load(&t->references) == 1 && atomic_load(&t->storage->references) == 1 &&
-         !t->storage->release && tensor_is_dense(t);
+         !t->storage->release;
+}
+
+// Whether another gradient may be added in where it lies: no element may stand for several. A slice
+// of channels does; so the gradients of all layers of a dense block meet in one array.
+static bool takes_more(moon_tensor *t) {
+  return owned_alone(t) && (tensor_is_contiguous(t) || tensor_is_channels_last(t));
 }
 
 static void replace(moon_tensor **grad, moon_tensor *by) {
@@ -129,7 +135,7 @@ moon_status gradient_gather(moon_engine *engine, moon_tensor **slot, moon_tensor
     return MOON_OK;
   }
   if (engine->grad_enabled) return add_recorded(engine, slot, grad);
-  moon_status status = owned_alone(*slot) ? MOON_OK : grad_copy(engine, (*slot)->dtype, slot);
+  moon_status status = takes_more(*slot) ? MOON_OK : grad_copy(engine, (*slot)->dtype, slot);
   if (status == MOON_OK) status = add_into(engine, *slot, grad);
   tensor_release(grad);
   return status;
@@ -155,7 +161,7 @@ moon_status gradient_gather_shared(moon_engine *engine, moon_tensor **slot, moon
     tensor_release(grad);
     return status;
   }
-  if (!owned_alone(grad)) status = grad_copy(engine, grad->dtype, &grad);
+  if (!owned_alone(grad) || !tensor_is_dense(grad)) status = grad_copy(engine, grad->dtype, &grad);
   if (status == MOON_OK) *slot = grad;
   else tensor_release(grad);
   return status;

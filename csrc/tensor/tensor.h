@@ -25,6 +25,9 @@ typedef struct moon_storage {
   moon_engine *engine;                 // charged for the bytes; retained
   _Atomic(derived_set *) derived;      // what kernels made of the bytes; NULL: nothing yet
   atomic_bool exposed;                 // the address was given out: versions miss some writes
+  // Channels in use of each position, where there is room for more behind them (ops/growing.c);
+  // 0 where there is none. Nobody sees what lies in the room.
+  atomic_int_fast64_t grown;
   const char *last_writer;             // name of the operator that wrote last; static text or NULL
   void (*release)(void *context, void *data, size_t bytes);   // foreign memory; NULL = ours
   void *release_context;

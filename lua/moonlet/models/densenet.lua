@@ -31,15 +31,16 @@ local DenseBlock = nn.Module:extend "DenseBlock"
 
 function DenseBlock:init(inputs, layers, growth)
   rawset(self, "layers", layers)
+  rawset(self, "growth", growth)
   for i = 1, layers do
     self["denselayer" .. i] = dense_layer(inputs + (i - 1) * growth, growth)
   end
 end
 
+-- Every feature is written once: behind those before it, into room made at the start.
 function DenseBlock:forward(x)
-  for i = 1, self.layers do
-    x = moon.cat({ x, self["denselayer" .. i](x) }, 2)
-  end
+  x = moon.reserve(x, self.layers * self.growth)
+  for i = 1, self.layers do x = moon.append(x, self["denselayer" .. i](x)) end
   return x
 end
 
