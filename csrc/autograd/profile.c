@@ -144,7 +144,8 @@ static int64_t bytes_of_arguments(const op_signature *s, const op_value *args) {
   for (int i = 0; i < s->param_count; i++) {
     op_kind kind = s->params[i].kind;
     if (kind == OP_TENSOR || kind == OP_SCALAR_OR_TENSOR) bytes += bytes_of(args[i].tensor);
-    else if (kind == OP_TENSORS) bytes += bytes_of_all(args[i].tensors.count, args[i].tensors.list);
+    else if (kind == OP_TENSORS && args[i].given)
+      bytes += bytes_of_all(args[i].tensors.count, args[i].tensors.list);
   }
   return bytes;
 }

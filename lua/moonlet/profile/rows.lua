@@ -9,19 +9,22 @@ local M = {}
 
 local function duration(event) return event.stop > 0 and event.stop - event.start or 0 end
 
--- What an event ran in, the nearest of the kinds asked for.
-local function around(events, event, kind, other)
+-- What an event ran in: the nearest event of that kind.
+local function around(events, event, kind)
   local outer = events[event.outer]
-  while outer and outer.kind ~= kind and outer.kind ~= other do outer = events[outer.outer] end
+  while outer and outer.kind ~= kind do outer = events[outer.outer] end
   return outer
 end
 
--- Part of a backward, unless it is what a checkpoint calculates again.
+local pass_by_kind = { backward = "backward", walk = "backward", collection = "" }
+
+-- A call belongs to the pass that it runs in. What a checkpoint calculates again is a module's
+-- call, and so a forward, though it runs in a backward.
 local function pass_of(events, event)
-  if event.kind == "backward" or event.kind == "walk" then return "backward" end
-  if event.kind == "collection" then return "" end
-  local nearest = around(events, event, "backward", "module")
-  return nearest and nearest.kind == "backward" and "backward" or "forward"
+  if pass_by_kind[event.kind] then return pass_by_kind[event.kind] end
+  local outer = events[event.outer]
+  while outer and outer.kind == "call" do outer = events[outer.outer] end
+  return outer and pass_by_kind[outer.kind] or "forward"
 end
 
 local names = { walk = "(the tape)", collection = "(garbage)" }
