@@ -37,6 +37,13 @@ describe("append", function()
     naive.close(first, moon.cat({ x, a }, 2), 0)
   end)
 
+  it("takes no other image's channels for room", function()
+    local base = moon.ones(2, 3, 1, 1):reserve(2)
+    local first = base:narrow(1, 1, 1)
+    assert.is_false(first:append(moon.zeros(1, 6, 1, 1)):shares_memory(base))
+    naive.close(base, moon.ones(2, 3, 1, 1), 0)
+  end)
+
   it("is a view to the tape, which lets nobody write into it", function()
     local x = drawn(1, 2, 3, 3):requires_grad_()
     local y = x:reserve(2):append(drawn(1, 2, 3, 3))
