@@ -3,7 +3,9 @@
 
 #include <string.h>
 
-static const conv_engine *const engines[] = { &CPU(conv_packed), &CPU(conv_implicit) };
+static const conv_engine *const engines[] = {
+  &CPU(conv_packed), &CPU(conv_implicit), &CPU(conv_weight), &CPU(conv_depthwise),
+};
 enum { ENGINES = sizeof engines / sizeof *engines };
 
 static const conv_engine *choose(const moon_engine *engine, const conv_problem *problem) {

@@ -128,9 +128,11 @@ static conv_case draw_conv(void) {
   for (;;) {
     conv_case c;
     int64_t groups = draw(0, 2) == 0 ? draw(1, 4) : 1;
+    bool depthwise = draw(0, 4) == 0;
+    if (depthwise) groups = draw(2, 40);
     c.geometry.groups = groups;
-    c.weight[1] = draw(1, draw(0, 1) ? 2 : 9);
-    c.weight[0] = groups * draw(1, draw(0, 1) ? 3 : 18);
+    c.weight[1] = depthwise ? 1 : draw(1, draw(0, 1) ? 2 : 9);
+    c.weight[0] = groups * draw(1, depthwise ? 2 : draw(0, 1) ? 3 : 18);
     c.x[0] = draw(0, 4);
     c.x[1] = groups * c.weight[1];
     bool simple = draw(0, 1) == 0;
@@ -217,12 +219,18 @@ static void check_conv(const conv_case *c, moon_dtype dtype, bool plain) {
   expect_equal(&dw, &s.dweight, 4, what);
 }
 
+// Every engine wherever it fits, and the one that is chosen.
+static const char *const conv_engines[] = { "", "packed", "implicit", "depthwise" };
+enum { CONV_ENGINES = sizeof conv_engines / sizeof *conv_engines };
+
 static void convolutions(void) {
-  for (int i = 0; i < 120; i++) {
+  for (int i = 0; i < CONV_ENGINES * 80; i++) {
+    strcpy(engine->conv_engine, conv_engines[i % CONV_ENGINES]);
     conv_case c = draw_conv();
-    check_conv(&c, floats[i % 3 == 0 ? draw(1, 3) : 0], i % 2 == 0);
+    check_conv(&c, floats[draw(0, 2) == 0 ? draw(1, 3) : 0], draw(0, 1));
     arena_used = 0;
   }
+  strcpy(engine->conv_engine, "");
 }
 
 // Shapes of real networks, small: one channel, 3 x 3 on planes of 1 to 32, 1 x 1, depthwise.

@@ -1,0 +1,5 @@
+// Depthwise convolutions in double.
+#define REAL double
+#define REAL_BYTES 8
+#define NAME(word) word##_f64
+#include "cpu/conv_depthwise_real.h"

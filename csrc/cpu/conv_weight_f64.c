@@ -1,0 +1,5 @@
+// The gradient of a convolution's weights in double.
+#define REAL double
+#define REAL_BYTES 8
+#define NAME(word) word##_f64
+#include "cpu/conv_weight_real.h"
