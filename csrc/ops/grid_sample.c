@@ -253,8 +253,7 @@ static moon_status forward_grid_sample(op_call *call) {
   y = COMPOSE(&s.c, permute, op_tensor(y), op_ints(s.dims + 2, order));
   if (dtype != MOON_F32 && dtype != MOON_F64)
     y = COMPOSE(&s.c, cast, op_tensor(y), op_dtype(dtype));
-  y = COMPOSE(&s.c, contiguous, op_tensor(y));
-  return compose_close(&s.c, y, &call->results[0]);
+  return compose_close(&s.c, compose_own(&s.c, y), &call->results[0]);   // channels last
 }
 
 static op_descriptor descriptors[] = {

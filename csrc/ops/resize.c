@@ -248,24 +248,30 @@ static moon_status check_image(const moon_tensor *x, int64_t factor) {
   return MOON_OK;
 }
 
-// The last three dimensions, split into five, put in another order and joined to three again.
+// The last three dimensions, split into five, put in another order and joined to three again, the
+// first `channels` of the five to the channels. Those go last in memory where they are so in x.
 static moon_status rearrange(op_call *call, const int64_t split[5], const int order[5],
-                             const int64_t joined[3]) {
+                             int channels, const int64_t joined[3]) {
   moon_tensor *x = call->args[INPUT].tensor;
   int lead = x->ndim - 3;
+  bool last = lead == 1 && tensor_is_channels_last(x);
   int64_t apart[MOON_MAX_DIMS], together[MOON_MAX_DIMS], dims[MOON_MAX_DIMS];
   for (int i = 0; i < lead; i++) {
     apart[i] = together[i] = x->shape[i];
     dims[i] = i;
   }
-  for (int i = 0; i < 5; i++) dims[lead + i] = lead + order[i];
+  for (int i = 0; i < 5; i++) dims[lead + i] = lead + order[last ? (i + channels) % 5 : i];
+  for (int i = 0; i < 3; i++) together[lead + i] = joined[last ? (i + 1) % 3 : i];
   memcpy(apart + lead, split, 5 * sizeof *split);
-  memcpy(together + lead, joined, 3 * sizeof *joined);
   compose c = compose_open(call->engine);
   moon_tensor *y = compose_reshape(&c, x, lead + 5, apart);
   y = COMPOSE(&c, permute, op_tensor(y), op_ints(lead + 5, dims));
   y = COMPOSE(&c, clone, op_tensor(y));
-  return compose_close(&c, compose_reshape(&c, y, lead + 3, together), &call->results[0]);
+  y = compose_reshape(&c, y, lead + 3, together);
+  if (last)
+    y = compose_own(&c, COMPOSE(&c, permute, op_tensor(y),
+                                op_ints(4, (int64_t[]){ 0, 3, 1, 2 })));
+  return compose_close(&c, y, &call->results[0]);
 }
 
 static moon_status forward_pixel_shuffle(op_call *call) {
@@ -281,7 +287,7 @@ static moon_status forward_pixel_shuffle(op_call *call) {
   MOON_TRY(shape_count(2, (int64_t[]){ s[1], r }, &joined[1]));
   MOON_TRY(shape_count(2, (int64_t[]){ s[2], r }, &joined[2]));
   return rearrange(call, (int64_t[]){ s[0] / area, r, r, s[1], s[2] },
-                   (int[]){ 0, 3, 1, 4, 2 }, joined);
+                   (int[]){ 0, 3, 1, 4, 2 }, 1, joined);
 }
 
 static moon_status forward_pixel_unshuffle(op_call *call) {
@@ -296,7 +302,7 @@ static moon_status forward_pixel_unshuffle(op_call *call) {
   int64_t joined[3] = { 0, s[1] / r, s[2] / r };
   MOON_TRY(shape_count(3, (int64_t[]){ s[0], r, r }, &joined[0]));
   return rearrange(call, (int64_t[]){ s[0], s[1] / r, r, s[2] / r, r },
-                   (int[]){ 0, 2, 4, 1, 3 }, joined);
+                   (int[]){ 0, 2, 4, 1, 3 }, 3, joined);
 }
 
 // -- affine_grid

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "ops/channels.h"
 #include "ops/compose.h"
 #include "ops/pool_window.h"
 #include "ops/window.h"
@@ -57,28 +58,18 @@ static moon_status check_indices(const op_call *call) {
                    tensor_shape_text(x, a), tensor_shape_text(indices, b));
 }
 
-// A contiguous tensor (n, c, ...) as (n, c, inner).
-static device_array as_lines(const moon_tensor *t) {
-  device_array array = tensor_array(t);
-  int64_t inner = 1;
-  for (int i = 2; i < t->ndim; i++) inner *= t->shape[i];
-  array.ndim = 3;
-  array.shape[2] = inner;
-  array.strides[2] = 1;
-  array.strides[1] = inner;
-  array.strides[0] = inner * t->shape[1];
-  return array;
-}
-
-static moon_status put(op_call *call, const moon_tensor *zero_based, const moon_tensor *lines) {
-  device_array at = as_lines(zero_based), from = as_lines(lines);
-  device_array to = as_lines(call->results[0]);
-  return tensor_kernels(lines)->scatter(call->engine, 2, false, &at, &from, &to);
+static moon_status put(op_call *call, const moon_tensor *zero_based, moon_tensor *x) {
+  moon_tensor *copy;
+  device_array at = channels_of(zero_based), to = channels_of(call->results[0]), from;
+  MOON_TRY(channels_open(call->engine, x, &from, &copy));
+  moon_status status = tensor_kernels(x)->scatter(call->engine, 2, false, &at, &from, &to);
+  tensor_release(copy);
+  return status;
 }
 
 static moon_status forward_unpool(op_call *call) {
   int dims = (int)call->op->row;
-  moon_tensor *x = call->args[INPUT].tensor, *index, *lines;
+  moon_tensor *x = call->args[INPUT].tensor, *index;
   pool_window window = pool_window_read(dims, &call->args[KERNEL], &call->args[STRIDE],
                                         &call->args[PADDING], NULL, false);
   int64_t shape[5], count;
@@ -89,12 +80,8 @@ static moon_status forward_unpool(op_call *call) {
   shape[1] = x->shape[1];
   MOON_TRY(shape_count(dims, shape + 2, &count));
   MOON_TRY(ops_index_in(call->engine, "indices", call->args[INDICES].tensor, count, &index));
-  moon_status status = ops_contiguous(call->engine, x, &lines);
-  if (status == MOON_OK) {
-    status = ops_new_filled(call->engine, x, x->dtype, dims + 2, shape, 0, &call->results[0]);
-    if (status == MOON_OK) status = put(call, index, lines);
-    tensor_release(lines);
-  }
+  moon_status status = ops_new_filled_like(call->engine, x, shape, 0, &call->results[0]);
+  if (status == MOON_OK) status = put(call, index, x);
   tensor_release(index);
   return status;
 }

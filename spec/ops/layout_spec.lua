@@ -56,6 +56,13 @@ local keeping = {
   cumsum = function(x) return x:cumsum(3) end,
   bilinear = function(x) return moon.interpolate(x, { size = { 6, 7 }, mode = "bilinear" }) end,
   nearest = function(x) return moon.interpolate(x, { size = { 8, 8 } }) end,
+  pixel_shuffle = function(x) return moon.pixel_shuffle(moon.cat({ x, x }, 2), 2) end,
+  pixel_unshuffle = function(x) return moon.pixel_unshuffle(x, 2) end,
+  max_unpool = function(x)
+    local y, indices = moon.max_pool2d(x, 2, { return_indices = true })
+    return moon.max_unpool2d(y, indices, 2)
+  end,
+  grid_sample = function(x) return moon.grid_sample(x, drawn(2, 3, 5, 2):tanh()) end,
   conv2d = function(x) return moon.conv2d(x, drawn(5, 6, 3, 3)) end,
   transposed = function(x) return moon.conv_transpose2d(x, drawn(6, 5, 3, 3)) end,
 }

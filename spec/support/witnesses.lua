@@ -321,8 +321,8 @@ local function sliced(x)
 end
 
 local function channels_last(x)
-  if x:dim() ~= 4 then return x end
-  return x:permute(1, 3, 4, 2):contiguous():permute(1, 4, 2, 3)
+  if x:dim() < 3 or x:dim() > 5 then return x end
+  return x:contiguous "channels_last"
 end
 
 local layouts = { reversed = reversed, sliced = sliced, channels_last = channels_last }
