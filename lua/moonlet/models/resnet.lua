@@ -21,7 +21,7 @@ local function projection(inputs, outputs, stride)
   return nn.Sequential(convolution(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
 end
 
-local RELU = { activation = "relu" }   -- what a batch normalisation does in the same pass
+local RELU = { activation = "relu" }   -- done in the pass of the normalisation
 
 local BasicBlock = nn.Module:extend "BasicBlock"
 BasicBlock.expansion = 1
@@ -33,9 +33,9 @@ function BasicBlock:init(inputs, width, stride)
 end
 
 function BasicBlock:forward(x)
-  local y = self.bn1(self.conv1(x), RELU)
+  local y = nn.conv_norm(self.conv1, self.bn1, x, RELU)
   local around = self.downsample and self.downsample(x) or x
-  return self.bn2(self.conv2(y), { add = around, activation = "relu" })
+  return nn.conv_norm(self.conv2, self.bn2, y, { add = around, activation = "relu" })
 end
 
 local Bottleneck = nn.Module:extend "Bottleneck"
@@ -50,10 +50,10 @@ function Bottleneck:init(inputs, width, stride)
 end
 
 function Bottleneck:forward(x)
-  local y = self.bn1(self.conv1(x), RELU)
-  y = self.bn2(self.conv2(y), RELU)
+  local y = nn.conv_norm(self.conv1, self.bn1, x, RELU)
+  y = nn.conv_norm(self.conv2, self.bn2, y, RELU)
   local around = self.downsample and self.downsample(x) or x
-  return self.bn3(self.conv3(y), { add = around, activation = "relu" })
+  return nn.conv_norm(self.conv3, self.bn3, y, { add = around, activation = "relu" })
 end
 
 -- Adds the stages, then the head: blocks[i] blocks in stage i, each stage twice as wide.

@@ -1,7 +1,9 @@
 -- Sequential: modules or functions one after the other, y = f_n(... f_2(f_1(x))).
--- net[i] is the i-th; names count from 1 unless given with `add`.
+-- net[i] is the i-th; names count from 1 unless given with `add`. Neighbours that one pass over
+-- memory can do are done in one, see fusion.lua.
 
 local options = require "moonlet.options"
+local fusion = require "moonlet.nn.fusion"
 local Module = require "moonlet.nn.module"
 
 local Sequential = Module:extend "Sequential"
@@ -47,8 +49,22 @@ end
 
 function Sequential:forward(x, ...)
   local chain = self._chain
-  for i = 1, #chain do
-    if i == 1 then x = self[chain[i]](x, ...) else x = self[chain[i]](x) end
+  local i, count = 1, #chain
+  if select("#", ...) > 0 and count > 0 then
+    x = self[chain[1]](x, ...)
+    i = 2
+  end
+  while i <= count do
+    local child = self[chain[i]]
+    local start = fusion[getmetatable(child)]
+    if start then
+      local done
+      x, done = start(child, self[chain[i + 1]], self[chain[i + 2]], x)
+      i = i + done
+    else
+      x = child(x)
+      i = i + 1
+    end
   end
   return x
 end
