@@ -13,15 +13,28 @@ local ROUNDING = 1e-5
 
 local names
 
---- The names of all engines, as their files have them; "" is what the cost model takes.
+-- symbol -> name of the engines that are written out: `const conv_engine CPU(symbol) = { "name",`
+local function written_names()
+  local list = {}
+  for _, path in ipairs(sources.files("csrc/cpu", ".c", ".h")) do
+    for _, line in ipairs(sources.lines(path)) do
+      local symbol, name = line:match('^const conv_engine CPU%(([%w_]+)%) = { "([^"]+)"')
+      if symbol then list[symbol] = name end
+    end
+  end
+  return list
+end
+
+--- The names of all engines in the table of convolution.c; "" is what the cost model takes. Those
+-- of engines that a macro makes are their symbols without conv_.
 function M.names()
   if names then return names end
   names = { "" }
-  local known = {}
-  for _, path in ipairs(sources.files("csrc/cpu", ".c", ".h")) do
-    for _, line in ipairs(sources.lines(path)) do
-      local name = line:match('^const conv_engine CPU%([%w_]+%) = { "([^"]+)"')
-      if name and not known[name] then names[#names + 1], known[name] = name, true end
+  local written, known = written_names(), {}
+  for _, line in ipairs(sources.lines "csrc/cpu/convolution.c") do
+    for symbol in line:gmatch "&CPU%((conv_[%w_]+)%)" do
+      local name = written[symbol] or symbol:gsub("^conv_", "")
+      if not known[name] then names[#names + 1], known[name] = name, true end
     end
   end
   return names
