@@ -3,7 +3,8 @@
 -- from weights only as long as they are the same.
 local moon = require "moonlet"
 
-local engines = { "implicit" }
+local engines = require "spec.support.engines"
+
 -- batch, channels, height, width; out channels, channels of a group, kernel; options
 local shapes = {
   { { 2, 3, 9, 11 }, { 5, 3, 3, 3 }, {} },
@@ -59,8 +60,8 @@ local function close(got, expected, limit)
   end
 end
 
-for _, engine in ipairs(engines) do
-  describe("the engine " .. engine, function()
+for _, engine in ipairs(engines.names()) do
+  describe(('the engine "%s"'):format(engine), function()
     for _, shape in ipairs(shapes) do
       local x, w = moon.randn(shape[1]), moon.randn(shape[2])
       local b, options = moon.randn(shape[2][1]), shape[3]
@@ -71,7 +72,7 @@ for _, engine in ipairs(engines) do
         for _, layout in ipairs { function(t) return t end, channels_last, sliced } do
           close(with_engine(engine, function()
             return gradients(layout(x), w, b, options)
-          end), expected, 1e-5)
+          end), expected, engines.tolerance(engine))
         end
         close(with_engine(engine, function()
           return gradients(x:double(), w:double(), b:double(), options)
