@@ -54,8 +54,7 @@ static moon_status plan_forward(const conv_problem *problem, conv_plan *plan) {
     .groups = g->groups, .depth = w->shape[1], .columns = columns,
     .taps = tap - plan->taps, .tap = plan->taps,
     .weights = { .array = w, .group_stride = columns * w->strides[0],
-                 .column_stride = w->strides[0], .inner = w->shape[1],
-                 .inner_stride = w->strides[1] },
+                 .column_stride = w->strides[0], .depth_stride = w->strides[1] },
     .height = y->shape[2], .width = y->shape[3], .step = { g->stride[0], g->stride[1] },
     .out_step = { 1, 1 }, .source = problem->image, .target = y, .finish = problem->finish,
   };
@@ -117,7 +116,7 @@ static conv_tap *plan_phase(conv_plan *plan, const int64_t *phase, conv_tap *tap
   plan->products[plan->count++] = (conv_product){
     .groups = g->groups, .depth = depth, .columns = w->shape[1], .taps = end - tap, .tap = tap,
     .weights = { .array = w, .group_stride = depth * w->strides[0],
-                 .column_stride = w->strides[1], .inner = depth, .inner_stride = w->strides[0] },
+                 .column_stride = w->strides[1], .depth_stride = w->strides[0] },
     .height = phase_size(problem, 0, phase[0]), .width = phase_size(problem, 1, phase[1]),
     .step = { 1, 1 }, .out_step = { g->stride[0], g->stride[1] },
     .out_offset = { phase[0], phase[1] }, .source = problem->result, .target = problem->image,
@@ -150,9 +149,15 @@ static bool panels_size(const conv_product *p, moon_dtype dtype, size_t *element
   return true;
 }
 
-// Elements of all panels and of the zeros behind them.
+// Zeros behind the panels: as many as a tap is deep, or the joined taps of a kernel's row.
+static size_t zeros(const conv_plan *plan) {
+  bool joined = CPU(conv_joins)(plan->problem);
+  return (size_t)(plan->products[0].depth * (joined ? plan->problem->weight->shape[3] : 1));
+}
+
+// Elements of all panels and of the zeros.
 static moon_status plan_size(const conv_plan *plan, moon_dtype dtype, size_t *elements) {
-  size_t sum = (size_t)plan->products[0].depth, one = 0;
+  size_t sum = zeros(plan), one = 0;
   for (int64_t i = 0; i < plan->count; i++)
     if (!panels_size(&plan->products[i], dtype, &one) || __builtin_add_overflow(sum, one, &sum))
       return moon_fail(MOON_OUT_OF_MEMORY, "the packed weights do not fit the address space");
@@ -174,7 +179,7 @@ static moon_status lay_out(moon_engine *engine, const conv_plan *plan, void *blo
     panels += elements * dtype_size(dtype);
   }
   for (int64_t i = 0; i < plan->count; i++) plan->products[i].zeros = panels;
-  if (engine) memset(panels, 0, (size_t)plan->products[0].depth * dtype_size(dtype));
+  if (engine) memset(panels, 0, zeros(plan) * dtype_size(dtype));
   return MOON_OK;
 }
 
@@ -182,12 +187,17 @@ static moon_status pack(moon_engine *engine, void *context, void *block) {
   return lay_out(engine, context, block);
 }
 
-static moon_status multiply(moon_engine *engine, const conv_plan *plan) {
+static moon_status multiply(moon_engine *engine, conv_plan *plan) {
   moon_dtype dtype = plan->problem->image->dtype;
-  for (int64_t i = 0; i < plan->count; i++)
-    MOON_TRY((dtype == MOON_F64 ? CPU(conv_multiply_f64) : CPU(conv_multiply_f32))(
-        engine, &plan->products[i]));
-  return MOON_OK;
+  conv_joined joined = { 0 };
+  moon_status status = MOON_OK;
+  if (CPU(conv_joins)(plan->problem))
+    status = CPU(conv_join)(engine, plan->problem, plan->products, &joined);
+  for (int64_t i = 0; i < plan->count && status == MOON_OK; i++)
+    status = (dtype == MOON_F64 ? CPU(conv_multiply_f64) : CPU(conv_multiply_f32))(
+        engine, &plan->products[i]);
+  CPU(temp_release)(engine, &joined.padded);
+  return status;
 }
 
 static moon_status run_plan(moon_engine *engine, conv_plan *plan) {
@@ -222,7 +232,8 @@ static const double pointer_cost = 50, pack_cost = 16, tile_cost = 1.1;
 static double cost(const conv_problem *p) {
   const bool forward = p->direction == CONV_FORWARD;
   const device_array *w = p->weight, *grid = forward ? p->result : p->image;
-  const double taps = (double)(w->shape[2] * w->shape[3]), groups = (double)p->geometry->groups;
+  const double groups = (double)p->geometry->groups;
+  const double taps = (double)(w->shape[2] * (CPU(conv_joins)(p) ? 1 : w->shape[3]));
   int64_t lanes = LANE_BYTES / (int64_t)dtype_size(w->dtype);
   int64_t columns = forward ? w->shape[0] / p->geometry->groups : w->shape[1];
   double wide = (double)((columns + lanes - 1) / lanes * lanes) / (double)columns;

@@ -12,18 +12,16 @@
 
 #include "cpu/convolution.h"
 
-// Where a tap reads, seen from position * step: rows down, columns across and elements beside that;
-// and where its weights lie.
+// Where a tap reads, seen from position * step, and where its weights lie.
 typedef struct conv_tap {
-  int64_t down, across, beside, weight;
+  int64_t down, across, weight;
 } conv_tap;
 
 // The weights of a product, strides in elements: column o, tap t, depth k of group g lie at
-//   g * group_stride + o * column_stride + tap[t].weight
-//   + k / inner * outer_stride + k % inner * inner_stride
+//   g * group_stride + o * column_stride + tap[t].weight + k * depth_stride
 typedef struct conv_weights {
   const device_array *array;
-  int64_t group_stride, column_stride, inner, inner_stride, outer_stride;
+  int64_t group_stride, column_stride, depth_stride;
 } conv_weights;
 
 typedef struct conv_product {
@@ -34,7 +32,7 @@ typedef struct conv_product {
   int64_t height, width;                   // of the grid, in each image
   int64_t step[2];                         // in the source
   int64_t out_step[2], out_offset[2];      // in the target: row i * step + offset
-  const device_array *source, *target;     // channels last
+  const device_array *source, *target;     // channels last; a tap reads `depth` elements
   const conv2d_finish *finish;
   const void *panels;                      // packed weights
   const void *zeros;                       // `depth` of them
@@ -45,6 +43,17 @@ MOON_MUST_CHECK moon_status CPU(conv_pack_f32)(moon_engine *engine, const conv_p
                                                float *panels);
 MOON_MUST_CHECK moon_status CPU(conv_pack_f64)(moon_engine *engine, const conv_product *product,
                                                double *panels);
+
+// -- taps of a kernel's row joined into one (conv_join.c), once the weights are packed
+typedef struct conv_joined {
+  device_array source;
+  cpu_temp padded;
+} conv_joined;
+
+bool CPU(conv_joins)(const conv_problem *problem);
+// Release joined->padded, also after a failure.
+MOON_MUST_CHECK moon_status CPU(conv_join)(moon_engine *engine, const conv_problem *problem,
+                                           conv_product *product, conv_joined *joined);
 
 // -- the product
 MOON_MUST_CHECK moon_status CPU(conv_multiply_f32)(moon_engine *engine,

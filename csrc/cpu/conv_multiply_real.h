@@ -1,10 +1,10 @@
 // The product of conv_implicit.h for one compute type: conv_implicit_f32.c and conv_implicit_f64.c
 // include it with REAL, REAL_BYTES and NAME.
 //
-// Positions are cut into chunks whose pixels stay in the second cache while every panel of weights
-// passes by; a panel stays in the nearest caches while the tiles of a chunk do. Where chunks are
-// few, the panels of a chunk are cut into shares, so that there is work for many threads. Cuts
-// follow from the shape alone.
+// Positions are cut into chunks whose pixels stay in the second cache while the panels of weights
+// pass by, as many at a time as stay there too: a tile's results are written side by side then, and
+// its pixels read from the first cache. Where chunks are few, the panels of a chunk are cut into
+// shares, so that there is work for many threads. Cuts follow from the shape alone.
 #include <math.h>
 
 #include "cpu/conv_implicit.h"
@@ -16,6 +16,7 @@ static int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / 
 
 enum {
   CHUNK_BYTES = 512 << 10,      // pixels of a chunk
+  NEAR_BYTES = 512 << 10,       // panels that a chunk's tiles go through together
   CHUNK_POINTERS = 16 << 10,
   CHUNK_ROWS = 4 * MICRO_ROWS,  // at least: fewer would read the weights too often
   TASKS_WANTED = 16,
@@ -47,60 +48,86 @@ static void cut_job(multiply_job *job) {
 
 // -- pointers
 
-// The tables of a task. Rows past the last position repeat it in `source`.
+// The tables of a task, for whole tiles: rows past the last position repeat it.
 typedef struct pointers {
   const REAL **source;          // a tile after the other, tap after tap: MICRO_ROWS positions
   REAL **target;
-  const REAL **add;             // NULL: nothing is added
+  const REAL **add;             // only where something is added
 } pointers;
 
-typedef struct position {
-  int64_t image, row, column;
-} position;
+// Positions next to each other in a row of the grid and in a tile.
+typedef struct piece {
+  int64_t image, row, column, count;
+  int64_t tile, first;          // where they lie in the tables
+} piece;
 
-static void step_on(const conv_product *p, position *at) {
-  if (++at->column < p->width) return;
-  at->column = 0;
-  if (++at->row < p->height) return;
-  at->row = 0;
-  at->image++;
-}
-
-static void point_at_taps(const conv_product *p, const position *at, int64_t group,
-                          const REAL **source) {
+static void point_at_source(const conv_product *p, const piece *at, int64_t group,
+                            const pointers *table) {
   const device_array *x = p->source;
-  const int64_t row = at->row * p->step[0], column = at->column * p->step[1];
-  const REAL *from = (const REAL *)x->data + at->image * x->strides[0] +
-                     group * p->depth * x->strides[1];
-  for (int64_t t = 0; t < p->taps; t++, source += MICRO_ROWS) {
-    const conv_tap *tap = &p->tap[t];
-    int64_t i = row + tap->down, j = column + tap->across;
-    bool inside = (uint64_t)i < (uint64_t)x->shape[2] && (uint64_t)j < (uint64_t)x->shape[3];
-    *source = inside ? from + i * x->strides[2] + j * x->strides[3] + tap->beside
-                     : (const REAL *)p->zeros;
+  const REAL *zeros = p->zeros;
+  const REAL *image = (const REAL *)x->data + at->image * x->strides[0] +
+                      group * p->depth * x->strides[1];
+  const REAL **to = table->source + at->tile * MICRO_ROWS * p->taps + at->first;
+  const int64_t step = p->step[1] * x->strides[3];
+  for (int64_t t = 0; t < p->taps; t++, to += MICRO_ROWS) {
+    int64_t i = at->row * p->step[0] + p->tap[t].down;
+    int64_t j = at->column * p->step[1] + p->tap[t].across;
+    const REAL *from = image + i * x->strides[2] + j * x->strides[3];
+    bool inside = i >= 0 && i < x->shape[2];
+    if (inside && j >= 0 && j + (at->count - 1) * p->step[1] < x->shape[3]) {
+      for (int64_t r = 0; r < at->count; r++) to[r] = from + r * step;
+      continue;
+    }
+    for (int64_t r = 0; r < at->count; r++, j += p->step[1])
+      to[r] = inside && j >= 0 && j < x->shape[3] ? from + r * step : zeros;
   }
 }
 
-static int64_t target_offset(const conv_product *p, const device_array *y, const position *at,
+// The first of a piece's elements in an array of the target's shape.
+static int64_t target_offset(const conv_product *p, const device_array *y, const piece *at,
                              int64_t group) {
   return at->image * y->strides[0] + group * p->columns * y->strides[1] +
          (at->row * p->out_step[0] + p->out_offset[0]) * y->strides[2] +
          (at->column * p->out_step[1] + p->out_offset[1]) * y->strides[3];
 }
 
+static void point_at_target(const conv_product *p, const piece *at, int64_t group,
+                            const pointers *table) {
+  const device_array *y = p->target, *add = p->finish->add;
+  const int64_t first = at->tile * MICRO_ROWS + at->first;
+  REAL *to = (REAL *)y->data + target_offset(p, y, at, group);
+  for (int64_t r = 0; r < at->count; r++)
+    table->target[first + r] = to + r * p->out_step[1] * y->strides[3];
+  if (!add) return;
+  const REAL *from = (const REAL *)add->data + target_offset(p, add, at, group);
+  for (int64_t r = 0; r < at->count; r++)
+    table->add[first + r] = from + r * p->out_step[1] * add->strides[3];
+}
+
+// Rows past the last position, which is `last`, in the last tile.
+static void repeat_last(const conv_product *p, int64_t last, const pointers *table) {
+  const REAL **tile = table->source + last / MICRO_ROWS * MICRO_ROWS * p->taps;
+  for (int64_t r = last + 1; r % MICRO_ROWS != 0; r++) {
+    for (int64_t t = 0; t < p->taps; t++)
+      tile[t * MICRO_ROWS + r % MICRO_ROWS] = tile[t * MICRO_ROWS + last % MICRO_ROWS];
+    table->target[r] = table->target[last];
+    if (p->finish->add) table->add[r] = table->add[last];
+  }
+}
+
 static void fill_pointers(const conv_product *p, int64_t first, int64_t count, int64_t group,
                           const pointers *table) {
-  const device_array *add = p->finish->add;
-  position at = { .column = first % p->width, .row = first / p->width % p->height,
-                  .image = first / p->width / p->height };
-  for (int64_t i = 0; i < parts(count, MICRO_ROWS) * MICRO_ROWS; i++) {
-    point_at_taps(p, &at, group,
-                  table->source + i / MICRO_ROWS * MICRO_ROWS * p->taps + i % MICRO_ROWS);
-    if (i >= count) continue;
-    table->target[i] = (REAL *)p->target->data + target_offset(p, p->target, &at, group);
-    if (add) table->add[i] = (const REAL *)add->data + target_offset(p, add, &at, group);
-    if (i + 1 < count) step_on(p, &at);
+  for (int64_t i = 0; i < count;) {
+    int64_t position = first + i;
+    piece at = { .image = position / p->width / p->height, .column = position % p->width,
+                 .row = position / p->width % p->height, .tile = i / MICRO_ROWS,
+                 .first = i % MICRO_ROWS };
+    at.count = smaller(smaller(p->width - at.column, MICRO_ROWS - at.first), count - i);
+    point_at_source(p, &at, group, table);
+    point_at_target(p, &at, group, table);
+    i += at.count;
   }
+  repeat_last(p, count - 1, table);
 }
 
 static size_t table_bytes(const multiply_job *job) {
@@ -126,8 +153,8 @@ static void multiply_tile(const conv_product *p, const pointers *table, int64_t 
   if (f->scale) finish.scale = (const REAL *)f->scale->data + channel;
   if (f->shift) finish.shift = (const REAL *)f->shift->data + channel;
   if (f->add) finish.add = add;
-  for (int r = 0; r < rows; r++) out[r] = table->target[first + r] + column;
-  for (int r = 0; f->add && r < rows; r++) add[r] = table->add[first + r] + column;
+  for (int r = 0; r < MICRO_ROWS; r++) out[r] = table->target[first + r] + column;
+  for (int r = 0; f->add && r < MICRO_ROWS; r++) add[r] = table->add[first + r] + column;
   NAME(micro_tile) tile = {
     .rows = rows, .columns = (int)smaller(COLUMNS, p->columns - column),
     .taps = p->taps, .depth = p->depth, .out = out, .finish = &finish,
@@ -143,11 +170,15 @@ static void multiply_chunk(const multiply_job *job, int64_t index, const pointer
   int64_t count = smaller(job->chunk, job->positions - first);
   const REAL *panels = (const REAL *)p->panels + group * job->panels * size;
   fill_pointers(p, first, count, group, table);
-  int64_t end = smaller((share + 1) * job->share, job->panels);
-  for (int64_t i = share * job->share; i < end; i++)
+  int64_t end = smaller((share + 1) * job->share, job->panels), next;
+  int64_t near = larger(1, NEAR_BYTES / (int64_t)sizeof(REAL) / larger(1, size));
+  for (int64_t i = share * job->share; i < end; i = next) {
+    next = smaller(i + near, end);
     for (int64_t r = 0; r < count; r += MICRO_ROWS)
-      multiply_tile(p, table, r, (int)smaller(MICRO_ROWS, count - r), i * COLUMNS,
-                    group, panels + i * size);
+      for (int64_t j = i; j < next; j++)
+        multiply_tile(p, table, r, (int)smaller(MICRO_ROWS, count - r), j * COLUMNS, group,
+                      panels + j * size);
+  }
 }
 
 static moon_status multiply_chunks(void *context, int64_t first, int64_t last) {

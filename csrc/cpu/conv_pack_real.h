@@ -20,20 +20,7 @@ enum { PACK_DEPTH = 16 };
 // taps of a few depths are read before the next column is.
 static void pack_column(const conv_product *p, const REAL *from, int64_t first, int64_t last,
                         REAL *panel) {
-  const conv_weights *w = &p->weights;
-  for (int64_t t = 0; t < p->taps; t++) {
-    const REAL *tap = from + p->tap[t].weight;
-    REAL *to = panel + t * p->depth * COLUMNS;
-    for (int64_t k = first; k < last; k++)
-      to[k * COLUMNS] =
-          tap[k / w->inner * w->outer_stride + k % w->inner * w->inner_stride];
-  }
-}
-
-// The same where the depth is one run.
-static void pack_column_run(const conv_product *p, const REAL *from, int64_t first, int64_t last,
-                            REAL *panel) {
-  const int64_t stride = p->weights.inner_stride;
+  const int64_t stride = p->weights.depth_stride;
   for (int64_t t = 0; t < p->taps; t++) {
     const REAL *tap = from + p->tap[t].weight;
     REAL *to = panel + t * p->depth * COLUMNS;
@@ -42,14 +29,12 @@ static void pack_column_run(const conv_product *p, const REAL *from, int64_t fir
 }
 
 static void pack_panel(const conv_product *p, const REAL *from, int64_t columns, REAL *panel) {
-  void (*pack)(const conv_product *, const REAL *, int64_t, int64_t, REAL *) =
-      p->weights.inner == p->depth ? pack_column_run : pack_column;
   if (columns < COLUMNS)
     memset(panel, 0, (size_t)(p->taps * p->depth * COLUMNS) * sizeof(REAL));
   for (int64_t k = 0; k < p->depth; k += PACK_DEPTH)
     for (int64_t c = 0; c < columns; c++)
-      pack(p, from + c * p->weights.column_stride, k,
-           k + PACK_DEPTH < p->depth ? k + PACK_DEPTH : p->depth, panel + c);
+      pack_column(p, from + c * p->weights.column_stride, k,
+                  k + PACK_DEPTH < p->depth ? k + PACK_DEPTH : p->depth, panel + c);
 }
 
 static moon_status pack_panels(void *context, int64_t first, int64_t last) {
