@@ -1,9 +1,8 @@
 // Matrix products on packed panels (Goto and van de Geijn, "Anatomy of high-performance matrix
-// multiplication", 2008), under matmul and every convolution.
+// multiplication", 2008).
 //
 // The engine knows no matrices. It asks for panels of its operands and hands out tiles of the
-// result, so that a convolution packs patches of an image straight into the place where a product
-// reads them, and no matrix of patches is ever written:
+// result:
 //
 //   a.pack   rows first .. first+count of the left operand, depth k0 .. k0+depth
 //   b.pack   columns likewise of the right operand
@@ -43,27 +42,6 @@ typedef struct gemm_problem {
 // Runs the product in float or in double. Fails only for want of scratch or by the interrupt.
 MOON_MUST_CHECK moon_status CPU(gemm_f32)(moon_engine *engine, const gemm_problem *problem);
 MOON_MUST_CHECK moon_status CPU(gemm_f64)(moon_engine *engine, const gemm_problem *problem);
-
-// A product whose right operand is read where it lies, unpacked: columns come in vectors, element
-// l of vector v at depth k being origin(v)[depth_offset[k] + l]. Vectors are numbered 0, 1, ...;
-// store gets them as columns v * lanes, ...
-typedef struct gemm_in_place {
-  int64_t batch, rows, vectors, depth;
-  gemm_pack pack_a;
-  gemm_store store;
-  const void *a, *b, *c;
-  const int64_t *depth_offset;      // elements
-  const void *(*origin)(const void *b, int64_t batch, int64_t vector);
-} gemm_in_place;
-
-MOON_MUST_CHECK moon_status CPU(gemm_in_place_f32)(moon_engine *engine,
-                                                   const gemm_in_place *problem);
-MOON_MUST_CHECK moon_status CPU(gemm_in_place_f64)(moon_engine *engine,
-                                                   const gemm_in_place *problem);
-
-// How much the tiles waste on a product of this shape: padded area. Fewer is better.
-int64_t CPU(gemm_area_f32)(int64_t rows, int64_t columns);
-int64_t CPU(gemm_area_f64)(int64_t rows, int64_t columns);
 
 // A strided matrix as an operand: element (j, k) at data[j * stride + k * depth_stride], batch
 // b at data[b * batch_stride]; strides in elements.

@@ -4,5 +4,4 @@
 #define REAL_BYTES 4
 #define NAME(word) word##_f32
 #include "cpu/gemm_real.h"
-#include "cpu/gemm_in_place_real.h"
 #include "cpu/gemm_pack_real.h"

@@ -3,5 +3,4 @@
 #define REAL_BYTES 8
 #define NAME(word) word##_f64
 #include "cpu/gemm_real.h"
-#include "cpu/gemm_in_place_real.h"
 #include "cpu/gemm_pack_real.h"

@@ -78,7 +78,7 @@ typedef void (*tile_function)(int64_t depth, const REAL *a, const REAL *b, REAL 
                               int64_t stride, bool add);
 
 // The shapes of tiles on this processor, rows x vectors, and the table of the functions named after
-// them; gemm_in_place_real.h has tiles of the same shapes.
+// them.
 #define TILE_SHAPES_COMMON(X) X(1, 1) X(2, 1) X(4, 1) X(1, 2) X(2, 2) X(4, 2)
 #if defined(__AVX512F__) || defined(__aarch64__)
 enum { TILE_WIDTHS = 3, TILE_HEIGHTS = 4 };
@@ -326,8 +326,4 @@ moon_status CPU(NAME(gemm))(moon_engine *engine, const gemm_problem *problem) {
   moon_status status = run_phases(&p);
   if (memory) alloc_release(engine, memory, packed + partial);
   return status;
-}
-
-int64_t CPU(NAME(gemm_area))(int64_t rows, int64_t columns) {
-  return round_up(rows, TILE_ROWS) * round_up(columns, LANES);
 }

@@ -220,7 +220,7 @@ static void check_conv(const conv_case *c, moon_dtype dtype, bool plain) {
 }
 
 // Every engine wherever it fits, and the one that is chosen.
-static const char *const conv_engines[] = { "", "packed", "implicit", "depthwise" };
+static const char *const conv_engines[] = { "", "implicit", "depthwise" };
 enum { CONV_ENGINES = sizeof conv_engines / sizeof *conv_engines };
 
 static void convolutions(void) {
