@@ -120,6 +120,17 @@ describe("moon.profile", function()
     assert.is_nil(find(p.operators, "add").algorithm)
   end)
 
+  it("charges what neighbours calculate in one pass to the first of them", function()
+    local net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU()):eval()
+    local x = moon.ones(1, 1, 4, 4)
+    local p = moon.profile(moon.no_grad, function() return net(x) end)
+    assert.equal("1", p.modules[2].name)
+    assert.equal(2, #p.modules)
+    for _, event in ipairs(p.events) do
+      if event.name == "conv2d_fused" then assert.equal("1", event.path) end
+    end
+  end)
+
   it("knows functions and checkpoints, whose second run is a forward of its own", function()
     local Double = moon.Function:extend "Double"
     function Double.forward(_, x) return x * 2 end

@@ -9,6 +9,7 @@
 local core = require "moonlet.core"
 local Conv2d = require "moonlet.nn.conv2d"
 local BatchNorm2d = require "moonlet.nn.batchnorm2d"
+local profile_calls = require "moonlet.profile.calls"
 
 local wide = { float32 = true, float64 = true }
 
@@ -41,8 +42,7 @@ local function factor_and_term(norm, bias)
   return factor, term:neg_()
 end
 
---- One pass, for a convolution that takes more and a linear normalisation or none.
-function M.in_one_pass(conv, norm, x, given)
+local function fused(conv, norm, x, given)
   local scale, bias = nil, conv.bias
   if norm then scale, bias = factor_and_term(norm, conv.bias) end
   return core.conv2d_fused(x, conv.weight, bias, {
@@ -50,6 +50,13 @@ function M.in_one_pass(conv, norm, x, given)
     groups = conv.groups, scale = scale, add = given and given.add,
     activation = given and given.activation,
   })
+end
+
+--- One pass, for a convolution that takes more and a linear normalisation or none. To a profile it
+-- is a call of the convolution.
+function M.in_one_pass(conv, norm, x, given)
+  if profile_calls.depth > 0 then return profile_calls.run(fused, conv, norm, x, given) end
+  return fused(conv, norm, x, given)
 end
 
 --- activation(norm(conv(x)) + add).
