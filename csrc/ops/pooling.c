@@ -109,7 +109,10 @@ static moon_status forward_avg_gradient(op_call *call) {
   avg_window(call->args, &geometry);
   int64_t shape[4] = { gradient->shape[0], gradient->shape[1], call->args[AVG_HEIGHT].integer,
                        call->args[AVG_WIDTH].integer };
-  MOON_TRY(ops_new_like(call->engine, gradient, gradient->dtype, shape, &call->results[0]));
+  // One position has no layout: behind it lies a network's head, before it what convolutions made.
+  bool last = tensor_is_channels_last(gradient) || gradient->shape[2] * gradient->shape[3] == 1;
+  MOON_TRY((last ? tensor_new_channels_last : tensor_new)(
+      call->engine, tensor_device(gradient), gradient->dtype, 4, shape, &call->results[0]));
   device_array g = tensor_array(gradient), dx = tensor_array(call->results[0]);
   return tensor_kernels(gradient)->avg_pool2d_backward(call->engine, &geometry, &g, &dx);
 }

@@ -19,7 +19,8 @@ local pointers = {
 }
 
 --- x:data(): a typed FFI pointer to the first element, for raw loops under LuaJIT. It keeps the
--- tensor alive, and asking for it counts as a write. Only a contiguous tensor is walked in order.
+-- tensor alive, and asking for it counts as a write. Only a contiguous tensor is walked in order;
+-- what comes from a convolution has its channels last, and x:contiguous() puts it in order.
 -- @usage local p = moon.zeros(3):data(); p[0] = 1
 local function data(x)
   local has_ffi, ffi = pcall(require, "ffi")
