@@ -7,7 +7,8 @@
 --   gradient   finite differences (entry.gradient = false with entry.why: there is none)
 --   second     finite differences of the gradient, or the sentence of an operator without
 --   dtypes     the other float types against float64 (entry.dtypes: the only ones, with why)
---   layouts    transposed, strided and channels-last inputs (entry.layouts = false with why)
+--   layouts    transposed, strided and channels-last inputs and gradients (entry.layouts = false
+--              with why)
 --   threads    1, 2 and 3 threads, bit for bit
 local moon = require "moonlet"
 local case = require "spec.support.case"
@@ -327,14 +328,42 @@ end
 
 local layouts = { reversed = reversed, sliced = sliced, channels_last = channels_last }
 
+-- The gradients of the float inputs, when the results' are the results, laid out by `change`.
+local function gradients(entry, arguments, count, change)
+  local leaves = { n = 0 }
+  local call = mapped(arguments, count, function(tensor)
+    local x = is_float(tensor) and tensor:detach():requires_grad_() or tensor
+    if x ~= tensor then leaves.n = leaves.n + 1; leaves[leaves.n] = x end
+    return x
+  end)
+  local state = moon.get_rng_state()
+  local results = flat_results(run(entry, call, count))
+  moon.set_rng_state(state)
+  for k = 1, results.n do
+    local y = results[k]
+    if moon.is_tensor(y) and y.requires_grad then
+      y:backward(change(y:detach()), { retain_graph = true })
+    end
+  end
+  local grads = { n = leaves.n }
+  for k = 1, leaves.n do grads[k] = leaves[k].grad or moon.zeros_like(leaves[k]) end
+  return grads
+end
+
 function witnesses.layouts(entry)
   each_case(entry, function(_, _, arguments, count)
-    local expected = run(entry, arguments, count)
+    local expected, grads = run(entry, arguments, count), nil
+    if entry.gradient ~= false then
+      grads = gradients(entry, arguments, count, function(y) return y end)
+    end
     for name, change in pairs(layouts) do
-      local changed = mapped(arguments, count, function(tensor)
-        return tensor:dim() > 0 and change(tensor) or tensor
-      end)
+      local function turn(tensor) return tensor:dim() > 0 and change(tensor) or tensor end
+      local changed = mapped(arguments, count, turn)
       within(name, compare, run(entry, changed, count), expected, tolerance(entry, "layouts"))
+      if grads then
+        within(name .. "'s gradient", compare, gradients(entry, changed, count, turn), grads,
+          tolerance(entry, "layouts"))
+      end
     end
   end)
 end
