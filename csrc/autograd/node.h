@@ -45,6 +45,7 @@ typedef struct tape_edge {     // where a gradient goes; both NULL: nowhere
 // Inputs are numbered parameters first, then the members of the Tensor[] parameter.
 typedef struct tape_node {
   atomic_int references;
+  size_t bytes;                // of this and the arrays behind it
   uint64_t engine_id;
   uint64_t sequence;           // later calls have larger numbers: the order of the walk
   op_descriptor *op;

@@ -10,6 +10,7 @@
 #include "autograd/node.h"
 #include "autograd/profile.h"
 #include "base/alloc.h"
+#include "base/count.h"
 
 // -- hooks
 
@@ -37,7 +38,7 @@ moon_status hook_call_all(tape_hook *list, moon_engine *engine, int result, moon
 
 static void slot_release(tape_slot *slot) {
   if (!slot) return;
-  if (atomic_fetch_sub_explicit(&slot->references, 1, memory_order_acq_rel) != 1) return;
+  if (!count_drop(&slot->references)) return;
   tensor_release(slot->grad);
   alloc_delete(slot);
 }
@@ -46,12 +47,12 @@ static void slot_release(tape_slot *slot) {
 
 void record_release(tape_record *record) {
   if (!record) return;
-  if (atomic_fetch_sub_explicit(&record->references, 1, memory_order_acq_rel) != 1) return;
+  if (!count_drop(&record->references)) return;
   tensor_release(record->grad);
   slot_release(record->slot);
   hook_release_all(record->hooks);
   node_release(record->node);
-  alloc_delete(record);
+  alloc_piece_release(record, sizeof *record);
 }
 
 static void record_release_meta(moon_meta *meta) { record_release((tape_record *)meta); }
@@ -59,9 +60,9 @@ static void record_release_meta(moon_meta *meta) { record_release((tape_record *
 moon_status record_ensure(moon_tensor *tensor, tape_record **record) {
   if (!tensor->meta) {
     tape_record *made;
-    MOON_TRY(alloc_new(sizeof *made, (void **)&made));
+    MOON_TRY(alloc_piece(sizeof *made, (void **)&made));
+    *made = (tape_record){ .base = { record_release_meta } };
     atomic_init(&made->references, 1);
-    made->base.release = record_release_meta;
     tensor->meta = &made->base;
   }
   *record = record_of(tensor);
@@ -91,9 +92,7 @@ void node_free_saved(tape_node *node) {
 // A node that loses its last reference waits in a list until its turn, so that releasing a long
 // chain does not recurse.
 void node_release(tape_node *node) {
-  tape_node *dead = NULL;
-  if (node && atomic_fetch_sub_explicit(&node->references, 1, memory_order_acq_rel) == 1)
-    dead = node;
+  tape_node *dead = node && count_drop(&node->references) ? node : NULL;
   while (dead) {
     tape_node *gone = dead;
     dead = gone->next;
@@ -101,8 +100,7 @@ void node_release(tape_node *node) {
     for (int i = 0; i < gone->input_count; i++) {
       tape_node *before = gone->edges[i].node;
       record_release(gone->edges[i].leaf);
-      if (!before) continue;
-      if (atomic_fetch_sub_explicit(&before->references, 1, memory_order_acq_rel) != 1) continue;
+      if (!before || !count_drop(&before->references)) continue;
       before->next = dead;
       dead = before;
     }
@@ -110,7 +108,7 @@ void node_release(tape_node *node) {
     alloc_delete(gone->custom);
     alloc_delete(gone->where);
     hook_release_all(gone->hooks);
-    alloc_delete(gone);
+    alloc_piece_release(gone, gone->bytes);
   }
 }
 
@@ -123,34 +121,44 @@ static moon_status node_observe(moon_engine *engine, tape_node *node) {
   return engine->observers & OBSERVE_FINITE ? anomaly_where(engine, &node->where) : MOON_OK;
 }
 
+// Behind the node: what begins as zeros, then what is written whole (args, inputs).
+static void node_begin(tape_node *node, moon_engine *engine, op_descriptor *op, size_t inputs) {
+  size_t params = (size_t)op->signature->param_count;
+  atomic_init(&node->references, 1);
+  node->engine_id = engine->id;
+  node->sequence = engine->next_node++;
+  node->op = op;
+  node->input_count = (int)inputs;
+  for (size_t i = 0; i < params; i++) node->args[i] = op_none();
+  for (size_t i = 0; i < inputs; i++) node->inputs[i].is_tensor = false;
+}
+
 moon_status node_allocate(moon_engine *engine, op_descriptor *op, int list_count, int result_count,
                           tape_node **node) {
   size_t params = (size_t)op->signature->param_count, inputs = params + (size_t)list_count;
   size_t results = (size_t)result_count;
-  size_t bytes = sizeof(tape_node) + params * sizeof(op_value) +
-                 inputs * (sizeof(op_input) + sizeof(tape_edge) + sizeof(uint_fast32_t)) +
+  size_t zeros = sizeof(tape_node) + inputs * (sizeof(tape_edge) + sizeof(uint_fast32_t)) +
                  ((size_t)list_count + 2 * results) * sizeof(moon_tensor *) +
                  results * sizeof(uint_fast32_t);
+  size_t bytes = zeros + params * sizeof(op_value) + inputs * sizeof(op_input);
   tape_node *made;
-  MOON_TRY(alloc_new(bytes, (void **)&made));
-  atomic_init(&made->references, 1);
-  made->engine_id = engine->id;
-  made->sequence = engine->next_node++;
-  made->op = op;
-  made->input_count = (int)inputs;
+  MOON_TRY(alloc_piece(bytes, (void **)&made));
+  memset(made, 0, zeros);
+  made->bytes = bytes;
   made->list_count = list_count;
   made->result_count = result_count;
-  made->args = (op_value *)(made + 1);
-  made->inputs = (op_input *)(made->args + params);
-  made->edges = (tape_edge *)(made->inputs + inputs);
+  made->edges = (tape_edge *)(made + 1);
   made->versions = (uint_fast32_t *)(made->edges + inputs);
   made->result_versions = made->versions + inputs;
   made->list = (moon_tensor **)(made->result_versions + results);
   made->results = made->list + list_count;
   made->grads = made->results + results;
+  made->args = (op_value *)(made->grads + results);
+  made->inputs = (op_input *)(made->args + params);
+  node_begin(made, engine, op, inputs);
   moon_status status = engine->observers ? node_observe(engine, made) : MOON_OK;
   if (status == MOON_OK) *node = made;
-  else alloc_delete(made);
+  else alloc_piece_release(made, bytes);
   return status;
 }
 
@@ -163,7 +171,7 @@ void node_describe(op_input *input, const moon_tensor *tensor) {
   input->dtype = tensor->dtype;
   input->device = tensor_device(tensor);
   input->ndim = tensor->ndim;
-  memcpy(input->shape, tensor->shape, (size_t)tensor->ndim * sizeof *tensor->shape);
+  for (int i = 0; i < tensor->ndim; i++) input->shape[i] = tensor->shape[i];
 }
 
 static void edge_connect(tape_edge *edge, moon_tensor *tensor) {

@@ -2,7 +2,9 @@
 //   array bytes    alloc_bytes / alloc_release: charged to an engine, checked against its budget,
 //                  64-byte aligned, reused from a process-wide cache of size classes; large blocks
 //                  are 2 MiB aligned and advised to be huge pages, because first touch is slow.
-//   small structs  alloc_new / alloc_delete: headers, nodes, descriptors; zeroed, uncharged.
+//   small structs  alloc_new / alloc_delete: jobs, lists, descriptors; zeroed, uncharged.
+//                  alloc_piece / alloc_piece_release: what calls make by the million (tensors,
+//                  nodes of the tape), from the size classes of small arrays; uncharged.
 // Sanitizer builds (MOON_PLAIN_ALLOC) pass every request straight to malloc.
 // At the budget: flush the cache, ask the engine's collect hook, retry once, then fail with a
 // sentence that names the size asked for and what is live.
@@ -23,6 +25,15 @@ enum { ALLOC_BLOCK_COST = 384 };
 // `bytes` may be 0 (gives a non-NULL pointer that must be released). Contents are undefined.
 MOON_MUST_CHECK moon_status alloc_bytes(moon_engine *engine, size_t bytes, void **block);
 void alloc_release(moon_engine *engine, void *block, size_t bytes);
+
+// The same with `head` bytes in front, a multiple of 64, that are not charged.
+MOON_MUST_CHECK moon_status alloc_bytes_behind(moon_engine *engine, size_t head, size_t bytes,
+                                               void **block);
+void alloc_release_behind(moon_engine *engine, void *block, size_t head, size_t bytes);
+
+// Memory for one struct, contents undefined; given back with the same size.
+MOON_MUST_CHECK moon_status alloc_piece(size_t bytes, void **piece);
+void alloc_piece_release(void *piece, size_t bytes);
 
 // Zeroed memory for one struct or array; MOON_OUT_OF_MEMORY with a sentence on failure.
 MOON_MUST_CHECK moon_status alloc_new(size_t bytes, void **block);

@@ -7,17 +7,15 @@
 
 typedef struct dtype_row {
   const char *name;
-  size_t size;
   dtype_class class;
 } dtype_row;
 
 static const dtype_row rows[MOON_DTYPE_COUNT] = {
-#define DTYPE(id, name, storage, compute, class) { #name, sizeof(storage), DTYPE_##class },
+#define DTYPE(id, name, storage, compute, class) { #name, DTYPE_##class },
 #include "base/dtype.def"
 #undef DTYPE
 };
 
-size_t dtype_size(moon_dtype dtype) { return rows[dtype].size; }
 const char *dtype_name(moon_dtype dtype) { return rows[dtype].name; }
 dtype_class dtype_class_of(moon_dtype dtype) { return rows[dtype].class; }
 
@@ -33,7 +31,7 @@ bool dtype_by_name(const char *name, moon_dtype *dtype) {
 
 double dtype_load(moon_dtype dtype, const void *element) {
   union { float f32; double f64; uint16_t half; int64_t i64; int32_t i32; uint8_t u8; } v;
-  memcpy(&v, element, rows[dtype].size);
+  memcpy(&v, element, dtype_size(dtype));
   switch (dtype) {
     case MOON_F32: return v.f32;
     case MOON_F64: return v.f64;

@@ -16,7 +16,14 @@ typedef enum moon_dtype {
 
 typedef enum dtype_class { DTYPE_FLOAT, DTYPE_INTEGER, DTYPE_BOOLEAN } dtype_class;
 
-size_t dtype_size(moon_dtype dtype);
+static inline size_t dtype_size(moon_dtype dtype) {
+  static const uint8_t sizes[MOON_DTYPE_COUNT] = {
+#define DTYPE(id, name, storage, compute, class) sizeof(storage),
+#include "base/dtype.def"
+#undef DTYPE
+  };
+  return sizes[dtype];
+}
 const char *dtype_name(moon_dtype dtype);
 dtype_class dtype_class_of(moon_dtype dtype);
 static inline bool dtype_is_float(moon_dtype dtype) { return dtype <= MOON_BF16; }

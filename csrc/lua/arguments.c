@@ -242,15 +242,16 @@ static void read_number(const reader *r, const op_param *param, int index, op_va
   value->number = lua_tonumber(r->L, index);
 }
 
-static void read_tensor(const reader *r, const op_param *param, int index, op_value *value) {
+static void read_tensor(const reader *r, const op_param *param, int type, int index,
+                        op_value *value) {
   int position = (int)(param - r->op->signature->params);
-  if (param->kind == OP_SCALAR_OR_TENSOR && lua_type(r->L, index) == LUA_TNUMBER) {
+  if (param->kind == OP_SCALAR_OR_TENSOR && type == LUA_TNUMBER) {
     r->call->is_number[position] = true;
     r->call->numbers[position] = binding_to_number(r->L, index);
     value->tensor = NULL;
     return;
   }
-  const tensor_handle *handle = handle_at(r->L, index);
+  const tensor_handle *handle = type == LUA_TUSERDATA ? handle_of(r->L, index) : NULL;
   value->tensor = handle && handle->tensor ? handle->tensor : tensor_at(r->L, index);
   if (value->tensor) r->call->carries |= handle->carries;
   else
@@ -264,29 +265,30 @@ static void read_device(const reader *r, int index, op_value *value) {
   if (status != MOON_OK) binding_check(r->L, moon_fail_in(status, "%s: ", r->name));
 }
 
-// Reads one parameter from `index`; gives how many stack values it took.
-static int read_param(const reader *r, const op_param *param, int index, int last) {
+// Reads one parameter from `index`, where a value of Lua's `type` stands; gives how many stack
+// values it took.
+static int read_param(const reader *r, const op_param *param, int type, int index, int last) {
   lua_State *L = r->L;
   op_value *value = &r->call->values[param - r->op->signature->params];
-  if (lua_isnil(L, index)) {
+  if (type == LUA_TNIL) {
     if (!param->optional) refuse(r, param, "given", index);
     return 1;
   }
   value->given = true;
   switch (param->kind) {
     case OP_TENSOR:
-    case OP_SCALAR_OR_TENSOR: read_tensor(r, param, index, value); break;
+    case OP_SCALAR_OR_TENSOR: read_tensor(r, param, type, index, value); break;
     case OP_TENSORS: read_tensors(r, param, index, value); break;
     case OP_INT: value->integer = read_int(r, param, index); break;
     case OP_INDEX:
     case OP_DIM: value->integer = read_position(r, param, index); break;
     case OP_NUMBER: read_number(r, param, index, value); break;
     case OP_BOOL:
-      if (!lua_isboolean(L, index)) refuse(r, param, "true or false", index);
+      if (type != LUA_TBOOLEAN) refuse(r, param, "true or false", index);
       value->boolean = lua_toboolean(L, index);
       break;
     case OP_STRING:
-      if (lua_type(L, index) != LUA_TSTRING) refuse(r, param, "a string", index);
+      if (type != LUA_TSTRING) refuse(r, param, "a string", index);
       value->string = lua_tostring(L, index);
       break;
     case OP_DTYPE: value->dtype = binding_read_dtype(L, index, r->name); break;
@@ -306,9 +308,9 @@ static bool takes_list(const op_param *param) {
          param->kind == OP_TENSORS;
 }
 
+// Whether the table at `index` holds options rather than the value of `next`.
 static bool is_options(const reader *r, const op_param *next, int index) {
   lua_State *L = r->L;
-  if (!lua_istable(L, index)) return false;
   if (has_string_keys(L, index)) return true;
   return lua_rawlen(L, index) == 0 && !(next && takes_list(next));
 }
@@ -342,7 +344,7 @@ static void read_options(const reader *r, int index, int taken) {
     if (i < taken)
       binding_error(L, "%s: %s is given twice, by position and as an option", r->name, key);
     int top = lua_gettop(L);
-    read_param(r, &s->params[i], top, top);
+    read_param(r, &s->params[i], lua_type(L, top), top, top);
     if (lua_gettop(L) > top) lua_insert(L, index + 1);   // a list of tensors: below key and value
   }
 }
@@ -371,15 +373,17 @@ void arguments_read(lua_State *L, const op_descriptor *op, const char *name, int
   call->count = s->param_count;
   call->carries = false;
   for (int i = 0; i < call->count; i++) {
-    call->values[i] = op_none();
+    call->values[i].given = false;
+    call->values[i].tensor = NULL;
     call->is_number[i] = false;
     call->made[i] = NULL;
   }
   while (index <= last && param < s->param_count) {
-    if (index == last && is_options(&r, &s->params[param], index)) break;
-    index += read_param(&r, &s->params[param++], index, last);
+    int type = lua_type(L, index);
+    if (index == last && type == LUA_TTABLE && is_options(&r, &s->params[param], index)) break;
+    index += read_param(&r, &s->params[param++], type, index, last);
   }
-  if (index == last && is_options(&r, NULL, index)) {
+  if (index == last && lua_istable(L, index) && is_options(&r, NULL, index)) {
     read_options(&r, index, param);
     index++;
   }
@@ -461,7 +465,8 @@ moon_status arguments_make_scalars(binding_state *state, const op_descriptor *op
 }
 
 void arguments_close(binding_call *call) {
-  for (int i = 0; i < call->count; i++) tensor_release(call->made[i]);
+  for (int i = 0; i < call->count; i++)
+    if (call->made[i]) tensor_release(call->made[i]);
 }
 
 int binding_read_shape(lua_State *L, int index, int last, const char *name,

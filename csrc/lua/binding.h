@@ -18,16 +18,19 @@
 #define lua_rawlen(L, index) lua_objlen(L, index)
 #endif
 
+// Small, because Lua's collector paces itself by the size of what it sees.
 typedef struct tensor_handle {
   const void *magic;                       // &binding_magic: tells our userdata from others
   moon_tensor *tensor;                     // NULL: released by a scope, or not filled yet
-  struct binding_state *state;
-  struct tensor_handle *previous, *next;   // in the scope's list; NULL outside of scopes
+  struct tensor_handle *next;              // in the scope's list; NULL outside of scopes
+  union {
+    struct tensor_handle *previous;        // in the scope's list
+    const char *released_at;               // outside: where the scope stands that released it
+  };
+  unsigned mark;                           // serial of the scope that found it among its results
   bool keep;                               // scopes pass it on
   bool lazy;                               // its shape is decided by the first use
   bool carries;                            // has a carrier: carry.c
-  unsigned mark;                           // serial of the scope that found it among its results
-  const char *released_at;                 // where the scope stands that released it
 } tensor_handle;
 
 typedef struct binding_scope {
@@ -85,6 +88,7 @@ tensor_handle *handle_push(lua_State *L, binding_state *state);             // e
 void handle_fill(tensor_handle *handle, moon_tensor *tensor);               // takes it over
 void tensor_push(lua_State *L, binding_state *state, moon_tensor *tensor);  // takes it over
 tensor_handle *handle_at(lua_State *L, int index);     // NULL if it is no tensor
+tensor_handle *handle_of(lua_State *L, int index);     // the same where it is known to be userdata
 moon_tensor *tensor_at(lua_State *L, int index);       // NULL if it is none; raises if released
 // Raises "name: argument must be a tensor, got ..." if it is none.
 moon_tensor *tensor_check(lua_State *L, int index, const char *name, const char *argument);

@@ -11,7 +11,8 @@ static void ring_remove(tensor_handle *handle) {
   if (!handle->next) return;
   handle->previous->next = handle->next;
   handle->next->previous = handle->previous;
-  handle->next = handle->previous = NULL;
+  handle->next = NULL;
+  handle->released_at = NULL;
 }
 
 static void ring_add(tensor_handle *head, tensor_handle *handle) {
@@ -23,9 +24,7 @@ static void ring_add(tensor_handle *head, tensor_handle *handle) {
 
 tensor_handle *handle_push(lua_State *L, binding_state *state) {
   tensor_handle *handle = lua_newuserdata(L, sizeof *handle);
-  memset(handle, 0, sizeof *handle);
-  handle->magic = &binding_magic;
-  handle->state = state;
+  *handle = (tensor_handle){ .magic = &binding_magic };
   if (state->scope) ring_add(&state->scope->list, handle);
   lua_rawgeti(L, LUA_REGISTRYINDEX, state->tensor_metatable);
   lua_setmetatable(L, -2);
@@ -38,11 +37,14 @@ void tensor_push(lua_State *L, binding_state *state, moon_tensor *tensor) {
   handle_push(L, state)->tensor = tensor;
 }
 
-tensor_handle *handle_at(lua_State *L, int index) {
-  if (lua_type(L, index) != LUA_TUSERDATA) return NULL;
+tensor_handle *handle_of(lua_State *L, int index) {
   if (lua_rawlen(L, index) != sizeof(tensor_handle)) return NULL;
   tensor_handle *handle = lua_touserdata(L, index);
   return handle->magic == &binding_magic ? handle : NULL;
+}
+
+tensor_handle *handle_at(lua_State *L, int index) {
+  return lua_type(L, index) == LUA_TUSERDATA ? handle_of(L, index) : NULL;
 }
 
 moon_tensor *tensor_at(lua_State *L, int index) {
@@ -112,9 +114,9 @@ static void enqueue(lua_State *L, int value, int queue) {
   lua_rawseti(L, queue, (int)lua_rawlen(L, queue) + 1);
 }
 
-static void mark_value(lua_State *L, int value, int queue) {
+static void mark_value(lua_State *L, int value, unsigned serial, int queue) {
   tensor_handle *handle = handle_at(L, value);
-  if (handle) handle->mark = handle->state->scope->serial;
+  if (handle) handle->mark = serial;
   else if (lua_type(L, value) == LUA_TTABLE) enqueue(L, value, queue);
 }
 
@@ -123,12 +125,13 @@ static void mark_results(lua_State *L, int count) {
   luaL_checkstack(L, 8, "too many results of a scope");
   lua_newtable(L);
   int queue = count + 1;
-  for (int i = 1; i <= count; i++) mark_value(L, i, queue);
+  unsigned serial = binding_of(L)->scope->serial;
+  for (int i = 1; i <= count; i++) mark_value(L, i, serial, queue);
   for (int done = 1; done <= (int)lua_rawlen(L, queue); done++) {
     lua_rawgeti(L, queue, done);
     for (lua_pushnil(L); lua_next(L, queue + 1); lua_pop(L, 1)) {
-      mark_value(L, queue + 2, queue);
-      mark_value(L, queue + 3, queue);
+      mark_value(L, queue + 2, serial, queue);
+      mark_value(L, queue + 3, serial, queue);
     }
     lua_pop(L, 1);
   }

@@ -32,7 +32,6 @@ static int call_function(lua_State *L, binding_state *state, op_descriptor *op, 
   moon_tensor *results[OP_MAX_RESULTS] = { 0 };
   tensor_handle *handles[OP_MAX_RESULTS];
   int visible = op->signature->visible_results, given = 0;
-  luaL_checkstack(L, OP_MAX_RESULTS + 4, "no room for results");
   int base = lua_gettop(L);
   for (int i = 0; i < visible; i++) handles[i] = handle_push(L, state);
   moon_status status = arguments_make_scalars(state, op, name, call);
@@ -46,7 +45,7 @@ static int call_function(lua_State *L, binding_state *state, op_descriptor *op, 
       tensor_release(results[i]);
     }
   }
-  lua_settop(L, base + given);
+  if (given < visible) lua_settop(L, base + given);
   if (status == MOON_OK && call->carries) carry_over(L, first, base, base + 1);
   return finish(L, state, status, given);
 }
@@ -269,10 +268,12 @@ static const struct { const char *event, *op; } events[] = {
 static int operator_event(lua_State *L) {
   binding_state *state = binding_here(L);
   op_descriptor *op = lua_touserdata(L, lua_upvalueindex(2));
-  for (int i = 1; i <= 2; i++)
-    if (lua_type(L, i) != LUA_TNUMBER && !handle_at(L, i))
+  for (int i = 1; i <= 2; i++) {
+    int type = lua_type(L, i);
+    if (type != LUA_TNUMBER && type != LUA_TUSERDATA)
       binding_error(L, "%s: %s must be a tensor or a number, got %s", op->name,
                     op->signature->params[i - 1].name, luaL_typename(L, i));
+  }
   return operator_call(L, state, op, false, 1);
 }
 

@@ -220,7 +220,9 @@ static moon_status forward_unary(op_call *call) {
   MOON_TRY(check_attributes(call, x));
   MOON_TRY(make_result(call, x->dtype, x->ndim, x->shape));
   read_attributes(call->args + 1, call->op->signature->param_count - 1, attributes);
-  device_array from = tensor_array(x), to = tensor_array(call->results[0]);
+  device_array from, to;
+  tensor_fill_array(x, &from);
+  tensor_fill_array(call->results[0], &to);
   return tensor_kernels(x)->unary(call->engine, (int)call->op->row, attributes, &from, &to);
 }
 
@@ -268,9 +270,10 @@ static bool overlaps(const moon_tensor *x, const moon_tensor *y) {
 
 static moon_status run_binary(op_call *call, moon_tensor *y, const double *attributes) {
   moon_tensor *x = call->args[0].tensor, *z = call->results[0];
-  device_array ax = array_broadcast(x, z->ndim, z->shape);
-  device_array ay = array_broadcast(y, z->ndim, z->shape);
-  device_array to = tensor_array(z);
+  device_array ax, ay, to;
+  array_fill_broadcast(x, z->ndim, z->shape, &ax);
+  array_fill_broadcast(y, z->ndim, z->shape, &ay);
+  tensor_fill_array(z, &to);
   return tensor_kernels(z)->binary(call->engine, (int)call->op->row, attributes, &ax, &ay, &to);
 }
 

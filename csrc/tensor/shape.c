@@ -86,7 +86,7 @@ moon_status shape_broadcast(int a_ndim, const int64_t *a, int b_ndim, const int6
     }
     result[i] = p == 1 ? q : p;
   }
-  memcpy(shape, result, (size_t)n * sizeof *shape);
+  for (int i = 0; i < n; i++) shape[i] = result[i];
   *ndim = n;
   return MOON_OK;
 }
@@ -139,15 +139,20 @@ bool shape_view_strides(const moon_tensor *tensor, int ndim, const int64_t *shap
   return new_dim == -1;
 }
 
-device_array array_broadcast(const moon_tensor *tensor, int ndim, const int64_t *shape) {
-  device_array array = { .data = tensor_data(tensor), .dtype = tensor->dtype, .ndim = ndim };
+void array_fill_broadcast(const moon_tensor *tensor, int ndim, const int64_t *shape,
+                          device_array *array) {
+  array->data = tensor_data(tensor);
+  array->derived = NULL;
+  array->version = 0;
+  array->dtype = tensor->dtype;
+  array->ndim = ndim;
   int missing = ndim - tensor->ndim;
   for (int i = 0; i < ndim; i++) {
-    array.shape[i] = shape[i];
-    bool stretched = i < missing || (tensor->shape[i - missing] == 1 && shape[i] != 1);
-    array.strides[i] = stretched ? 0 : tensor->strides[i - missing];
+    int64_t size = shape[i];
+    bool stretched = i < missing || (tensor->shape[i - missing] == 1 && size != 1);
+    array->shape[i] = size;
+    array->strides[i] = stretched ? 0 : tensor->strides[i - missing];
   }
-  return array;
 }
 
 moon_status shape_dim(int ndim, int64_t dim, int *normal) {

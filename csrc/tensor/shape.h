@@ -30,7 +30,14 @@ bool shape_view_strides(const moon_tensor *tensor, int ndim, const int64_t *shap
                         int64_t *strides);
 
 // `tensor` seen as `shape` with stride 0 where it is broadcast, for a kernel; must be compatible.
-device_array array_broadcast(const moon_tensor *tensor, int ndim, const int64_t *shape);
+void array_fill_broadcast(const moon_tensor *tensor, int ndim, const int64_t *shape,
+                          device_array *array);
+static inline device_array array_broadcast(const moon_tensor *tensor, int ndim,
+                                           const int64_t *shape) {
+  device_array array;
+  array_fill_broadcast(tensor, ndim, shape, &array);
+  return array;
+}
 
 // A dimension counted from 0, or from the end if negative, brought into 0..ndim-1.
 // 0-d tensors accept 0 and -1.

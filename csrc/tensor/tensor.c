@@ -4,48 +4,83 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/count.h"
 #include "tensor/shape.h"
 
-static moon_status storage_new(moon_engine *engine, const moon_device *device, size_t bytes,
-                               moon_storage **storage) {
-  moon_storage *made;
-  MOON_TRY(alloc_new(sizeof *made, (void **)&made));
-  moon_status status = device->allocate(engine, bytes, &made->data);
-  if (status != MOON_OK) {
-    alloc_delete(made);
-    return status;
-  }
-  atomic_init(&made->references, 1);
-  made->bytes = bytes;
-  made->device = device;
-  made->engine = engine_retain(engine);
-  *storage = made;
-  return MOON_OK;
-}
+// A tensor that is made with its storage lies in one block with it, and few elements lie there too.
+// The block goes when the storage does, which may be long after that tensor: views share it.
+typedef struct tensor_block {
+  moon_tensor tensor;
+  moon_storage storage;
+} tensor_block;
+
+enum {
+  BLOCK_HEAD = (sizeof(tensor_block) + 63) / 64 * 64,   // elements are aligned as any others
+#ifdef MOON_PLAIN_ALLOC
+  FEW_BYTES = -1,   // apart, so that a sanitizer sees who leaves them
+#else
+  FEW_BYTES = 256,
+#endif
+};
 
 static void storage_release(moon_storage *storage) {
-  if (atomic_fetch_sub_explicit(&storage->references, 1, memory_order_acq_rel) != 1) return;
+  if (!count_drop(&storage->references)) return;
   derived_set_delete(atomic_load_explicit(&storage->derived, memory_order_relaxed));
-  if (storage->release)
-    storage->release(storage->release_context, storage->data, storage->bytes);
-  else
-    storage->device->release(storage->engine, storage->data, storage->bytes);
-  engine_release(storage->engine);
-  alloc_delete(storage);
+  moon_engine *engine = storage->engine;
+  bool few = storage->few;
+  size_t bytes = storage->bytes;
+  if (storage->release) storage->release(storage->release_context, storage->data, bytes);
+  else if (!few) storage->device->release(engine, storage->data, bytes);
+  if (few) alloc_release_behind(engine, storage->maker, BLOCK_HEAD, bytes);
+  else alloc_piece_release(storage->maker, sizeof(tensor_block));
+  engine_release(engine);
 }
 
-static moon_status tensor_shell(moon_dtype dtype, int ndim, const int64_t *shape,
-                                moon_tensor **tensor) {
-  if (ndim > MOON_MAX_DIMS)
-    return moon_fail(MOON_BAD_SHAPE, "a tensor has at most %d dimensions, got %d", MOON_MAX_DIMS,
-                     ndim);
-  moon_tensor *made;
-  MOON_TRY(alloc_new(sizeof *made, (void **)&made));
-  atomic_init(&made->references, 1);
-  made->dtype = dtype;
-  made->ndim = ndim;
-  if (ndim > 0) memcpy(made->shape, shape, (size_t)ndim * sizeof *shape);
-  *tensor = made;
+static void tensor_begin(moon_tensor *tensor, moon_dtype dtype, int ndim, const int64_t *shape) {
+  atomic_init(&tensor->references, 1);
+  tensor->dtype = dtype;
+  tensor->ndim = ndim;
+  tensor->offset = 0;
+  tensor->meta = NULL;
+  tensor->is_view = false;
+  tensor->taped_version = 0;
+  for (int i = 0; i < ndim; i++) tensor->shape[i] = shape[i];
+}
+
+// The tensor and the storage of a new block; data and bytes are the storage's.
+static void block_begin(tensor_block *block, moon_engine *engine, const moon_device *device,
+                        void *data, size_t bytes) {
+  block->storage = (moon_storage){ .data = data, .bytes = bytes, .device = device,
+                                   .engine = engine_retain(engine), .maker = &block->tensor };
+  atomic_init(&block->storage.references, 1);
+  block->tensor.storage = &block->storage;
+}
+
+static moon_status check_ndim(int ndim) {
+  if (ndim <= MOON_MAX_DIMS) return MOON_OK;
+  return moon_fail(MOON_BAD_SHAPE, "a tensor has at most %d dimensions, got %d", MOON_MAX_DIMS,
+                   ndim);
+}
+
+static moon_status block_new(moon_engine *engine, const moon_device *device, size_t bytes,
+                             tensor_block **block) {
+  tensor_block *made;
+  void *data;
+  bool few = device == device_cpu() && (int64_t)bytes <= FEW_BYTES;
+  if (few) {
+    MOON_TRY(alloc_bytes_behind(engine, BLOCK_HEAD, bytes, (void **)&made));
+    data = (char *)made + BLOCK_HEAD;
+  } else {
+    MOON_TRY(alloc_piece(sizeof *made, (void **)&made));
+    moon_status status = device->allocate(engine, bytes, &data);
+    if (status != MOON_OK) {
+      alloc_piece_release(made, sizeof *made);
+      return status;
+    }
+  }
+  block_begin(made, engine, device, data, bytes);
+  made->storage.few = few;
+  *block = made;
   return MOON_OK;
 }
 
@@ -53,17 +88,14 @@ moon_status tensor_new(moon_engine *engine, const moon_device *device, moon_dtyp
                        const int64_t *shape, moon_tensor **tensor) {
   int64_t count;
   size_t bytes;
-  moon_tensor *made;
+  tensor_block *block;
   MOON_TRY(shape_count(ndim, shape, &count));
   MOON_TRY(alloc_product((size_t)count, dtype_size(dtype), &bytes));
-  MOON_TRY(tensor_shell(dtype, ndim, shape, &made));
-  moon_status status = storage_new(engine, device, bytes, &made->storage);
-  if (status != MOON_OK) {
-    alloc_delete(made);
-    return status;
-  }
-  shape_contiguous_strides(ndim, shape, made->strides);
-  *tensor = made;
+  MOON_TRY(check_ndim(ndim));
+  MOON_TRY(block_new(engine, device, bytes, &block));
+  tensor_begin(&block->tensor, dtype, ndim, shape);
+  shape_contiguous_strides(ndim, shape, block->tensor.strides);
+  *tensor = &block->tensor;
   return MOON_OK;
 }
 
@@ -100,33 +132,26 @@ moon_status tensor_new_foreign(moon_engine *engine, moon_dtype dtype, int ndim,
                                void (*release)(void *, void *, size_t), void *context,
                                moon_tensor **tensor) {
   int64_t count;
-  moon_tensor *made;
-  moon_storage *storage;
+  tensor_block *block;
   MOON_TRY(shape_count(ndim, shape, &count));
-  MOON_TRY(tensor_shell(dtype, ndim, shape, &made));
-  moon_status status = alloc_new(sizeof *storage, (void **)&storage);
-  if (status != MOON_OK) {
-    alloc_delete(made);
-    return status;
-  }
-  atomic_init(&storage->references, 1);
-  storage->data = data;
-  storage->bytes = (size_t)count * dtype_size(dtype);
-  storage->device = device_cpu();
-  storage->engine = engine_retain(engine);
-  storage->release = release;
-  storage->release_context = context;
-  made->storage = storage;
-  shape_contiguous_strides(ndim, shape, made->strides);
-  *tensor = made;
+  MOON_TRY(check_ndim(ndim));
+  MOON_TRY(alloc_piece(sizeof *block, (void **)&block));
+  block_begin(block, engine, device_cpu(), data, (size_t)count * dtype_size(dtype));
+  block->storage.release = release;
+  block->storage.release_context = context;
+  tensor_begin(&block->tensor, dtype, ndim, shape);
+  shape_contiguous_strides(ndim, shape, block->tensor.strides);
+  *tensor = &block->tensor;
   return MOON_OK;
 }
 
 moon_status tensor_new_view(const moon_tensor *base, int ndim, const int64_t *shape,
                             const int64_t *strides, int64_t offset, moon_tensor **view) {
   moon_tensor *made;
-  MOON_TRY(tensor_shell(base->dtype, ndim, shape, &made));
-  if (ndim > 0) memcpy(made->strides, strides, (size_t)ndim * sizeof *strides);
+  MOON_TRY(check_ndim(ndim));
+  MOON_TRY(alloc_piece(sizeof *made, (void **)&made));
+  tensor_begin(made, base->dtype, ndim, shape);
+  for (int i = 0; i < ndim; i++) made->strides[i] = strides[i];
   made->offset = offset;
   made->storage = base->storage;
   atomic_fetch_add_explicit(&base->storage->references, 1, memory_order_relaxed);
@@ -144,11 +169,11 @@ moon_tensor *tensor_retain(moon_tensor *tensor) {
 }
 
 void tensor_release(moon_tensor *tensor) {
-  if (!tensor) return;
-  if (atomic_fetch_sub_explicit(&tensor->references, 1, memory_order_acq_rel) != 1) return;
-  storage_release(tensor->storage);
+  if (!tensor || !count_drop(&tensor->references)) return;
   if (tensor->meta) tensor->meta->release(tensor->meta);
-  alloc_delete(tensor);
+  moon_storage *storage = tensor->storage;
+  if (storage->maker != tensor) alloc_piece_release(tensor, sizeof *tensor);
+  storage_release(storage);
 }
 
 int64_t tensor_count(const moon_tensor *tensor) {
@@ -186,12 +211,16 @@ bool tensor_same_shape(const moon_tensor *a, const moon_tensor *b) {
          memcmp(a->shape, b->shape, (size_t)a->ndim * sizeof *a->shape) == 0;
 }
 
-device_array tensor_array(const moon_tensor *tensor) {
-  device_array array = { .data = tensor_data(tensor), .dtype = tensor->dtype,
-                         .ndim = tensor->ndim };
-  memcpy(array.shape, tensor->shape, sizeof array.shape);
-  memcpy(array.strides, tensor->strides, sizeof array.strides);
-  return array;
+void tensor_fill_array(const moon_tensor *tensor, device_array *array) {
+  array->data = tensor_data(tensor);
+  array->derived = NULL;
+  array->version = 0;
+  array->dtype = tensor->dtype;
+  array->ndim = tensor->ndim;
+  for (int i = 0; i < tensor->ndim; i++) {
+    array->shape[i] = tensor->shape[i];
+    array->strides[i] = tensor->strides[i];
+  }
 }
 
 // The storage's set, made on first need.

@@ -31,6 +31,8 @@ typedef struct moon_storage {
   const char *last_writer;             // name of the operator that wrote last; static text or NULL
   void (*release)(void *context, void *data, size_t bytes);   // foreign memory; NULL = ours
   void *release_context;
+  struct moon_tensor *maker;           // it lies behind that tensor, in one block,
+  bool few;                            // and the elements behind it
 } moon_storage;
 
 // What autograd knows about a tensor; defined above this layer.
@@ -102,7 +104,13 @@ static inline const device_kernels *tensor_kernels(const moon_tensor *tensor) {
 static inline void *tensor_data(const moon_tensor *tensor) {
   return (char *)tensor->storage->data + tensor->offset * (int64_t)dtype_size(tensor->dtype);
 }
-device_array tensor_array(const moon_tensor *tensor);   // for a kernel; borrows
+// As a kernel sees it; borrows. The first form writes no more than there is, for small calls.
+void tensor_fill_array(const moon_tensor *tensor, device_array *array);
+static inline device_array tensor_array(const moon_tensor *tensor) {
+  device_array array;
+  tensor_fill_array(tensor, &array);
+  return array;
+}
 // The same for weights. While nobody trains them (`constant`) kernels may keep what they make of
 // them (device/derived.h); otherwise what was kept goes.
 MOON_MUST_CHECK moon_status tensor_weight_array(const moon_tensor *tensor, bool constant,

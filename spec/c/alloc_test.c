@@ -59,6 +59,37 @@ static void bytes_are_counted(void) {
   EXPECT(live() == before);
 }
 
+static void heads_are_not_counted(void) {
+  int64_t before = live();
+  void *block, *empty;
+  EXPECT_OK(alloc_bytes_behind(engine, 320, 100, &block));
+  EXPECT_OK(alloc_bytes_behind(engine, 320, 0, &empty));
+  EXPECT(live() == before + 100 && (uintptr_t)block % 64 == 0);
+  memset(block, 1, 420);
+  memset(empty, 2, 320);
+  alloc_release_behind(engine, block, 320, 100);
+  alloc_release_behind(engine, empty, 320, 0);
+  EXPECT(live() == before);
+}
+
+static void pieces_are_not_counted_and_may_fail(void) {
+  static const size_t sizes[] = { 1, 160, 4096, 4097, 100000 };
+  int64_t before = live();
+  void *pieces[5];
+  for (int i = 0; i < 5; i++) {
+    EXPECT_OK(alloc_piece(sizes[i], &pieces[i]));
+    memset(pieces[i], i, sizes[i]);
+  }
+  EXPECT(live() == before);
+  for (int i = 0; i < 5; i++) {
+    EXPECT(((unsigned char *)pieces[i])[sizes[i] - 1] == i);
+    alloc_piece_release(pieces[i], sizes[i]);
+  }
+  alloc_fail_after(1);
+  EXPECT_FAIL(alloc_piece(160, &pieces[0]), MOON_OUT_OF_MEMORY,
+              "out of memory: asked for 160 bytes (a failure made by a spec)");
+}
+
 // Blocks of all sizes live at once do not overlap.
 static void blocks_do_not_overlap(void) {
   enum { COUNT = 3000 };
@@ -435,6 +466,8 @@ int main(void) {
   if (engine_new(&engine) != MOON_OK) return 2;
   check("size classes waste at most an eighth", classes_are_tight);
   check("bytes are counted to the engine", bytes_are_counted);
+  check("heads of blocks are not counted", heads_are_not_counted);
+  check("pieces are not counted and may fail", pieces_are_not_counted_and_may_fail);
   check("blocks do not overlap", blocks_do_not_overlap);
   check("a full budget is an error that can be left", budget_is_kept_and_left);
   check("the collect hook is asked and makes room", collecting_makes_room);
