@@ -59,16 +59,29 @@ static moon_status survey_tensor(call_survey *survey, moon_engine *engine, moon_
   return MOON_OK;
 }
 
+// What the members of the list that the tape follows need is kept for it.
+static moon_status survey_list(call_survey *survey, moon_engine *engine, const op_value *value,
+                               bool followed) {
+  int count = value->tensors.count;
+  bool needs;
+  if (count == 0) return MOON_OK;
+  if (followed) {
+    survey->list_count = count;
+    MOON_TRY(alloc_new((size_t)count, (void **)&survey->list_needs));
+  }
+  for (int k = 0; k < count; k++)
+    MOON_TRY(survey_tensor(survey, engine, value->tensors.list[k],
+                           followed ? &survey->list_needs[k] : &needs));
+  return MOON_OK;
+}
+
 static moon_status survey_call(call_survey *survey, moon_engine *engine, const op_signature *s,
                                const op_value *args) {
   for (int i = 0; i < s->param_count; i++) {
     if (is_tensor_kind(s->params[i].kind)) {
       MOON_TRY(survey_tensor(survey, engine, args[i].tensor, &survey->needs[i]));
-    } else if (s->params[i].kind == OP_TENSORS && args[i].tensors.count > 0) {
-      survey->list_count = args[i].tensors.count;
-      MOON_TRY(alloc_new((size_t)survey->list_count, (void **)&survey->list_needs));
-      for (int k = 0; k < survey->list_count; k++)
-        MOON_TRY(survey_tensor(survey, engine, args[i].tensors.list[k], &survey->list_needs[k]));
+    } else if (s->params[i].kind == OP_TENSORS && args[i].given) {
+      MOON_TRY(survey_list(survey, engine, &args[i], i == s->list_param));
     }
   }
   return MOON_OK;
@@ -100,11 +113,12 @@ static moon_status record_call(op_call *call, const call_survey *survey) {
 }
 
 static moon_status refuse_gradient(const op_call *call) {
+  bool floats = call->inplace && !call->results[0];   // written lists have no results
   for (int i = 0; i < call->op->signature->visible_results; i++)
-    if (call->results[i] && dtype_is_float(call->results[i]->dtype))
-      return moon_fail(MOON_UNSUPPORTED, "no gradient is defined; call it on detach()ed tensors or "
-                       "inside moon.no_grad");
-  return MOON_OK;
+    floats |= call->results[i] && dtype_is_float(call->results[i]->dtype);
+  if (!floats) return MOON_OK;
+  return moon_fail(MOON_UNSUPPORTED, "no gradient is defined; call it on detach()ed tensors or "
+                   "inside moon.no_grad");
 }
 
 static void mark_views(op_call *call) {
@@ -195,18 +209,24 @@ static bool overlaps_itself(const moon_tensor *t) {
   return false;
 }
 
-// A recorded write must be one the tape can follow.
-static moon_status check_target(moon_engine *engine, const op_signature *s, const op_value *args) {
-  moon_tensor *target = args[0].tensor;
+static bool any_taped(const op_signature *s, const op_value *args) {
   bool taped = false;
+  for (int i = 0; i < s->param_count; i++) {
+    if (is_tensor_kind(s->params[i].kind))
+      taped |= args[i].tensor && tape_requires_grad(args[i].tensor);
+    else if (s->params[i].kind == OP_TENSORS && args[i].given)
+      for (int k = 0; k < args[i].tensors.count; k++)
+        taped |= tape_requires_grad(args[i].tensors.list[k]);
+  }
+  return taped;
+}
+
+// A recorded write must be one the tape can follow.
+static moon_status check_target(const moon_tensor *target, bool recorded) {
   if (overlaps_itself(target))
     return moon_fail(MOON_BAD_STATE, "an expanded tensor shares elements and cannot be changed in "
                      "place, nor can overlapping windows; use clone() first");
-  if (!engine->grad_enabled) return MOON_OK;
-  for (int i = 0; i < s->param_count; i++)
-    if (is_tensor_kind(s->params[i].kind) && args[i].tensor && tape_requires_grad(args[i].tensor))
-      taped = true;
-  if (!taped) return MOON_OK;
+  if (!recorded) return MOON_OK;
   if (tape_requires_grad(target) && tape_is_leaf(target))
     return moon_fail(MOON_BAD_STATE, "a leaf that requires a gradient cannot be changed in place; "
                      "do it inside moon.no_grad, or on a copy");
@@ -216,21 +236,43 @@ static moon_status check_target(moon_engine *engine, const op_signature *s, cons
   return MOON_OK;
 }
 
-moon_status op_apply_inplace(moon_engine *engine, op_descriptor *op, op_value *args) {
-  moon_tensor *target = args[0].tensor;
-  op_call call = { .engine = engine, .op = op, .args = args, .inplace = true };
-  moon_status status = check_target(engine, op->signature, args);
-  if (status != MOON_OK) return moon_fail_in(status, "%s: ", op->signature->inplace_name);
-  MOON_TRY(tensor_alias(target, &call.results[0]));
+// A write counts also after a failure: part of it may have been done.
+static void note_write(moon_tensor *target, const char *writer) {
+  tensor_touch(target);
+  target->storage->last_writer = writer;
+}
+
+static moon_status apply_to_list(op_call *call) {
+  const op_value *targets = &call->args[0];
+  moon_status status = apply(call);
+  for (int k = 0; k < targets->tensors.count; k++)
+    note_write(targets->tensors.list[k], call->op->name);
+  return status;
+}
+
+static moon_status apply_to_one(op_call *call) {
+  moon_tensor *target = call->args[0].tensor;
+  MOON_TRY(tensor_alias(target, &call->results[0]));
   const tape_node *before = target->meta ? record_of(target)->node : NULL;
-  status = apply(&call);
-  release_results(&call);
-  tensor_touch(target);   // also after a failure: part of it may have been written
-  target->storage->last_writer = op->name;
-  MOON_TRY(status);
-  if (target->meta && record_of(target)->node != before)
+  moon_status status = apply(call);
+  release_results(call);
+  note_write(target, call->op->name);
+  if (status == MOON_OK && target->meta && record_of(target)->node != before)
     atomic_fetch_add_explicit(&target->storage->taped_version, 1, memory_order_relaxed);
-  return MOON_OK;
+  return status;
+}
+
+moon_status op_apply_inplace(moon_engine *engine, op_descriptor *op, op_value *args) {
+  op_call call = { .engine = engine, .op = op, .args = args, .inplace = true };
+  bool listed = op->signature->params[0].kind == OP_TENSORS;
+  bool recorded = engine->grad_enabled && any_taped(op->signature, args);
+  moon_tensor **targets = listed ? args[0].tensors.list : &args[0].tensor;
+  int count = listed ? args[0].tensors.count : 1;
+  for (int k = 0; k < count; k++) {
+    moon_status status = check_target(targets[k], recorded);
+    if (status != MOON_OK) return moon_fail_in(status, "%s: ", op->signature->inplace_name);
+  }
+  return listed ? apply_to_list(&call) : apply_to_one(&call);
 }
 
 moon_status op_run(moon_engine *engine, op_descriptor *op, moon_tensor **result, int count,

@@ -9,6 +9,7 @@
 //   Tensor          a tensor
 //   Tensor?         a tensor or nothing
 //   Tensor[]        a list of tensors
+//   Tensor|Tensor[] the same, or one tensor as a list of one
 //   Tensor|number   a tensor; a number becomes a 0-d tensor of the first tensor's dtype
 //   int, number, bool, string, dtype, device
 //   int?, number?, dtype?, ...   the same or nothing
@@ -104,7 +105,8 @@ typedef enum op_flag {
   OP_INPLACE = 1,      // has an in-place form, name with "_" appended
   OP_COMPOSITE = 2,    // made of other operators: no tape entry of its own
   OP_VIEW = 4,         // results share the input's storage
-  OP_MUTATES = 8,      // writes into its first argument (an alias is results[0]); no other form
+  OP_MUTATES = 8,      // writes into its first argument (an alias is results[0], unless that is
+                       // a list); no other form
   OP_FUNCTION_ONLY = 16,   // moon.name(...), no method
   OP_METHOD_ONLY = 32,     // t:name(...), no function
   OP_HIDDEN = 64,          // reached through other means (indexing); not in moon
@@ -139,6 +141,7 @@ typedef struct op_param {
   char name[24];
   op_kind kind;
   bool optional;            // may be left out altogether
+  bool alone;               // of Tensor|Tensor[]: one tensor is a list of one
   int fixed;                // of int[2], int[3], pads[2]: how many; 0 where any number will do
   unsigned saved_for;       // bit i: the gradient of parameter i reads this one
   bool has_default;
@@ -152,7 +155,8 @@ typedef struct op_signature {
   char inplace_name[32];    // "add_"
   int param_count, result_count, visible_results;
   bool returns_list;
-  int list_param;           // index of the Tensor[] parameter, -1 if none
+  int list_param;           // index of the Tensor[] parameter, -1 if none; the last of several,
+                            // which only operators without a backward have
   op_param params[OP_MAX_PARAMS];
   char results[OP_MAX_RESULTS][24];
   unsigned result_saved_for[OP_MAX_RESULTS];
@@ -190,7 +194,7 @@ static inline op_value op_none(void) { op_value v = { .given = false, .integer =
 // results receives op->signature->result_count owned tensors (hidden ones too; NULL if not made).
 MOON_MUST_CHECK moon_status op_apply(moon_engine *engine, op_descriptor *op, op_value *args,
                                      moon_tensor **results);
-// The in-place form: writes into args[0]'s tensor. Nothing is returned.
+// The in-place form: writes into args[0]'s tensor, or each of its list. Nothing is returned.
 MOON_MUST_CHECK moon_status op_apply_inplace(moon_engine *engine, op_descriptor *op,
                                              op_value *args);
 // As op_apply for "-> Tensor[]": an owned array (alloc_delete) of owned tensors.

@@ -63,6 +63,7 @@ static moon_status read_choices(schema_reader *r, op_param *param) {
 // Longer spellings stand before their beginnings.
 static const struct { const char *text; op_kind kind; int fixed; } types[] = {
   { "Tensor|number", OP_SCALAR_OR_TENSOR, 0 },
+  { "Tensor|Tensor[]", OP_TENSORS, 1 },
   { "Tensor[]", OP_TENSORS, 0 },
   { "Tensor", OP_TENSOR, 0 },
   { "int[1]", OP_INTS, 1 },
@@ -89,7 +90,8 @@ static moon_status read_type(schema_reader *r, op_param *param) {
   for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
     if (!accept(r, types[i].text)) continue;
     param->kind = types[i].kind;
-    param->fixed = types[i].fixed;
+    param->alone = param->kind == OP_TENSORS && types[i].fixed;
+    param->fixed = param->alone ? 0 : types[i].fixed;
     if (accept(r, "?")) param->optional = true;
     if (param->kind == OP_DIMS) param->optional = true;
     return MOON_OK;

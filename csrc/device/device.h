@@ -94,22 +94,18 @@ typedef struct cross_entropy_options { int64_t ignore; double smoothing; } cross
 
 typedef struct ctc_options { int64_t blank; bool zero_infinity; } ctc_options;
 
-typedef struct sgd_options {
-  double lr, momentum, dampening, weight_decay;
-  bool nesterov, first;   // first: momentum is filled with the gradient instead of updated
-} sgd_options;
-
-typedef struct adam_options {
-  double lr, beta1, beta2, epsilon, weight_decay;
-  double correction1, correction2;   // 1 - beta^t
-  bool decoupled;                    // AdamW: decay applied to the parameter, not the gradient
-} adam_options;
-
 // The numbers of the rules of steps.def; a rule reads those that it names.
 typedef struct step_options {
   double sign, decay, keep;   // g = sign * gradient + decay * p, then p = keep * p
   double rate, beta1, beta2, epsilon, scale, blend, least, most;
 } step_options;
+
+// One parameter of a step and what moves it: as many elements each, in the same order.
+typedef struct step_item {
+  int64_t count;
+  void *parameter, *states[STEP_STATES];   // NULL where there is no such state
+  const void *gradient;
+} step_item;
 
 typedef struct device_kernels {
 #define KERNEL(name, arguments) moon_status(*name) arguments;

@@ -194,11 +194,14 @@ static void read_pads(const reader *r, const op_param *param, int index, op_valu
 static void read_tensors(const reader *r, const op_param *param, int index, op_value *value) {
   lua_State *L = r->L;
   luaL_checkstack(L, 4, "no room for a list");
-  if (!lua_istable(L, index)) refuse(r, param, "a list of tensors", index);
-  int count = (int)lua_rawlen(L, index);
+  bool lone = param->alone && handle_at(L, index);
+  if (!lone && !lua_istable(L, index))
+    refuse(r, param, param->alone ? "a tensor or a list of them" : "a list of tensors", index);
+  int count = lone ? 1 : (int)lua_rawlen(L, index);
   moon_tensor **list = lua_newuserdata(L, ((size_t)count + 1) * sizeof *list);   // Lua frees it
   for (int i = 0; i < count; i++) {
-    lua_rawgeti(L, index, i + 1);
+    if (lone) lua_pushvalue(L, index);
+    else lua_rawgeti(L, index, i + 1);
     list[i] = tensor_at(L, -1);
     if (list[i]) r->call->carries |= handle_at(L, -1)->carries;
     else
@@ -374,7 +377,8 @@ void arguments_read(lua_State *L, const op_descriptor *op, const char *name, int
   call->carries = false;
   for (int i = 0; i < call->count; i++) {
     call->values[i].given = false;
-    call->values[i].tensor = NULL;
+    call->values[i].tensors.list = NULL;
+    call->values[i].tensors.count = 0;
     call->is_number[i] = false;
     call->made[i] = NULL;
   }

@@ -132,7 +132,7 @@ static void push_param(lua_State *L, const op_param *param) {
     lua_pushfstring(L, "%s[%d]", param->kind == OP_PADS ? "pads" : "int", param->fixed);
     lua_setfield(L, -2, "type");
   } else {
-    set_string(L, "type", kind_names[param->kind]);
+    set_string(L, "type", param->alone ? "Tensor|Tensor[]" : kind_names[param->kind]);
   }
   set_boolean(L, "optional", param->optional);
   if (param->has_default) set_string(L, "default", param->default_text);

@@ -1,21 +1,10 @@
-// Optimiser steps of one formula an element (steps.def): a parameter and its state moved in place
+// Optimiser steps of one formula an element (steps.def): parameters and their state moved in place
 // in one pass over memory, by the update rules of PyTorch. Exposed as rmsprop_step_ and so on;
 // meant to run without the tape. Weight decay is added to the gradient, or under `decoupled` taken
 // off the parameter; `maximize` turns the gradient round.
 #include <math.h>
 
 #include "ops/step.h"
-
-typedef struct rule_options {
-  int rule;
-  step_options step;
-} rule_options;
-
-static moon_status run_rule(moon_engine *engine, const void *options, const device_kernels *kernels,
-                            const device_array *gradient, const device_array *const *arrays) {
-  const rule_options *o = options;
-  return kernels->step(engine, o->rule, &o->step, gradient, arrays[0], arrays + 1);
-}
 
 static const int state_counts[] = {
 #define STEP(name, states, formula) states,
@@ -28,8 +17,7 @@ static moon_status check(const op_call *call, int rule) {
 }
 
 static moon_status apply(op_call *call, int rule, step_options step) {
-  rule_options o = { .rule = rule, .step = step };
-  return step_apply(call, state_counts[rule], &o, run_rule);
+  return step_apply(call, state_counts[rule], rule, &step);
 }
 
 static double sign_of(const op_value *maximize) { return maximize->boolean ? -1 : 1; }
@@ -63,13 +51,13 @@ static moon_status forward_rmsprop(op_call *call) {
   enum { SQUARE = STEP_STATE, MEAN, BUFFER, LR, ALPHA, EPS, WEIGHT_DECAY, MOMENTUM, MAXIMIZE };
   const op_value *args = call->args;
   MOON_TRY(check(call, STEP_rmsprop));
-  if (args[MOMENTUM].number != 0 && !args[BUFFER].tensor)
+  if (args[MOMENTUM].number != 0 && !args[BUFFER].given)
     return moon_fail(MOON_BAD_ARGUMENT, "momentum %g needs a momentum_buffer of the parameter's "
                      "shape", args[MOMENTUM].number);
   return apply(call, STEP_rmsprop, (step_options){
     .sign = sign_of(&args[MAXIMIZE]), .decay = args[WEIGHT_DECAY].number, .keep = 1,
     .rate = args[LR].number, .beta1 = args[MOMENTUM].number, .beta2 = args[ALPHA].number,
-    .epsilon = args[EPS].number, .blend = args[MEAN].tensor ? 1 : 0 });
+    .epsilon = args[EPS].number, .blend = args[MEAN].given ? 1 : 0 });
 }
 
 // -- adamax_step
@@ -161,9 +149,9 @@ static moon_status forward_asgd(op_call *call) {
 
 static op_descriptor descriptors[] = {
   { .name = "adagrad_step", .dtypes = OP_FLOATS,
-    .schema = "(parameter: Tensor, gradient: Tensor, sum: Tensor, lr: number, "
-              "lr_decay: number = 0, eps: number = 1e-10, weight_decay: number = 0, step: int, "
-              "maximize: bool = false) -> out",
+    .schema = "(parameter: Tensor|Tensor[], gradient: Tensor|Tensor[], sum: Tensor|Tensor[], lr: "
+              "number, lr_decay: number = 0, eps: number = 1e-10, weight_decay: number = 0, step: "
+              "int, maximize: bool = false) -> out",
     .flags = OP_MUTATES | OP_FUNCTION_ONLY,
     .doc = "One step of Adagrad, in place. With g = gradient + weight_decay * parameter: sum + "
            "g^2, then parameter - lr / (1 + (step - 1) * lr_decay) * g / (sqrt(sum) + eps) (Duchi, "
@@ -172,9 +160,9 @@ static op_descriptor descriptors[] = {
                "{ lr = 0.5, step = 1 }) --> { 0.5, 1.5 }",
     .forward = forward_adagrad },
   { .name = "adadelta_step", .dtypes = OP_FLOATS,
-    .schema = "(parameter: Tensor, gradient: Tensor, square: Tensor, delta: Tensor, "
-              "lr: number = 1, rho: number = 0.9, eps: number = 1e-6, weight_decay: number = 0, "
-              "maximize: bool = false) -> out",
+    .schema = "(parameter: Tensor|Tensor[], gradient: Tensor|Tensor[], square: Tensor|Tensor[], "
+              "delta: Tensor|Tensor[], lr: number = 1, rho: number = 0.9, eps: number = 1e-6, "
+              "weight_decay: number = 0, maximize: bool = false) -> out",
     .flags = OP_MUTATES | OP_FUNCTION_ONLY,
     .doc = "One step of Adadelta, in place: with g = gradient + weight_decay * parameter, square a "
            "running mean of g^2 and d = sqrt(delta + eps) / sqrt(square + eps) * g, delta a "
@@ -184,9 +172,10 @@ static op_descriptor descriptors[] = {
                "{ rho = 0.75, eps = 0 }) --> { -1 }",
     .forward = forward_adadelta },
   { .name = "rmsprop_step", .dtypes = OP_FLOATS,
-    .schema = "(parameter: Tensor, gradient: Tensor, square: Tensor, mean: Tensor?, "
-              "momentum_buffer: Tensor?, lr: number, alpha: number = 0.99, eps: number = 1e-8, "
-              "weight_decay: number = 0, momentum: number = 0, maximize: bool = false) -> out",
+    .schema = "(parameter: Tensor|Tensor[], gradient: Tensor|Tensor[], square: Tensor|Tensor[], "
+              "mean: Tensor|Tensor[]?, momentum_buffer: Tensor|Tensor[]?, lr: number, alpha: "
+              "number = 0.99, eps: number = 1e-8, weight_decay: number = 0, momentum: number = 0, "
+              "maximize: bool = false) -> out",
     .flags = OP_MUTATES | OP_FUNCTION_ONLY,
     .doc = "One step of RMSprop, in place: with g = gradient + weight_decay * parameter and square "
            "a running mean of g^2 by alpha, d = g / (sqrt(square) + eps), parameter - lr * d "
@@ -196,9 +185,10 @@ static op_descriptor descriptors[] = {
                "{ lr = 0.5, alpha = 0 }) --> { 0.5, 1.5 }",
     .forward = forward_rmsprop },
   { .name = "adamax_step", .dtypes = OP_FLOATS,
-    .schema = "(parameter: Tensor, gradient: Tensor, first_moment: Tensor, largest: Tensor, "
-              "lr: number, beta1: number = 0.9, beta2: number = 0.999, eps: number = 1e-8, "
-              "weight_decay: number = 0, step: int, maximize: bool = false) -> out",
+    .schema = "(parameter: Tensor|Tensor[], gradient: Tensor|Tensor[], first_moment: "
+              "Tensor|Tensor[], largest: Tensor|Tensor[], lr: number, beta1: number = 0.9, beta2: "
+              "number = 0.999, eps: number = 1e-8, weight_decay: number = 0, step: int, maximize: "
+              "bool = false) -> out",
     .flags = OP_MUTATES | OP_FUNCTION_ONLY,
     .doc = "One step of Adamax, in place: with g = gradient + weight_decay * parameter, m a "
            "running mean of g and u = max(beta2 * u, |g| + eps), parameter - lr / (1 - beta1^step) "
@@ -208,10 +198,11 @@ static op_descriptor descriptors[] = {
                "{ lr = 0.5, step = 1 }) --> { 0.5, 1.5 }",
     .forward = forward_adamax },
   { .name = "nadam_step", .dtypes = OP_FLOATS,
-    .schema = "(parameter: Tensor, gradient: Tensor, first_moment: Tensor, second_moment: Tensor, "
-              "lr: number, mu: number, next_mu: number, product: number, beta1: number = 0.9, "
-              "beta2: number = 0.999, eps: number = 1e-8, weight_decay: number = 0, step: int, "
-              "decoupled: bool = false, maximize: bool = false) -> out",
+    .schema = "(parameter: Tensor|Tensor[], gradient: Tensor|Tensor[], first_moment: "
+              "Tensor|Tensor[], second_moment: Tensor|Tensor[], lr: number, mu: number, next_mu: "
+              "number, product: number, beta1: number = 0.9, beta2: number = 0.999, eps: number = "
+              "1e-8, weight_decay: number = 0, step: int, decoupled: bool = false, maximize: bool "
+              "= false) -> out",
     .flags = OP_MUTATES | OP_FUNCTION_ONLY,
     .doc = "One step of NAdam, in place: m and v as Adam's, and parameter - lr * ((1 - mu) / (1 - "
            "product) * g + next_mu / (1 - product * next_mu) * m) / (sqrt(v / (1 - beta2^step)) + "
@@ -222,10 +213,10 @@ static op_descriptor descriptors[] = {
                "{ lr = 0.5, mu = 0, next_mu = 0, product = 0, step = 1 }) --> { 0.5 }",
     .forward = forward_nadam },
   { .name = "radam_step", .dtypes = OP_FLOATS,
-    .schema = "(parameter: Tensor, gradient: Tensor, first_moment: Tensor, second_moment: Tensor, "
-              "lr: number, beta1: number = 0.9, beta2: number = 0.999, eps: number = 1e-8, "
-              "weight_decay: number = 0, step: int, decoupled: bool = false, "
-              "maximize: bool = false) -> out",
+    .schema = "(parameter: Tensor|Tensor[], gradient: Tensor|Tensor[], first_moment: "
+              "Tensor|Tensor[], second_moment: Tensor|Tensor[], lr: number, beta1: number = 0.9, "
+              "beta2: number = 0.999, eps: number = 1e-8, weight_decay: number = 0, step: int, "
+              "decoupled: bool = false, maximize: bool = false) -> out",
     .flags = OP_MUTATES | OP_FUNCTION_ONLY,
     .doc = "One step of RAdam, in place: m and v as Adam's; parameter - lr * m / (1 - beta1^step), "
            "and once R - 2 * step * beta2^step / (1 - beta2^step) with R = 2 / (1 - beta2) - 1 "
@@ -236,9 +227,9 @@ static op_descriptor descriptors[] = {
                "{ lr = 0.25, step = 1 }) --> { 0.5 }",
     .forward = forward_radam },
   { .name = "rprop_step", .dtypes = OP_FLOATS,
-    .schema = "(parameter: Tensor, gradient: Tensor, previous: Tensor, size: Tensor, "
-              "eta_minus: number = 0.5, eta_plus: number = 1.2, step_min: number = 1e-6, "
-              "step_max: number = 50, maximize: bool = false) -> out",
+    .schema = "(parameter: Tensor|Tensor[], gradient: Tensor|Tensor[], previous: Tensor|Tensor[], "
+              "size: Tensor|Tensor[], eta_minus: number = 0.5, eta_plus: number = 1.2, step_min: "
+              "number = 1e-6, step_max: number = 50, maximize: bool = false) -> out",
     .flags = OP_MUTATES | OP_FUNCTION_ONLY,
     .doc = "One step of Rprop, in place: the size of an element's step is multiplied by eta_plus "
            "where the gradient has the sign of the previous one and by eta_minus where it has the "
@@ -249,8 +240,8 @@ static op_descriptor descriptors[] = {
                "--> { 0.4, 1 }",
     .forward = forward_rprop },
   { .name = "asgd_step", .dtypes = OP_FLOATS,
-    .schema = "(parameter: Tensor, gradient: Tensor, average: Tensor, eta: number, "
-              "mu: number = 1, lambd: number = 1e-4, weight_decay: number = 0, "
+    .schema = "(parameter: Tensor|Tensor[], gradient: Tensor|Tensor[], average: Tensor|Tensor[], "
+              "eta: number, mu: number = 1, lambd: number = 1e-4, weight_decay: number = 0, "
               "maximize: bool = false) -> out",
     .flags = OP_MUTATES | OP_FUNCTION_ONLY,
     .doc = "One step of averaged stochastic gradient descent, in place: (1 - lambd * eta) * "

@@ -73,6 +73,9 @@ end
 local makers = {
   ["Tensor"] = tensor,
   ["Tensor[]"] = function() return list_of(whole(0, 3), tensor) end,
+  ["Tensor|Tensor[]"] = function()
+    return chance(0.5) and tensor() or list_of(whole(0, 3), tensor)
+  end,
   ["Tensor|number"] = function() return chance(0.4) and pick(numbers) or tensor() end,
   ["int"] = integer,
   ["index"] = integer,

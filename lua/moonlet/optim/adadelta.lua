@@ -11,7 +11,7 @@ Adadelta.schema = Optimizer.options {
   weight_decay = { "from_zero", 0 },
 }
 Adadelta.slots = { "square", "delta" }
-Adadelta.maximizes = true
+Adadelta.sweeps = true
 
 --- Adadelta (Zeiler 2012): steps in the parameter's own unit.
 -- @function Adadelta:init

@@ -10,7 +10,7 @@ Adagrad.schema = Optimizer.options {
   lr = { "from_zero", 0.01 }, lr_decay = { "from_zero", 0 }, weight_decay = { "from_zero", 0 },
   initial_accumulator_value = { "from_zero", 0 }, eps = { "from_zero", 1e-10 },
 }
-Adagrad.maximizes = true
+Adagrad.sweeps = true
 
 --- Adagrad (Duchi, Hazan and Singer 2011): rates that fall where gradients have been large.
 -- @function Adagrad:init

@@ -13,6 +13,7 @@ Adam.schema = Optimizer.options {
   eps = { "from_zero", 1e-8 }, weight_decay = { "from_zero", 0 }, amsgrad = { "boolean", false },
 }
 Adam.slots = { "first", "second" }
+Adam.sweeps = true
 Adam.decoupled = false
 
 --- Adam (Kingma and Ba 2015) and AMSGrad (Reddi, Kale and Kumar 2018).
@@ -26,12 +27,14 @@ Adam.decoupled = false
 -- net(moon.ones(4, 2)):mean():backward()
 -- opt:step()
 
+function Adam.optional_slots(group) return group.amsgrad and { "largest" } or {} end
+
 function Adam:update(parameter, gradient, group, state)
-  if group.amsgrad then state.largest = state.largest or self.zeros(parameter) end
   core.adam_step_(parameter, gradient, state.first, state.second,
     group.amsgrad and state.largest or nil, {
       lr = group.lr, beta1 = group.beta1, beta2 = group.beta2, eps = group.eps,
       weight_decay = group.weight_decay, step = state.step + 1, decoupled = self.decoupled,
+      maximize = group.maximize,
     })
 end
 

@@ -11,7 +11,7 @@ Adamax.schema = Optimizer.options {
   eps = { "from_zero", 1e-8 }, weight_decay = { "from_zero", 0 },
 }
 Adamax.slots = { "first", "largest" }
-Adamax.maximizes = true
+Adamax.sweeps = true
 
 --- Adamax (Kingma and Ba 2015): Adam with the largest gradient in place of the mean square.
 -- @function Adamax:init

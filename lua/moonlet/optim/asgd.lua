@@ -12,7 +12,7 @@ ASGD.schema = Optimizer.options {
   t0 = { "number", 1e6 }, weight_decay = { "from_zero", 0 },
 }
 ASGD.slots = { "average" }
-ASGD.maximizes = true
+ASGD.sweeps = true
 
 --- Averaged stochastic gradient descent (Polyak and Juditsky 1992).
 -- @function ASGD:init

@@ -7,7 +7,7 @@ local function square_sum(params)
   local sum = 0
   for _, parameter in ipairs(params) do
     local gradient = parameter.grad
-    if gradient then sum = sum + gradient:square():sum():item() end
+    if gradient then sum = sum + gradient:norm():item() ^ 2 end
   end
   return sum
 end

@@ -13,7 +13,7 @@ NAdam.schema = Optimizer.options {
   momentum_decay = { "from_zero", 4e-3 }, decoupled_weight_decay = { "boolean", false },
 }
 NAdam.slots = { "first", "second" }
-NAdam.maximizes = true
+NAdam.sweeps = true
 
 --- NAdam (Dozat 2016).
 -- @function NAdam:init

@@ -4,13 +4,14 @@
 -- A subclass names its options (`schema`), its state tensors (`slots`) and writes
 -- update(parameter, gradient, group, state), with state.step counting from 0. A step is whole
 -- towards Ctrl-C: an interrupt that arrives in the middle is heard by the first operator after it.
--- The fused updates make no temporary tensors and open no scope; classes that write their formula
--- with operators say `temporaries` and get a scope for each parameter, so that at most one
--- parameter's temporaries live at a time.
+-- Classes whose update is a fused operator say `sweeps` and get lists there (optim/sweep.lua): one
+-- call moves all parameters. Those that write their formula with operators say `temporaries` and
+-- get a scope for each parameter, so that at most one parameter's temporaries live at a time.
 
 local core = require "moonlet.core"
 local options = require "moonlet.options"
 local Class = require "moonlet.class"
+local sweep = require "moonlet.optim.sweep"
 
 local Optimizer = Class:extend "Optimizer"
 
@@ -18,7 +19,7 @@ Optimizer.schema = { lr = { "from_zero", 0.01 } }
 Optimizer.slots = {}            -- state tensors like the parameter, zero at first
 Optimizer.wants_closure = false -- does step need a closure, which it may call several times?
 Optimizer.temporaries = false   -- does `update` make tensors that it drops?
-Optimizer.maximizes = false     -- does `update` see to maximize by itself?
+Optimizer.sweeps = false        -- does `update` take lists, and see to maximize by itself?
 
 --- The options of a subclass: `own`, and over them what every optimiser takes (maximize).
 function Optimizer.options(own)
@@ -149,6 +150,9 @@ function Optimizer.decayed(parameter, gradient, group)
   return gradient + parameter * group.weight_decay
 end
 
+--- State tensors that the group's options ask for besides `slots`; zero at first too.
+function Optimizer.optional_slots() return {} end
+
 --- Replaced by classes that need more than zeroed slots.
 function Optimizer:fresh_state(parameter)
   local state = { step = 0 }
@@ -157,16 +161,16 @@ function Optimizer:fresh_state(parameter)
 end
 
 local function update_one(self, entry, gradient)
-  if entry.group.maximize and not self.maximizes then gradient = -gradient end
+  if entry.group.maximize then gradient = -gradient end
   self:update(entry.parameter, gradient, entry.group, entry.state)
 end
 
-local function update_all(self)
+local function update_each(self)
   for _, entry in ipairs(self.entries) do
     local gradient = not core.is_lazy(entry.parameter) and entry.parameter.grad
     if gradient then
       entry.state = entry.state or self:fresh_state(entry.parameter, entry.group)
-      if self.temporaries or entry.group.maximize and not self.maximizes then
+      if self.temporaries or entry.group.maximize then
         core.scope(update_one, self, entry, gradient)
       else
         update_one(self, entry, gradient)
@@ -183,7 +187,7 @@ end
 function Optimizer:step(closure)
   check(self, "step")
   local loss = closure and self:evaluate(closure)
-  core.uninterrupted(core.no_grad, update_all, self)
+  core.uninterrupted(core.no_grad, self.sweeps and sweep or update_each, self)
   return loss
 end
 

@@ -15,7 +15,7 @@ RAdam.schema = Optimizer.options {
   decoupled_weight_decay = { "boolean", false },
 }
 RAdam.slots = { "first", "second" }
-RAdam.maximizes = true
+RAdam.sweeps = true
 
 --- RAdam (Liu et al. 2020).
 -- @function RAdam:init

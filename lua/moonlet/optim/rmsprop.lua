@@ -13,7 +13,7 @@ RMSprop.schema = Optimizer.options {
   centered = { "boolean", false },
 }
 RMSprop.slots = { "square" }
-RMSprop.maximizes = true
+RMSprop.sweeps = true
 
 --- RMSprop (Tieleman and Hinton 2012; centred: Graves 2013).
 -- @function RMSprop:init
@@ -27,9 +27,14 @@ RMSprop.maximizes = true
 -- opt:step()
 
 -- The optional states are made on first use.
-function RMSprop:update(parameter, gradient, group, state)
-  if group.centered then state.mean = state.mean or self.zeros(parameter) end
-  if group.momentum > 0 then state.momentum = state.momentum or self.zeros(parameter) end
+function RMSprop.optional_slots(group)
+  local slots = {}
+  if group.centered then slots[1] = "mean" end
+  if group.momentum > 0 then slots[#slots + 1] = "momentum" end
+  return slots
+end
+
+function RMSprop:update(parameter, gradient, group, state) -- luacheck: ignore 212
   core.rmsprop_step_(parameter, gradient, state.square, group.centered and state.mean or nil,
     group.momentum > 0 and state.momentum or nil, {
       lr = group.lr, alpha = group.alpha, eps = group.eps, weight_decay = group.weight_decay,

@@ -12,7 +12,7 @@ Rprop.schema = Optimizer.options {
   step_min = { "from_zero", 1e-6 }, step_max = { "above_zero", 50 },
 }
 Rprop.slots = { "previous" }
-Rprop.maximizes = true
+Rprop.sweeps = true
 
 --- Rprop (Riedmiller and Braun 1993; the variant that forgets a turned gradient).
 -- @function Rprop:init

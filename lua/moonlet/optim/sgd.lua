@@ -12,6 +12,7 @@ SGD.schema = Optimizer.options {
   weight_decay = { "from_zero", 0 }, nesterov = { "boolean", false },
   average = { "boolean", false },
 }
+SGD.sweeps = true
 
 --- Stochastic gradient descent (Robbins and Monro 1951), with momentum (Polyak 1964) or Nesterov's
 -- (Sutskever et al. 2013).
@@ -35,14 +36,14 @@ function SGD.check_group(group)
 end
 
 -- The buffer is made on first use, so that plain descent costs no memory.
-function SGD:update(parameter, gradient, group, state)
-  local first = state.momentum == nil
-  if group.momentum ~= 0 and first then state.momentum = self.zeros(parameter) end
+function SGD.optional_slots(group) return group.momentum ~= 0 and { "momentum" } or {} end
+
+function SGD:update(parameter, gradient, group, state) -- luacheck: ignore 212
   core.sgd_step_(parameter, gradient, state.momentum, {
     lr = group.lr, momentum = group.momentum,
     dampening = group.average and group.momentum or group.dampening,
     weight_decay = group.weight_decay, nesterov = group.nesterov,
-    first = first and not group.average,
+    first = state.fresh and not group.average, maximize = group.maximize,
   })
 end
 
