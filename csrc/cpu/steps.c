@@ -15,7 +15,7 @@ enum { PARAMETER, GRADIENT, STATE, OPERANDS = STATE + STEP_STATES };
 
 typedef void (*step_loop)(const step_options *options, int64_t n, void *const *operand);
 
-#define STEP_LOOP(name, type, states, formula)                                                         \
+#define STEP_LOOP(name, type, states, formula)                                                 \
   static void name(const step_options *o, int64_t n, void *const *operand) {                   \
     typedef type T;                                                                            \
     T *restrict ps = operand[PARAMETER];                                                       \

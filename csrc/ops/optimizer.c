@@ -1,5 +1,5 @@
-// The optimiser steps that most runs take, exposed as sgd_step_ and adam_step_: parameters and their
-// state moved in place in one pass over memory, by the update rules of PyTorch; meant to run
+// The optimiser steps that most runs take, exposed as sgd_step_ and adam_step_: parameters and
+// their state moved in place in one pass over memory, by the update rules of PyTorch; meant to run
 // without the tape. The other rules: steps.c.
 #include <math.h>
 

@@ -1,60 +1,9 @@
-// csrc/cpu: products, convolutions, pooling, normalisation, softmax, cross entropy and optimiser
-// steps against naive computations in double, over random shapes, dtypes and layouts, for every
-// instruction set; and the same bits with 1, 2 and 3 threads.
-#include "cpu_check.h"
+// csrc/cpu: products, convolutions, pooling, normalisation, softmax and cross entropy against naive
+// computations in double, over random shapes, dtypes and layouts, for every instruction set; and
+// the same bits with 1, 2 and 3 threads.
+#include "cpu_expected.h"
 
-static const moon_dtype floats[] = { MOON_F32, MOON_F64, MOON_F16, MOON_BF16 };
-enum { FLOATS = 4 };
 static const conv2d_finish plain_finish = { .low = -INFINITY, .high = INFINITY };
-
-static double unit_of(moon_dtype dtype) {
-  static const double unit[] = { 0x1p-23, 0x1p-52, 0x1p-10, 0x1p-7 };
-  return unit[dtype];
-}
-
-static int64_t draw(int64_t low, int64_t high) {
-  return low + (int64_t)(next_bits() >> 20) % (high - low + 1);
-}
-
-// Expected numbers, each with the sum of its terms' sizes, to judge rounding by.
-typedef struct expected { double *value, *size; int64_t count; } expected;
-
-static expected expect_new(const device_array *like) {
-  expected e = { .count = array_count(like) };
-  e.value = arena_take((size_t)e.count * sizeof(double) + 8);
-  e.size = arena_take((size_t)e.count * sizeof(double) + 8);
-  memset(e.value, 0, (size_t)e.count * sizeof(double));
-  memset(e.size, 0, (size_t)e.count * sizeof(double));
-  return e;
-}
-
-// The array's elements in row-major order, as double: naive loops read these.
-static double *doubles_of(const device_array *array) {
-  int64_t count = array_count(array);
-  double *values = arena_take((size_t)count * sizeof(double) + 8);
-  for (int64_t i = 0; i < count; i++) values[i] = get(array, i);
-  return values;
-}
-
-static inline void expect_term(expected *e, int64_t index, double term) {
-  EXPECT(index >= 0 && index < e->count);
-  e->value[index] += term;
-  e->size[index] += fabs(term);
-}
-
-static void expect_equal(const device_array *got, const expected *e, double ulps,
-                         const char *what) {
-  for (int64_t i = 0; i < e->count; i++) {
-    double a = get(got, i), b = e->value[i];
-    double wide = got->dtype == MOON_F64 ? 0x1p-52 : 0x1p-23;
-    double slack = ulps * wide * (e->size[i] + 1e-6) + unit_of(got->dtype) * fabs(b) * 2;
-    if (got->dtype == MOON_F16) slack += 0x1p-24;
-    if (a != a && b != b) continue;
-    if (!(fabs(a - b) <= slack))
-      check_fail(__FILE__, __LINE__, "%s: element %lld of %lld is %.9g, expected %.9g", what,
-                 (long long)i, (long long)e->count, a, b);
-  }
-}
 
 static layout any_layout(void) {
   return draw(0, 2) == 0 ? (layout)draw(TRANSPOSED, NEGATIVE) : CONTIGUOUS;
@@ -607,97 +556,6 @@ static void cross_entropies(void) {
               MOON_BAD_INDEX, "label 5 is out of range for 4 classes");
 }
 
-// -- optimiser steps
-
-// Runs a rule over the arrays in two items, as if they were two parameters.
-static void step_in_two(int rule, const step_options *o, const device_array *p,
-                        const device_array *g, const device_array *const *states) {
-  int64_t count = p->shape[0], cut = count / 3, size = (int64_t)dtype_size(p->dtype);
-  step_item items[2];
-  for (int i = 0; i < 2; i++) {
-    int64_t at = i * cut * size;
-    items[i] = (step_item){ .count = i == 0 ? cut : count - cut, .parameter = (char *)p->data + at,
-                            .gradient = (char *)g->data + at };
-    for (int s = 0; s < STEP_STATES; s++)
-      if (states[s]) items[i].states[s] = (char *)states[s]->data + at;
-  }
-  EXPECT_OK(kernels->step(engine, rule, o, p->dtype, 2, items));
-}
-
-static void check_sgd(moon_dtype dtype, int64_t count) {
-  double lr = 0.1, momentum = draw(0, 1) ? 0.9 : 0.5, dampening = draw(0, 1) ? 0.25 : 0;
-  double decay = draw(0, 1) ? 0.01 : 0;
-  bool nesterov = draw(0, 1), buffered = draw(0, 2) > 0;
-  device_array p = random_array(dtype, 1, &count, CONTIGUOUS, -1, 1);
-  device_array m = make(dtype, 1, &count, CONTIGUOUS);
-  const device_array *states[STEP_STATES] = { buffered ? &m : NULL };
-  if (count > 0) put(&m, 0, (double)NAN);   // the first step does not read it
-  for (int step = 0; step < 3; step++) {
-    bool anew = step == 0 || !buffered;
-    step_options o = { .sign = 1, .decay = decay, .keep = 1, .rate = lr,
-                       .beta1 = anew ? 0 : momentum, .scale = anew ? 1 : 1 - dampening,
-                       .blend = nesterov && buffered ? momentum : 0 };
-    device_array g = random_array(dtype, 1, &count, CONTIGUOUS, -1, 1);
-    expected e_p = expect_new(&p), e_m = expect_new(&m);
-    for (int64_t i = 0; i < count; i++) {
-      double d = get(&g, i) + decay * get(&p, i), used = d;
-      double mean = step == 0 ? d : momentum * get(&m, i) + (1 - dampening) * d;
-      if (buffered) used = nesterov ? d + momentum * mean : mean;
-      expect_term(&e_m, i, mean);
-      expect_term(&e_p, i, get(&p, i) - lr * used);
-      e_p.size[i] += 1;
-      e_m.size[i] += 1;
-    }
-    step_in_two(STEP_sgd, &o, &p, &g, states);
-    expect_equal(&p, &e_p, 8, "sgd parameter");
-    if (buffered) expect_equal(&m, &e_m, 8, "sgd momentum");
-  }
-}
-
-static void check_adam(moon_dtype dtype, int64_t count) {
-  double lr = 0.01, beta1 = 0.9, beta2 = 0.99, epsilon = 1e-3, decay = draw(0, 1) ? 0.1 : 0;
-  bool decoupled = draw(0, 1);
-  device_array p = random_array(dtype, 1, &count, CONTIGUOUS, -1, 1);
-  device_array m = make(dtype, 1, &count, CONTIGUOUS), v = make(dtype, 1, &count, CONTIGUOUS);
-  const device_array *states[STEP_STATES] = { &m, &v };
-  for (int step = 1; step <= 3; step++) {
-    double correction1 = 1 - pow(beta1, step), correction2 = 1 - pow(beta2, step);
-    step_options o = { .sign = 1, .decay = decoupled ? 0 : decay,
-                       .keep = decoupled ? 1 - lr * decay : 1, .rate = lr / correction1,
-                       .beta1 = beta1, .beta2 = beta2, .epsilon = epsilon,
-                       .scale = 1 / sqrt(correction2) };
-    device_array g = random_array(dtype, 1, &count, CONTIGUOUS, -1, 1);
-    expected e_p = expect_new(&p), e_m = expect_new(&m), e_v = expect_new(&v);
-    for (int64_t i = 0; i < count; i++) {
-      double x = get(&p, i), d = get(&g, i);
-      if (decoupled) x -= lr * decay * x;
-      else d += decay * x;
-      double mean = beta1 * get(&m, i) + (1 - beta1) * d;
-      double square = beta2 * get(&v, i) + (1 - beta2) * d * d;
-      expect_term(&e_m, i, mean);
-      expect_term(&e_v, i, square);
-      expect_term(&e_p, i, x - lr * (mean / correction1) / (sqrt(square / correction2) + epsilon));
-      e_p.size[i] += 1;
-      e_m.size[i] += 1;
-      e_v.size[i] += 1;
-    }
-    step_in_two(STEP_adam, &o, &p, &g, states);
-    expect_equal(&p, &e_p, 8, "adam parameter");
-    expect_equal(&m, &e_m, 8, "adam first moment");
-    expect_equal(&v, &e_v, 8, "adam second moment");
-  }
-}
-
-static void optimizers(void) {
-  for (int i = 0; i < 40; i++) {
-    moon_dtype dtype = floats[draw(0, 3)];
-    int64_t count = i == 0 ? 0 : i == 1 ? 40000 : draw(1, 1200);
-    check_sgd(dtype, count);
-    check_adam(dtype, count);
-    arena_used = 0;
-  }
-}
-
 // -- threads
 
 // The bytes of everything that a run over the given shapes makes, behind one another.
@@ -805,7 +663,6 @@ int main(void) {
   each_level("local response normalisation agrees with the naive one", lrns);
   each_level("softmax agrees with the naive one and stays finite", softmaxes);
   each_level("cross entropy agrees with the naive one", cross_entropies);
-  each_level("optimiser steps follow their rules", optimizers);
   each_level("any number of threads gives the same bits", threads_agree);
   each_level("a failing allocation gives an error and leaks nothing", allocations_fail);
   engine_release(engine);

@@ -107,6 +107,54 @@ describe("sgd_step_", function()
     naive.close(buffer, tensor(buffer_expected):reshape(2, 5))
   end)
 
+  it("moves a list as one by one, in any layout, type and number of threads", function()
+    local function lists()
+      local p, g, m = {}, {}, {}
+      for i, shape in ipairs { { 70000 }, { 3, 4, 2, 2 }, { 0 }, { 5 }, { 40000 } } do
+        moon.manual_seed(i)
+        local o = { dtype = i % 2 == 0 and "float64" or "float32" }
+        p[i], g[i], m[i] = moon.randn(shape, o), moon.randn(shape, o), moon.randn(shape, o)
+      end
+      p[2] = p[2]:permute(1, 3, 4, 2):contiguous():permute(1, 4, 2, 3)
+      m[4] = moon.zeros(10, { dtype = "float64" }):unfold(1, 1, 2):select(2, 1)
+      return p, g, m
+    end
+    local o = { lr = 0.1, momentum = 0.9, weight_decay = 0.01 }
+    local p, g, m = lists()
+    for i = 1, #p do moon.sgd_step_(p[i], g[i], m[i], o) end
+    for threads = 1, 3 do
+      moon.set_num_threads(threads)
+      local q, h, n = lists()
+      moon.sgd_step_(q, h, n, o)
+      for i = 1, #p do
+        assert.equal(p[i]:tobytes(), q[i]:tobytes())
+        assert.equal(m[i]:tobytes(), n[i]:tobytes())
+      end
+    end
+    moon.set_num_threads(0)
+  end)
+
+  it("says which member of a list does not fit", function()
+    local function fails(text, ...) naive.fails(text, moon.sgd_step_, ...) end
+    local a, b = moon.zeros(2), moon.zeros(3)
+    fails("gradient must be a list as long as parameter, 2, got 1", { a, b }, a, nil, { lr = 1 })
+    fails("gradient 2 must have the shape of parameter 2, 3, got 2", { a, b }, { a, a }, nil,
+      { lr = 1 })
+    fails("momentum_buffer 1 must not be the parameter itself", { a, b }, { a, b }, { a, a },
+      { lr = 1 })
+    fails("parameter must be a tensor or a list of them, got number", 1, a, nil, { lr = 1 })
+    local leaf = moon.zeros(2, { requires_grad = true })
+    fails("a leaf that requires a gradient cannot be changed in place", { a, leaf }, { a, a }, nil,
+      { lr = 1 })
+    moon.sgd_step_({}, {}, nil, { lr = 1 })
+  end)
+
+  it("leaks nothing when the n-th allocation of a sweep fails", function()
+    local p, g, m = { moon.ones(3), moon.ones(2, 2):t() }, { moon.ones(3), moon.ones(2, 2) },
+      { moon.ones(3), moon.ones(2, 2) }
+    faults.every_allocation(function() moon.sgd_step_(p, g, m, { lr = 1, momentum = 0.9 }) end)
+  end)
+
   it("takes a gradient that shares memory with the parameter", function()
     local p = tensor { 1, 2 }
     moon.sgd_step_(p, p, nil, { lr = 0.5 })
