@@ -150,13 +150,20 @@ static int64_t bytes_of_arguments(const op_signature *s, const op_value *args) {
   return bytes;
 }
 
+static int64_t bytes_of_results(const op_call *call) {
+  const op_value *target = &call->args[0];
+  int64_t bytes = bytes_of_all(call->op->signature->result_count, call->results) +
+                  bytes_of_all(call->list_count, call->list);
+  if (call->inplace && !call->results[0])   // a list is written into
+    bytes += bytes_of_all(target->tensors.count, target->tensors.list);
+  return bytes;
+}
+
 void profile_close_call(int64_t event, const op_call *call) {
-  const op_signature *s = call->op->signature;
   profile_close(call->engine, event);
   if (event < 0 || (call->op->flags & OP_VIEW)) return;
   call->engine->profile->events[event].moved =
-      bytes_of_arguments(s, call->args) + bytes_of_all(s->result_count, call->results) +
-      bytes_of_all(call->list_count, call->list);
+      bytes_of_arguments(call->op->signature, call->args) + bytes_of_results(call);
 }
 
 void profile_close_backward(moon_engine *engine, int64_t event, const tape_node *node,
