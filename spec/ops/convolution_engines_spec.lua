@@ -20,6 +20,7 @@ local shapes = {
   { { 2, 4, 6, 6 }, { 4, 1, 3, 3 }, { groups = 4, padding = { { 2, 0 }, { 0, 1 } } } },
   { { 1, 1, 300, 3 }, { 2, 1, 5, 1 }, { padding = { 2, 0 } } },
   { { 0, 3, 5, 5 }, { 4, 3, 3, 3 }, {} },
+  { { 2, 0, 8, 9 }, { 4, 0, 3, 3 }, { padding = 1 } },
 }
 
 local function channels_last(x) return x:permute(1, 3, 4, 2):contiguous():permute(1, 4, 2, 3) end
