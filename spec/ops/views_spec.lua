@@ -130,6 +130,10 @@ local cases = {
     { { 2, 3 }, function(x) return x:t():contiguous() end, { 3, 2 },
       function(p) return { p[2], p[1] } end, copies = true },
   },
+  append = {   -- shares the memory of what was reserved: growing_spec
+    { { 2, 1, 3 }, function(x) return x:reserve(1):append(x:narrow(2, 1, 1)) end, { 2, 2, 3 },
+      function(p) return { p[1], 1, p[3] } end, copies = true },
+  },
   cast = {
     { { 2, 3 }, function(x) return x:cast(moon.float64) end, { 2, 3 }, function(p) return p end },
     { { 2, 3 }, function(x) return x:cast "float32":cast "float64" end, { 2, 3 },
