@@ -35,41 +35,64 @@ static void set_axes(depth_job *job, const conv_problem *p) {
   }
 }
 
-static moon_status run_lines(depth_job *job, const conv_problem *p) {
-  (is_wide(p) ? CPU(depth_pack_f64) : CPU(depth_pack_f32))(job, p->weight);
-  const device_array *y = job->target;
-  return cpu_run(job->engine, y->shape[0] * y->shape[2], cpu_grain(y->shape[3] * job->width),
-                 is_wide(p) ? CPU(depth_lines_f64) : CPU(depth_lines_f32), job);
+typedef struct pack_job {
+  depth_job *job;
+  const device_array *weight;
+} pack_job;
+
+static moon_status pack(moon_engine *engine, void *context, void *block) {
+  const pack_job *j = context;
+  (void)engine;
+  j->job->weight = block;
+  (j->weight->dtype == MOON_F64 ? CPU(depth_pack_f64) : CPU(depth_pack_f32))(j->job, j->weight);
+  return MOON_OK;
 }
 
-static moon_status run_shares(depth_job *job, const conv_problem *p, int64_t shares) {
-  MOON_TRY(cpu_run(job->engine, shares, cpu_grain(job->share * job->target->shape[3] * job->width),
-                   is_wide(p) ? CPU(depth_shares_f64) : CPU(depth_shares_f32), job));
-  (is_wide(p) ? CPU(depth_add_f64) : CPU(depth_add_f32))(job, shares, p->weight);
-  return MOON_OK;
+// First and second direction: packed weights of `bytes`, which only forward may keep.
+static moon_status run_lines(depth_job *job, const conv_problem *p, size_t bytes) {
+  const device_array *y = job->target;
+  const derived_kind kind = { .maker = &CPU(conv_depthwise), .bytes = bytes };
+  pack_job context = { .job = job, .weight = p->weight };
+  derived_hold weights;
+  MOON_TRY(derived_open(job->engine, p->weight, &kind, pack, &context, &weights));
+  job->weight = weights.data;
+  moon_status status =
+      cpu_run(job->engine, y->shape[0] * y->shape[2], cpu_grain(y->shape[3] * job->width),
+              is_wide(p) ? CPU(depth_lines_f64) : CPU(depth_lines_f32), job);
+  derived_close(job->engine, &weights);
+  return status;
+}
+
+// Third direction: sums of `bytes` for each share.
+static moon_status run_shares(depth_job *job, const conv_problem *p, size_t bytes) {
+  int64_t lines = job->target->shape[0] * job->target->shape[2];
+  job->share = (lines + DEPTH_SHARES - 1) / DEPTH_SHARES;
+  int64_t shares = (lines + job->share - 1) / job->share;
+  size_t all;
+  MOON_TRY(alloc_product(bytes, (size_t)shares, &all));
+  MOON_TRY(alloc_bytes(job->engine, all, &job->partial));
+  int64_t grain = cpu_grain(job->share * job->target->shape[3] * job->width);
+  moon_status status = cpu_run(job->engine, shares, grain,
+                               is_wide(p) ? CPU(depth_shares_f64) : CPU(depth_shares_f32), job);
+  if (status == MOON_OK)
+    (is_wide(p) ? CPU(depth_add_f64) : CPU(depth_add_f32))(job, shares, p->weight);
+  alloc_release(job->engine, job->partial, all);
+  return status;
 }
 
 // One result a channel.
 static moon_status run_single(moon_engine *engine, const conv_problem *p) {
-  bool back = p->direction == CONV_BACKWARD_INPUT, third = p->direction == CONV_BACKWARD_WEIGHT;
+  bool back = p->direction == CONV_BACKWARD_INPUT;
   int64_t lanes = LANE_BYTES / (int64_t)dtype_size(p->image->dtype);
   depth_job job = { .engine = engine, .source = back ? p->result : p->image,
                     .target = back ? p->image : p->result, .finish = p->finish,
                     .channels = p->result->shape[1] };
   job.width = (job.channels + lanes - 1) / lanes * lanes;
   set_axes(&job, p);
-  int64_t count = job.target->shape[0] * job.target->shape[2];
-  job.share = (count + DEPTH_SHARES - 1) / DEPTH_SHARES;
-  int64_t shares = third ? (count + job.share - 1) / job.share : 1;
   size_t taps, bytes;
   MOON_TRY(alloc_product((size_t)(job.axes[0].taps * job.axes[1].taps), (size_t)job.width, &taps));
-  MOON_TRY(alloc_product(taps, (size_t)shares * dtype_size(p->image->dtype), &bytes));
-  void *block;
-  MOON_TRY(alloc_bytes(engine, bytes, &block));
-  job.weight = job.partial = block;
-  moon_status status = third ? run_shares(&job, p, shares) : run_lines(&job, p);
-  alloc_release(engine, block, bytes);
-  return status;
+  MOON_TRY(alloc_product(taps, dtype_size(p->image->dtype), &bytes));
+  return (p->direction == CONV_BACKWARD_WEIGHT ? run_shares : run_lines)(&job, p, bytes);
 }
 
 // x (n, c, h, w) as (n, c, m, h, w), each channel m times; r (n, c * m, h, w) likewise.

@@ -4,7 +4,7 @@
 #include <string.h>
 
 static const conv_engine *const engines[] = {
-  &CPU(conv_implicit), &CPU(conv_weight), &CPU(conv_depthwise),
+  &CPU(conv_implicit), &CPU(conv_weight), &CPU(conv_depthwise), &CPU(conv_fft),
 };
 enum { ENGINES = sizeof engines / sizeof *engines };
 

@@ -55,7 +55,7 @@ typedef struct conv_engine {
 } conv_engine;
 
 // The engines of an instruction set, one a file.
-extern const conv_engine CPU(conv_implicit), CPU(conv_depthwise);
+extern const conv_engine CPU(conv_implicit), CPU(conv_depthwise), CPU(conv_fft);
 extern const conv_engine CPU(conv_weight);   // "implicit" as well: its third direction
 
 #endif

@@ -3,8 +3,7 @@
 
 enum { LONG_LINE = 8192 };   // longer ones are transformed with fewer beside them
 
-// Whether `n` has only small prime factors; they go into the chain.
-static bool factor(int64_t n, fft_chain *chain) {
+bool CPU(fft_factor)(int64_t n, fft_chain *chain) {
   chain->length = n;
   chain->count = 0;
   while (n % 4 == 0) chain->factors[chain->count++] = 4, n /= 4;
@@ -78,8 +77,8 @@ static moon_status run(fft_job *job, int dim) {
   fft_tables tables = { 0 };
   job->halved = job->kind != FFT_COMPLEX && job->n % 2 == 0;
   job->length = job->halved ? job->n / 2 : job->n;
-  job->chirped = !factor(job->length, &job->chain);
-  if (job->chirped) (void)factor(chirp_length(job->length), &job->chain);
+  job->chirped = !CPU(fft_factor)(job->length, &job->chain);
+  if (job->chirped) (void)CPU(fft_factor)(chirp_length(job->length), &job->chain);
   job->room = job->chain.length + 1;   // half a spectrum has one element more than its transform
   set_lines(job, dim);
   if (job->lines.count == 0) return MOON_OK;

@@ -49,6 +49,13 @@ typedef struct fft_job {
   cpu_walk lines;                   // operand 0: x, 1: out
 } fft_job;
 
+// Whether `n` has only small prime factors; they go into the chain.
+bool CPU(fft_factor)(int64_t n, fft_chain *chain);
+
+// Transforms `width` lines side by side, parts re and im; true: the result is in y, else in x.
+bool CPU(fft_lines_f32)(const fft_chain *chain, int64_t width, void *const x[2], void *const y[2]);
+bool CPU(fft_lines_f64)(const fft_chain *chain, int64_t width, void *const x[2], void *const y[2]);
+
 // Tables, once a call. `roots`: re then im of n numbers.
 void CPU(fft_roots_f32)(int64_t n, void *re, void *im);
 void CPU(fft_roots_f64)(int64_t n, void *re, void *im);

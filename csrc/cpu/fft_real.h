@@ -123,6 +123,11 @@ static split transform(const fft_chain *chain, int64_t width, split x, split y) 
   return x;
 }
 
+bool CPU(NAME(fft_lines))(const fft_chain *chain, int64_t width, void *const x[2],
+                          void *const y[2]) {
+  return transform(chain, width, (split){ x[0], x[1] }, (split){ y[0], y[1] }).re == y[0];
+}
+
 // -- tables
 
 // cos and sin of 2 pi k / n, 0 <= k < n, from an argument within an eighth of the circle.

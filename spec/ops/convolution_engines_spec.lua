@@ -2,8 +2,8 @@
 -- by another engine, in all directions that it has, whatever the layout; and keep what it derives
 -- from weights only as long as they are the same.
 local moon = require "moonlet"
-
 local engines = require "spec.support.engines"
+local faults = require "spec.support.faults"
 
 -- batch, channels, height, width; out channels, channels of a group, kernel; options
 local shapes = {
@@ -21,6 +21,13 @@ local shapes = {
   { { 1, 1, 300, 3 }, { 2, 1, 5, 1 }, { padding = { 2, 0 } } },
   { { 0, 3, 5, 5 }, { 4, 3, 3, 3 }, {} },
   { { 2, 0, 8, 9 }, { 4, 0, 3, 3 }, { padding = 1 } },
+  { { 2, 40, 13, 11 }, { 40, 1, 3, 3 }, { groups = 40, padding = 1 } },
+  { { 2, 35, 16, 15 }, { 70, 1, 3, 3 }, { groups = 35, padding = 1, stride = 2 } },
+  { { 1, 17, 20, 21 }, { 17, 1, 5, 7 }, { groups = 17, padding = { 4, 3 }, dilation = { 2, 1 } } },
+  { { 2, 5, 30, 41 }, { 7, 5, 9, 9 }, { padding = 4 } },
+  { { 2, 34, 19, 18 }, { 33, 34, 5, 5 }, { padding = 2 } },
+  { { 1, 3, 40, 37 }, { 6, 3, 11, 11 }, { stride = { 4, 3 }, padding = { { 1, 2 }, 0 } } },
+  { { 2, 4, 1, 90 }, { 3, 4, 1, 13 }, { padding = { 0, 20 }, dilation = { 1, 2 } } },
 }
 
 local function channels_last(x) return x:permute(1, 3, 4, 2):contiguous():permute(1, 4, 2, 3) end
@@ -82,7 +89,10 @@ for _, engine in ipairs(engines.names()) do
     end
 
     it("gives the same bits with any number of threads", function()
-      local x, w, options = moon.randn(3, 20, 17, 19), moon.randn(72, 20, 3, 3), { padding = 1 }
+      local usual = { { 72, 20, 3, 3 }, { padding = 1 } }
+      local fit = ({ depthwise = { { 20, 1, 3, 3 }, { padding = 1, groups = 20 } },
+                     fft = { { 31, 20, 7, 7 }, { padding = 3 } } })[engine] or usual
+      local x, w, options = moon.randn(3, 20, 17, 19), moon.randn(fit[1]), fit[2]
       local before, found = moon.get_num_threads(), {}
       for threads = 1, 3 do
         moon.set_num_threads(threads)
@@ -97,6 +107,23 @@ for _, engine in ipairs(engines.names()) do
     end)
   end)
 end
+
+describe("engines leak nothing where an allocation fails:", function()
+  local function check(engine, input, weight, options)
+    it(engine, function()
+      local x, w = moon.randn(input):requires_grad_(), moon.randn(weight):requires_grad_()
+      with_engine(engine, function()
+        faults.every_allocation(function()
+          moon.conv2d(x, w, nil, options):sum():backward()
+          x.grad, w.grad = nil, nil
+        end)
+      end)
+    end)
+  end
+  check("implicit", { 8, 3, 9, 9 }, { 4, 3, 3, 3 }, { padding = 1 })
+  check("depthwise", { 2, 3, 9, 9 }, { 6, 1, 3, 3 }, { padding = 1, groups = 3 })
+  check("fft", { 2, 3, 9, 9 }, { 4, 3, 7, 7 }, { padding = 3 })
+end)
 
 describe("what inference keeps beside a weight", function()
   local x, options = moon.randn(1, 16, 9, 9), { padding = 1 }
