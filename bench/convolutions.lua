@@ -15,6 +15,8 @@ local child = require "bench.parts.child"
 local clocks = require "bench.parts.clocks"
 local workloads = require "bench.parts.workloads"
 
+io.stdout:setvbuf "line"   -- so that what is known is seen, in a file too
+
 local o = flags.read({
   { "only", "string", "vgg16,resnet50,googlenet,mobilenet_v2", "networks, with commas" },
   { "direction", "string", "forward,input,weight", "forward and the two gradients" },

@@ -15,6 +15,8 @@ local flags = require "moonlet.flags"
 local workloads = require "bench.parts.workloads"
 local child = require "bench.parts.child"
 
+io.stdout:setvbuf "line"   -- so that what is known is seen, in a file too
+
 local o = flags.read({
   { "peer", "string", nil, "a Python that has torch, torchvision, onnx, onnxruntime, openvino" },
   { "peers", "string", "pytorch,compile,onnxruntime,openvino", "which of them" },

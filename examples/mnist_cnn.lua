@@ -1,6 +1,7 @@
 -- The classic two-convolution network on MNIST, trained until it is right on 99 % of the test set;
 -- prints the seconds that took. The timed part is training and testing, without reading the files.
--- The learning rate goes up and down once over the epochs, which gets there in few of them.
+-- Two epochs are enough: pictures of mean 0 and deviation 1, half of the usual dropout, and a
+-- learning rate that goes up and down once over the run.
 --
 --   luajit examples/mnist_cnn.lua --until 99.0
 
@@ -13,9 +14,10 @@ local optim, data, train = moon.optim, moon.data, moon.train
 
 local o = flags.read({
   { "until", "number", 99.0, "stop at this test accuracy, in percent" },
-  { "epochs", "integer", 5, "times through the training set, at most" },
+  { "epochs", "integer", 2, "times through the training set, at most" },
   { "batch", "integer", 128, "pictures in a step" },
   { "lr", "number", 3e-3, "highest learning rate of the cycle" },
+  { "dropout", "number", 0.25, "before the last layer; half of it after the pooling" },
   { "workers", "integer", 0, "threads that prepare batches" },
   { "root", "string", nil, "folder of the IDX files" },
   { "download", "switch", false, "fetch MNIST when it is missing" },
@@ -27,9 +29,11 @@ local function main()
   moon.manual_seed(o.seed)
   if o.threads then moon.set_num_threads(o.threads) end
   local function open(split)
-    return data.MNIST { root = o.root, split = split, download = o.download }
+    return data.MNIST {
+      root = o.root, split = split, download = o.download, normalize = true,
+    }
   end
-  local net = moon.models.mnist_cnn()
+  local net = moon.models.mnist_cnn { dropout = o.dropout }
   local optimizer = optim.Adam(net:parameters(), { lr = o.lr })
   local loader = data.Loader(open "train",
     { batch = o.batch, shuffle = true, workers = o.workers })
