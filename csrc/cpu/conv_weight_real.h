@@ -273,19 +273,27 @@ static void run_job(const weight_plan *p, int64_t index, job_scratch *s) {
   if (!p->partial) write_weights(p, &b, s->sums);
 }
 
-// Room for a side's panels in the largest block, in elements.
-static int64_t panel_room(const weight_plan *p, const weight_side *side) {
+// Room for a side's panels in the largest block, in elements. A wide dilation makes an image's
+// border as large as a shape can say; what cannot be addressed, even four times, is refused.
+static moon_status panel_room(const weight_plan *p, const weight_side *side, size_t *elements) {
   pixel_block b = { .size = { p->extent[0], p->extent[1], p->extent[2] } };
+  size_t lines, pixels, channels, bytes;
   set_axes(p, &b);
   const weight_axis *axes = side->is_image ? b.image : b.result;
-  int64_t pixels = b.size[0] * axes[0].count * axes[1].count;
-  return (side->block * pixels + LANES - 1) / LANES * LANES;
+  MOON_TRY(alloc_product((size_t)b.size[0], (size_t)axes[0].count, &lines));
+  MOON_TRY(alloc_product(lines, (size_t)axes[1].count, &pixels));
+  MOON_TRY(alloc_product(pixels, (size_t)side->block, &channels));
+  MOON_TRY(alloc_product(channels, 4 * sizeof(REAL), &bytes));
+  *elements = (channels + LANES - 1) / LANES * LANES;
+  return MOON_OK;
 }
 
 moon_status CPU(NAME(conv_weight_jobs))(void *plan, int64_t first, int64_t last) {
   const weight_plan *p = plan;
-  int64_t rows = panel_room(p, &p->rows), columns = panel_room(p, &p->columns);
-  size_t bytes = (size_t)(rows + columns + (p->partial ? 0 : p->sums)) * sizeof(REAL);
+  size_t rows, columns;
+  MOON_TRY(panel_room(p, &p->rows, &rows));
+  MOON_TRY(panel_room(p, &p->columns, &columns));
+  size_t bytes = (rows + columns + (p->partial ? 0 : (size_t)p->sums)) * sizeof(REAL);
   void *memory;
   MOON_TRY(alloc_bytes(p->engine, bytes, &memory));
   REAL *at = memory;

@@ -225,6 +225,13 @@ describe("conv2d says", function()
       w:double())
     fails('input must be of a float type, got uint8; cast it with :to "float32"', x:byte(), w)
   end)
+
+  it("that borders of the widest dilations are too large for the gradient of weights", function()
+    local kernels = moon.ones(128, 128, 3, 3, { requires_grad = true })
+    local wide = { padding = 2 ^ 30, dilation = 2 ^ 30 }
+    local loss = moon.conv2d(moon.ones(1, 128, 8, 8), kernels, wide):sum()
+    naive.fails("backward of conv2d: out of memory: ", loss.backward, loss)
+  end)
 end)
 
 describe("conv2d_fused says", function()
