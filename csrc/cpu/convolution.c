@@ -8,9 +8,11 @@ static const conv_engine *const engines[] = {
 };
 enum { ENGINES = sizeof engines / sizeof *engines };
 
+// Without channels there is nothing to multiply, which the other engines need not bear.
 static const conv_engine *choose(const moon_engine *engine, const conv_problem *problem) {
   const conv_engine *best = NULL;
   double least = 0;
+  if (array_count(problem->weight) == 0) return &CPU(conv_implicit);
   for (int i = 0; i < ENGINES; i++) {
     if (!engines[i]->fits(engine, problem)) continue;
     if (strcmp(engines[i]->name, engine->conv_engine) == 0) return engines[i];
