@@ -21,19 +21,6 @@
 #define NETWORK_STORED_TASK_FOR(name, dtype) \
   ((dtype) == MOON_BF16 ? CPU(name##_bf16) : NETWORK_TASK_FOR(name, dtype))
 
-// -- pooling: an item is a plane
-typedef struct pool_job {
-  const pool2d_geometry *geometry;
-  int64_t height, width, out_height, out_width;
-  const void *source;      // x, or the gradient
-  void *target;            // out, or dx
-  int64_t *indices;        // max pooling only
-} pool_job;
-NETWORK_TASK(max_pool_planes);
-NETWORK_TASK(max_pool_back_planes);
-NETWORK_TASK(avg_pool_planes);
-NETWORK_TASK(avg_pool_back_planes);
-
 // -- local response normalisation: an item is a block of LRN_COLUMNS elements of one image's planes
 enum { LRN_COLUMNS = 64 };
 typedef struct lrn_job {

@@ -1,75 +1,162 @@
-// The pooling slots: planes shared out among the threads; the windows are in pool_real.h.
-#include "cpu/network.h"
-#include "cpu/operands.h"
+// The pooling slots. Arrays whose channels lie side by side go by pixels, rows of an image shared
+// out among the threads (pool_pixels_real.h); others by planes (pool_real.h).
+#include "cpu/pool.h"
 
-static pool_job job_of(const pool2d_geometry *geometry, const device_array *image,
-                       const device_array *pooled) {
-  return (pool_job){ .geometry = geometry, .height = image->shape[2], .width = image->shape[3],
-                     .out_height = pooled->shape[2], .out_width = pooled->shape[3] };
+#include "base/alloc.h"
+
+static pool_job job_of(moon_engine *engine, const pool2d_geometry *geometry,
+                       const device_array *image, const device_array *pooled,
+                       const device_array *taken) {
+  return (pool_job){ .engine = engine, .geometry = geometry, .channels = image->shape[1],
+                     .height = image->shape[2], .width = image->shape[3],
+                     .out_height = pooled->shape[2], .out_width = pooled->shape[3],
+                     .bytes = taken && taken->dtype == MOON_U8 };
 }
 
-static moon_status run(moon_engine *engine, const device_array *image, const pool_job *job,
-                       threads_task task) {
-  const int64_t *kernel = job->geometry->kernel;   // what of it lies beside the image costs nothing
+// Elements touched for `places` windows, or for as many pixels as have `places` windows to gather
+// from; what of a kernel lies beside the image costs nothing.
+static int64_t work_of(const pool_job *job, int64_t windows, int64_t pixels) {
+  const int64_t *kernel = job->geometry->kernel;
   int64_t rows = kernel[0] < job->height ? kernel[0] : job->height;
   int64_t columns = kernel[1] < job->width ? kernel[1] : job->width;
-  int64_t work = job->height * job->width + job->out_height * job->out_width * rows * columns;
-  return cpu_run(engine, image->shape[0] * image->shape[1], cpu_grain(work), task, (void *)job);
+  return pixels + windows * rows * columns;
 }
 
-// `indices` is NULL for averages.
-static moon_status pool(moon_engine *engine, const pool2d_geometry *geometry,
-                        const device_array *x, const device_array *out,
-                        const device_array *indices, threads_task task) {
-  operands set = { .engine = engine };
-  const device_array *in = CPU(operand_in)(&set, x), *to = CPU(operand_out)(&set, out);
-  const device_array *where = CPU(operand_out)(&set, indices);
-  if (set.status == MOON_OK) {
-    pool_job job = job_of(geometry, x, out);
-    job.source = in->data;
-    job.target = to->data;
-    job.indices = where ? where->data : NULL;
-    set.status = run(engine, x, &job, task);
-  }
+// A pass in one of the two ways; `taken` is written forward, read backward, NULL for averages (and
+// where nobody asks).
+typedef struct pool_pass {
+  bool backward;
+  const device_array *from, *to, *taken;
+  threads_task planes, pixels, shares;   // shares: of averages by pixels
+} pool_pass;
+
+static void open_taken(operands *set, const pool_pass *pass, pool_job *job) {
+  moon_dtype dtype = pass->taken ? pass->taken->dtype : MOON_U8;
+  pixel_rows taken = pass->backward ? CPU(pixels_in)(set, pass->taken, dtype)
+                                    : CPU(pixels_out)(set, pass->taken, dtype);
+  job->taken = taken.data;
+  job->taken_stride = taken.stride;
+}
+
+static moon_status run_pixels(const pool_pass *pass, pool_job *job) {
+  operands set = { .engine = job->engine };
+  moon_dtype dtype = cpu_stored_dtype(pass->to->dtype);
+  int64_t out_area = job->out_height * job->out_width;
+  size_t bytes = (size_t)out_area * sizeof(double);
+  int64_t rows = pass->backward ? job->height : job->out_height;
+  int64_t work = work_of(job, out_area, job->height * job->width) / (rows > 0 ? rows : 1);
+  job->from = CPU(pixels_in)(&set, pass->from, dtype);
+  job->to = CPU(pixels_out)(&set, pass->to, dtype);
+  open_taken(&set, pass, job);
+  if (set.status == MOON_OK && pass->shares)
+    set.status = alloc_bytes(job->engine, bytes, &job->shares);
+  if (set.status == MOON_OK && pass->shares) set.status = pass->shares(job, 0, 1);
+  if (set.status == MOON_OK)
+    set.status = cpu_run(job->engine, pass->to->shape[0] * rows,
+                         cpu_grain(work * job->channels), pass->pixels, job);
+  if (job->shares) alloc_release(job->engine, job->shares, bytes);
   return CPU(operands_close)(&set);
 }
 
-static moon_status pool_back(moon_engine *engine, const pool2d_geometry *geometry,
-                             const device_array *gradient, const device_array *indices,
-                             const device_array *dx, threads_task task) {
-  operands set = { .engine = engine };
-  const device_array *g = CPU(operand_in)(&set, gradient);
-  const device_array *where = CPU(operand_in)(&set, indices), *to = CPU(operand_out)(&set, dx);
+static moon_status run_planes(const pool_pass *pass, pool_job *job) {
+  operands set = { .engine = job->engine };
+  const device_array *from = CPU(operand_in)(&set, pass->from);
+  const device_array *to = CPU(operand_out)(&set, pass->to);
+  cpu_temp taken = { .block = NULL };
+  int64_t work = work_of(job, job->out_height * job->out_width, job->height * job->width);
+  if (set.status == MOON_OK && pass->taken)
+    set.status = pass->backward || !array_is_contiguous(pass->taken)
+                     ? CPU(temp_from)(job->engine, pass->taken, pass->taken->dtype, &taken)
+                     : MOON_OK;
   if (set.status == MOON_OK) {
-    pool_job job = job_of(geometry, dx, gradient);
-    job.source = g->data;
-    job.target = to->data;
-    job.indices = where ? where->data : NULL;
-    set.status = run(engine, dx, &job, task);
+    job->source = from->data;
+    job->target = to->data;
+    job->taken = taken.array.data ? taken.array.data : pass->taken ? pass->taken->data : NULL;
+    set.status = cpu_run(job->engine, pass->to->shape[0] * job->channels, cpu_grain(work),
+                         pass->planes, job);
   }
+  if (set.status == MOON_OK && taken.block && !pass->backward)
+    set.status = CPU(copy)(job->engine, &taken.array, pass->taken);
+  CPU(temp_release)(job->engine, &taken);
   return CPU(operands_close)(&set);
+}
+
+static moon_status run(const pool_pass *pass, pool_job job) {
+  if (array_count(pass->to) == 0) return MOON_OK;
+  return CPU(lies_in_pixels)(pass->to) ? run_pixels(pass, &job) : run_planes(pass, &job);
 }
 
 moon_status CPU(max_pool2d_forward)(moon_engine *engine, const pool2d_geometry *geometry,
                                     const device_array *x, const device_array *out,
-                                    const device_array *indices) {
-  return pool(engine, geometry, x, out, indices, NETWORK_TASK_FOR(max_pool_planes, x->dtype));
+                                    const device_array *taken) {
+  pool_pass pass = { .from = x, .to = out, .taken = taken,
+                     .planes = NETWORK_TASK_FOR(max_pool_planes, x->dtype),
+                     .pixels = NETWORK_STORED_TASK_FOR(max_pool_pixels, x->dtype) };
+  return run(&pass, job_of(engine, geometry, x, out, taken));
 }
 
 moon_status CPU(max_pool2d_backward)(moon_engine *engine, const pool2d_geometry *geometry,
-                                     const device_array *gradient, const device_array *indices,
+                                     const device_array *gradient, const device_array *taken,
                                      const device_array *dx) {
-  return pool_back(engine, geometry, gradient, indices, dx,
-                   NETWORK_TASK_FOR(max_pool_back_planes, dx->dtype));
+  pool_pass pass = { .backward = true, .from = gradient, .to = dx, .taken = taken,
+                     .planes = NETWORK_TASK_FOR(max_pool_back_planes, dx->dtype),
+                     .pixels = NETWORK_STORED_TASK_FOR(max_pool_back_pixels, dx->dtype) };
+  return run(&pass, job_of(engine, geometry, dx, gradient, taken));
 }
 
 moon_status CPU(avg_pool2d_forward)(moon_engine *engine, const pool2d_geometry *geometry,
                                     const device_array *x, const device_array *out) {
-  return pool(engine, geometry, x, out, NULL, NETWORK_TASK_FOR(avg_pool_planes, x->dtype));
+  pool_pass pass = { .from = x, .to = out,
+                     .planes = NETWORK_TASK_FOR(avg_pool_planes, x->dtype),
+                     .pixels = NETWORK_STORED_TASK_FOR(avg_pool_pixels, x->dtype),
+                     .shares = NETWORK_STORED_TASK_FOR(avg_pool_shares, x->dtype) };
+  return run(&pass, job_of(engine, geometry, x, out, NULL));
 }
 
 moon_status CPU(avg_pool2d_backward)(moon_engine *engine, const pool2d_geometry *geometry,
                                      const device_array *gradient, const device_array *dx) {
-  return pool_back(engine, geometry, gradient, NULL, dx,
-                   NETWORK_TASK_FOR(avg_pool_back_planes, dx->dtype));
+  pool_pass pass = { .backward = true, .from = gradient, .to = dx,
+                     .planes = NETWORK_TASK_FOR(avg_pool_back_planes, dx->dtype),
+                     .pixels = NETWORK_STORED_TASK_FOR(avg_pool_back_pixels, dx->dtype),
+                     .shares = NETWORK_STORED_TASK_FOR(avg_pool_shares, dx->dtype) };
+  return run(&pass, job_of(engine, geometry, dx, gradient, NULL));
+}
+
+// -- where the largest elements lie
+
+typedef struct places_job {
+  const pool2d_geometry *geometry;
+  int64_t width, out_height, out_width;
+  const void *taken;
+  bool bytes;
+  int64_t *places;
+} places_job;
+
+static moon_status places_planes(void *context, int64_t first, int64_t last) {
+  const places_job *job = context;
+  int64_t area = job->out_height * job->out_width;
+  for (int64_t at = first * area; at < last * area; at++) {
+    int64_t i = at / job->out_width % job->out_height, j = at % job->out_width;
+    job->places[at] = pool_place_of(job->geometry, job->bytes, i, j,
+                                    pool_load_number(job->bytes, job->taken, at), job->width);
+  }
+  return MOON_OK;
+}
+
+moon_status CPU(max_pool2d_places)(moon_engine *engine, const pool2d_geometry *geometry,
+                                   int64_t width, const device_array *taken,
+                                   const device_array *places) {
+  operands set = { .engine = engine };
+  cpu_temp from = { .block = NULL };
+  const device_array *to = CPU(operand_out)(&set, places);
+  if (set.status == MOON_OK) set.status = CPU(temp_from)(engine, taken, taken->dtype, &from);
+  if (set.status == MOON_OK) {
+    places_job job = { .geometry = geometry, .width = width, .out_height = places->shape[2],
+                       .out_width = places->shape[3], .taken = from.array.data,
+                       .bytes = taken->dtype == MOON_U8, .places = to->data };
+    set.status = cpu_run(engine, places->shape[0] * places->shape[1],
+                         cpu_grain(job.out_height * job.out_width), places_planes, &job);
+  }
+  CPU(temp_release)(engine, &from);
+  return CPU(operands_close)(&set);
 }

@@ -2,43 +2,31 @@
 // Long rows go tap by tap, one vector loop over the row for each tap; short ones window by window;
 // windows of 2 x 2 at distance 2, the common case, have loops of their own in both directions.
 // A NaN in a window is its maximum; padding never is.
-#include "cpu/network.h"
+#include "cpu/pool.h"
 
 #include <math.h>
 #include <string.h>
 
-#ifndef MOON_CPU_POOL_WINDOW
-#define MOON_CPU_POOL_WINDOW
-typedef struct pool_window { int64_t first, last, padded; } pool_window;   // padded: with padding
-#endif
-
-// Taps first, first + dilation, ... < last of window `index` that lie inside `size`.
-static pool_window window_at(const pool2d_geometry *g, int axis, int64_t index, int64_t size) {
-  int64_t start = index * g->stride[axis] - g->padding[axis], dilation = g->dilation[axis];
-  int64_t end = start + (g->kernel[axis] - 1) * dilation + 1;
-  int64_t edge = size + g->padding[axis];
-  pool_window window = { .first = start, .last = end, .padded = (end < edge ? end : edge) - start };
-  if (start < 0) window.first = start + (-start + dilation - 1) / dilation * dilation;
-  if (window.last > size) window.last = size;
-  return window;
-}
+#include "base/alloc.h"
 
 static bool beats(REAL value, REAL best) { return (value > best) | (value != value); }
 
-static void max_window(const pool_job *job, const REAL *x, pool_window down, pool_window across,
-                       REAL *out, int64_t *index) {
+// Window (i, j); gives the number of its largest element, -1 where none lies inside.
+static int32_t max_window(const pool_job *job, const REAL *x, int64_t i, int64_t j, REAL *out) {
   const pool2d_geometry *g = job->geometry;
+  pool_window down = pool_window_at(g, 0, i, job->height);
+  pool_window across = pool_window_at(g, 1, j, job->width);
   REAL best = -(REAL)INFINITY;
-  int64_t where = -1;   // stays where no tap lies inside
+  int32_t where = -1;
   for (int64_t y = down.first; y < down.last; y += g->dilation[0])
     for (int64_t c = across.first; c < across.last; c += g->dilation[1]) {
       REAL value = x[y * job->width + c];
       if (!beats(value, best) && where >= 0) continue;
       best = value;
-      where = y * job->width + c;
+      where = pool_number(job, i, j, y, c);
     }
   *out = best;
-  *index = where;
+  return where;
 }
 
 enum { LONG_ROW = 8 };   // windows, from which on a row goes tap by tap
@@ -65,58 +53,49 @@ static tap_range taps_inside(const pool_job *job) {
   return taps;
 }
 
-static void max_tap(const REAL *restrict x, int64_t at, int64_t stride, int64_t count,
-                    REAL *restrict out, int64_t *restrict indices) {
+// The elements' numbers begin with `number`, each `step` after the one before.
+static void max_tap(const REAL *restrict x, int64_t stride, int64_t count, int32_t number,
+                    int32_t step, REAL *restrict out, int32_t *restrict numbers) {
   for (int64_t j = 0; j < count; j++) {
-    REAL value = x[at + j * stride];
-    bool taken = beats(value, out[j]) | (indices[j] < 0);
+    REAL value = x[j * stride];
+    bool taken = beats(value, out[j]) | (numbers[j] < 0);
     out[j] = taken ? value : out[j];
-    indices[j] = taken ? at + j * stride : indices[j];
+    numbers[j] = taken ? number + (int32_t)j * step : numbers[j];
   }
 }
 
-static void max_row(const pool_job *job, const REAL *x, pool_window down, REAL *out,
-                    int64_t *indices) {
+static void max_row(const pool_job *job, const REAL *x, int64_t i, REAL *out, int32_t *taken) {
   const pool2d_geometry *g = job->geometry;
+  pool_window down = pool_window_at(g, 0, i, job->height);
   tap_range taps = taps_inside(job);
   for (int64_t j = 0; j < job->out_width; j++) {
     out[j] = -(REAL)INFINITY;
-    indices[j] = -1;
+    taken[j] = -1;
   }
   for (int64_t y = down.first; y < down.last; y += g->dilation[0])
     for (int64_t tap = taps.first; tap < taps.last; tap++) {
       int64_t shift = tap * g->dilation[1] - g->padding[1];
       tap_range range = range_of_tap(job, shift);
-      int64_t at = y * job->width + shift + range.first * g->stride[1];
-      max_tap(x, at, g->stride[1], range.last - range.first, out + range.first,
-              indices + range.first);
+      int64_t column = shift + range.first * g->stride[1];
+      if (range.last > range.first)
+        max_tap(x + y * job->width + column, g->stride[1], range.last - range.first,
+                pool_number(job, i, range.first, y, column),
+                job->bytes ? 0 : (int32_t)g->stride[1], out + range.first, taken + range.first);
     }
 }
 
-static void max_plane(const pool_job *job, const REAL *x, REAL *out, int64_t *indices) {
-  for (int64_t i = 0; i < job->out_height; i++) {
-    pool_window down = window_at(job->geometry, 0, i, job->height);
-    if (job->out_width >= LONG_ROW) max_row(job, x, down, out, indices);
-    for (int64_t j = 0; job->out_width < LONG_ROW && j < job->out_width; j++)
-      max_window(job, x, down, window_at(job->geometry, 1, j, job->width), out + j, indices + j);
-    out += job->out_width;
-    indices += job->out_width;
-  }
-}
-
-static void max_row_2x2(const REAL *restrict above, int64_t width, int64_t first, int64_t count,
-                        REAL *restrict out, int64_t *restrict indices) {
+static void max_row_2x2(const REAL *restrict above, int64_t width, int64_t count,
+                        REAL *restrict out, int32_t *restrict taken) {
   const REAL *restrict below = above + width;
   for (int64_t j = 0; j < count; j++) {
     REAL a = above[2 * j], b = above[2 * j + 1], c = below[2 * j], d = below[2 * j + 1];
-    int32_t corner = 0;   // 32 bits: as wide as a float, so that both go in one vector
+    int32_t corner = 0;
     corner = beats(b, a) ? 1 : corner;
     a = beats(b, a) ? b : a;
     corner = beats(c, a) ? 2 : corner;
     a = beats(c, a) ? c : a;
-    corner = beats(d, a) ? 3 : corner;
+    taken[j] = beats(d, a) ? 3 : corner;
     out[j] = beats(d, a) ? d : a;
-    indices[j] = first + 2 * j + (corner & 1) + (corner >> 1) * width;
   }
 }
 
@@ -128,65 +107,72 @@ static bool is_2x2(const pool_job *job) {
   return job->out_height * 2 <= job->height && job->out_width * 2 <= job->width;
 }
 
+// Where row i of a plane's numbers lies.
+static char *taken_row(const pool_job *job, int64_t plane, int64_t i) {
+  int64_t size = job->bytes ? 1 : (int64_t)sizeof(int32_t);
+  return (char *)job->taken + (plane * job->out_height + i) * job->out_width * size;
+}
+
+static void max_plane(const pool_job *job, int64_t plane, int32_t *taken) {
+  const REAL *x = (const REAL *)job->source + plane * job->height * job->width;
+  REAL *out = (REAL *)job->target + plane * job->out_height * job->out_width;
+  bool fast = is_2x2(job);
+  for (int64_t i = 0; i < job->out_height; i++, out += job->out_width) {
+    if (fast) max_row_2x2(x + 2 * i * job->width, job->width, job->out_width, out, taken);
+    else if (job->out_width >= LONG_ROW) max_row(job, x, i, out, taken);
+    else
+      for (int64_t j = 0; j < job->out_width; j++) taken[j] = max_window(job, x, i, j, out + j);
+    if (job->taken)
+      pool_store_numbers(job->bytes, taken, job->out_width, taken_row(job, plane, i));
+  }
+}
+
 moon_status CPU(NAME(max_pool_planes))(void *context, int64_t first, int64_t last) {
   const pool_job *job = context;
-  int64_t area = job->height * job->width, out_area = job->out_height * job->out_width;
-  bool fast = is_2x2(job);
-  for (int64_t plane = first; plane < last; plane++) {
-    const REAL *x = (const REAL *)job->source + plane * area;
-    REAL *out = (REAL *)job->target + plane * out_area;
-    int64_t *indices = job->indices + plane * out_area;
-    if (!fast) max_plane(job, x, out, indices);
-    for (int64_t i = 0; fast && i < job->out_height; i++)
-      max_row_2x2(x + 2 * i * job->width, job->width, 2 * i * job->width, job->out_width,
-                  out + i * job->out_width, indices + i * job->out_width);
-  }
+  size_t bytes = (size_t)job->out_width * sizeof(int32_t);
+  int32_t *taken;
+  MOON_TRY(alloc_bytes(job->engine, bytes, (void **)&taken));
+  for (int64_t plane = first; plane < last; plane++) max_plane(job, plane, taken);
+  alloc_release(job->engine, taken, bytes);
   return MOON_OK;
 }
 
 // Both rows of dx under one row of windows, written once: no clearing, no scattering.
-static void max_back_row_2x2(const REAL *restrict g, const int64_t *restrict indices,
-                             int64_t width, int64_t first, int64_t count, REAL *restrict dx) {
-  REAL *restrict above = dx + first, *restrict below = above + width;
+static void max_back_row_2x2(const REAL *restrict g, const uint8_t *restrict taken, int64_t width,
+                             int64_t count, REAL *restrict above) {
+  REAL *restrict below = above + width;
   for (int64_t j = 0; j < count; j++) {
-    int32_t at = (int32_t)(indices[j] - first) - (int32_t)(2 * j), down = (int32_t)width;
-    above[2 * j] = at == 0 ? g[j] : 0;
-    above[2 * j + 1] = at == 1 ? g[j] : 0;
-    below[2 * j] = at == down ? g[j] : 0;
-    below[2 * j + 1] = at == down + 1 ? g[j] : 0;
+    above[2 * j] = taken[j] == 0 ? g[j] : 0;
+    above[2 * j + 1] = taken[j] == 1 ? g[j] : 0;
+    below[2 * j] = taken[j] == 2 ? g[j] : 0;
+    below[2 * j + 1] = taken[j] == 3 ? g[j] : 0;
   }
 }
 
-static void max_back_plane(const REAL *g, const int64_t *indices, int64_t area, int64_t out_area,
-                           REAL *dx) {
-  memset(dx, 0, (size_t)area * sizeof(REAL));
-  for (int64_t i = 0; i < out_area; i++)
-    if (indices[i] >= 0 && indices[i] < area) dx[indices[i]] += g[i];
+static void max_back_plane(const pool_job *job, int64_t plane, const REAL *g, REAL *dx) {
+  memset(dx, 0, (size_t)(job->height * job->width) * sizeof(REAL));
+  for (int64_t i = 0; i < job->out_height; i++)
+    for (int64_t j = 0; j < job->out_width; j++, g++) {
+      int32_t number = pool_load_number(job->bytes, taken_row(job, plane, i), j);
+      int64_t place = pool_place_of(job->geometry, job->bytes, i, j, number, job->width);
+      if (place >= 0) dx[place] += *g;
+    }
 }
 
 moon_status CPU(NAME(max_pool_back_planes))(void *context, int64_t first, int64_t last) {
   const pool_job *job = context;
   int64_t area = job->height * job->width, out_area = job->out_height * job->out_width;
   bool fast = is_2x2(job) && job->out_height * 2 == job->height &&
-              job->out_width * 2 == job->width && job->width > 2 && job->width < INT32_MAX / 2;
+              job->out_width * 2 == job->width;
   for (int64_t plane = first; plane < last; plane++) {
     const REAL *g = (const REAL *)job->source + plane * out_area;
-    const int64_t *indices = job->indices + plane * out_area;
     REAL *dx = (REAL *)job->target + plane * area;
-    if (!fast) max_back_plane(g, indices, area, out_area, dx);
+    if (!fast) max_back_plane(job, plane, g, dx);
     for (int64_t i = 0; fast && i < job->out_height; i++)
-      max_back_row_2x2(g + i * job->out_width, indices + i * job->out_width, job->width,
-                       2 * i * job->width, job->out_width, dx);
+      max_back_row_2x2(g + i * job->out_width, (const uint8_t *)taken_row(job, plane, i),
+                       job->width, job->out_width, dx + 2 * i * job->width);
   }
   return MOON_OK;
-}
-
-// One over the number of elements an average is taken of, or 0 for an empty window.
-static REAL share_of(const pool2d_geometry *g, pool_window down, pool_window across) {
-  if (g->divisor != 0) return (REAL)1 / (REAL)g->divisor;
-  int64_t inside = (down.last - down.first) * (across.last - across.first);
-  if (down.last <= down.first || across.last <= across.first) return 0;
-  return (REAL)1 / (REAL)(g->count_include_pad ? down.padded * across.padded : inside);
 }
 
 static void sum_tap(const REAL *restrict x, int64_t stride, int64_t count, REAL *restrict out) {
@@ -207,9 +193,9 @@ static void avg_row(const pool_job *job, const REAL *x, pool_window down, REAL *
   pool_window before = { -1, -1, -1 };
   REAL share = 0;   // the same for all windows but those at the edges
   for (int64_t j = 0; j < job->out_width; j++) {
-    pool_window across = window_at(g, 1, j, job->width);
+    pool_window across = pool_window_at(g, 1, j, job->width);
     if (across.last - across.first != before.last - before.first ||
-        across.padded != before.padded) share = share_of(g, down, across);
+        across.padded != before.padded) share = (REAL)pool_share(g, down, across);
     before = across;
     out[j] *= share;
   }
@@ -219,7 +205,7 @@ static REAL avg_window(const pool_job *job, const REAL *x, pool_window down, poo
   REAL sum = 0;
   for (int64_t y = down.first; y < down.last; y++)
     for (int64_t c = across.first; c < across.last; c++) sum += x[y * job->width + c];
-  return sum * share_of(job->geometry, down, across);
+  return sum * (REAL)pool_share(job->geometry, down, across);
 }
 
 moon_status CPU(NAME(avg_pool_planes))(void *context, int64_t first, int64_t last) {
@@ -229,10 +215,10 @@ moon_status CPU(NAME(avg_pool_planes))(void *context, int64_t first, int64_t las
   for (int64_t plane = first; plane < last; plane++) {
     const REAL *x = (const REAL *)job->source + plane * job->height * job->width;
     for (int64_t i = 0; i < job->out_height; i++) {
-      pool_window down = window_at(g, 0, i, job->height);
+      pool_window down = pool_window_at(g, 0, i, job->height);
       if (job->out_width >= LONG_ROW) avg_row(job, x, down, out);
       for (int64_t j = 0; job->out_width < LONG_ROW && j < job->out_width; j++)
-        out[j] = avg_window(job, x, down, window_at(g, 1, j, job->width));
+        out[j] = avg_window(job, x, down, pool_window_at(g, 1, j, job->width));
       out += job->out_width;
     }
   }
@@ -247,10 +233,10 @@ moon_status CPU(NAME(avg_pool_back_planes))(void *context, int64_t first, int64_
     REAL *dx = (REAL *)job->target + plane * job->height * job->width;
     memset(dx, 0, (size_t)(job->height * job->width) * sizeof(REAL));
     for (int64_t i = 0; i < job->out_height; i++) {
-      pool_window down = window_at(geometry, 0, i, job->height);
+      pool_window down = pool_window_at(geometry, 0, i, job->height);
       for (int64_t j = 0; j < job->out_width; j++) {
-        pool_window across = window_at(geometry, 1, j, job->width);
-        REAL share = *g++ * share_of(geometry, down, across);
+        pool_window across = pool_window_at(geometry, 1, j, job->width);
+        REAL share = *g++ * (REAL)pool_share(geometry, down, across);
         for (int64_t y = down.first; y < down.last; y++)
           for (int64_t c = across.first; c < across.last; c++) dx[y * job->width + c] += share;
       }

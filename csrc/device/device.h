@@ -61,6 +61,8 @@ typedef struct conv2d_finish {
   double low, high;                    // limits; -INFINITY and INFINITY: none
 } conv2d_finish;
 
+enum { POOL_BYTE_TAPS = 255 };   // taps of a kernel whose numbers are kept in bytes
+
 typedef struct pool2d_geometry {
   int64_t kernel[2], stride[2], padding[2], dilation[2];
   bool count_include_pad;

@@ -1,6 +1,7 @@
 // Pooling in two dimensions: the largest or the mean of the elements under a window that moves over
 // each channel. Windows, sizes and their limits are PyTorch's; the kernels take shapes that were
 // checked here. Pooling in one and three dimensions is made of this (pooling_nd.c).
+#include <inttypes.h>
 #include <string.h>
 
 #include "ops/compose.h"
@@ -27,26 +28,57 @@ static pool_window max_window(const op_value *args) {
                           &args[MAX_DILATION], args[MAX_CEIL].boolean);
 }
 
+// The type that tells which element of a window was largest.
+static moon_status taken_dtype(const moon_tensor *input, const pool2d_geometry *g,
+                               moon_dtype *dtype) {
+  int64_t taps;
+  bool few = !__builtin_mul_overflow(g->kernel[0], g->kernel[1], &taps) && taps <= POOL_BYTE_TAPS;
+  *dtype = few ? MOON_U8 : MOON_I32;
+  if (few || input->shape[2] * input->shape[3] <= INT32_MAX) return MOON_OK;
+  return moon_fail(MOON_UNSUPPORTED, "kernels of more than %d elements take images of at most 2^31 "
+                   "elements", POOL_BYTE_TAPS);
+}
+
+// Where in its plane each largest element lies, from 1; 0 where there is none.
+static moon_status find_places(moon_engine *engine, const pool2d_geometry *geometry, int64_t width,
+                               const moon_tensor *taken, moon_tensor **places) {
+  moon_tensor *made;
+  MOON_TRY(ops_new_like(engine, taken, MOON_I64, taken->shape, &made));
+  device_array from = tensor_array(taken), to = tensor_array(made);
+  moon_status status =
+      tensor_kernels(taken)->max_pool2d_places(engine, geometry, width, &from, &to);
+  if (status == MOON_OK) status = ops_index_out(engine, made);
+  if (status == MOON_OK) *places = made;
+  else tensor_release(made);
+  return status;
+}
+
 static moon_status forward_max_pool2d(op_call *call) {
-  moon_tensor *input = call->args[MAX_INPUT].tensor;
+  moon_tensor *input = call->args[MAX_INPUT].tensor, **taken = &call->results[MAX_TAKEN];
   pool_window window = max_window(call->args);
   pool2d_geometry geometry = geometry_of(&window);
+  bool indices = call->args[MAX_RETURN].boolean;
+  moon_dtype dtype = MOON_U8;
   int64_t shape[4];
   MOON_TRY(pool_check(input, &window, shape));
+  MOON_TRY(taken_dtype(input, &geometry, &dtype));
   MOON_TRY(ops_new_like(call->engine, input, input->dtype, shape, &call->results[MAX_OUT]));
-  MOON_TRY(ops_new_like(call->engine, input, MOON_I64, shape, &call->results[MAX_TAKEN]));
-  device_array x = tensor_array(input), out = tensor_array(call->results[MAX_OUT]);
-  device_array taken = tensor_array(call->results[MAX_TAKEN]);
-  MOON_TRY(tensor_kernels(input)->max_pool2d_forward(call->engine, &geometry, &x, &out, &taken));
-  if (!call->args[MAX_RETURN].boolean) return MOON_OK;
-  MOON_TRY(ops_converted(call->engine, call->results[MAX_TAKEN], MOON_I64,
-                         &call->results[MAX_INDICES]));
-  return ops_index_out(call->engine, call->results[MAX_INDICES]);
+  if (call->recording || indices)
+    MOON_TRY(ops_new_like(call->engine, input, dtype, shape, taken));
+  device_array x = tensor_array(input), out = tensor_array(call->results[MAX_OUT]), taps;
+  if (*taken) taps = tensor_array(*taken);
+  MOON_TRY(tensor_kernels(input)->max_pool2d_forward(call->engine, &geometry, &x, &out,
+                                                     *taken ? &taps : NULL));
+  if (!indices) return MOON_OK;
+  return find_places(call->engine, &geometry, input->shape[3], *taken,
+                     &call->results[MAX_INDICES]);
 }
 
 // The gradients added up at the places that were taken, as an operator that has a gradient itself.
 static moon_status recorded_max_gradient(op_backward_call *call) {
-  moon_tensor *g = call->grads[MAX_OUT], *taken = call->results[MAX_TAKEN], *zeros = NULL;
+  pool_window window = max_window(call->args);
+  pool2d_geometry geometry = geometry_of(&window);
+  moon_tensor *g = call->grads[MAX_OUT], *zeros = NULL, *places = NULL;
   const int64_t *shape = call->inputs[MAX_INPUT].shape;
   int64_t area;
   MOON_TRY(shape_count(2, shape + 2, &area));
@@ -54,8 +86,11 @@ static moon_status recorded_max_gradient(op_backward_call *call) {
   moon_status status = ops_new_filled(call->engine, g, g->dtype, 3,
                                       (int64_t[]){ shape[0], shape[1], area }, 0, &zeros);
   zeros = compose_adopt(&c, status, zeros);
-  moon_tensor *places = COMPOSE(&c, flatten, op_tensor(compose_offset(&c, taken, 1)), op_int(2),
-                                op_int(-1));
+  status = c.status != MOON_OK
+               ? c.status
+               : find_places(call->engine, &geometry, shape[3], call->results[MAX_TAKEN], &places);
+  places = compose_adopt(&c, status, places);
+  places = COMPOSE(&c, flatten, op_tensor(places), op_int(2), op_int(-1));
   moon_tensor *source = COMPOSE(&c, flatten, op_tensor(g), op_int(2), op_int(-1));
   moon_tensor *sums = COMPOSE(&c, scatter_add, op_tensor(zeros), op_int(2), op_tensor(places),
                               op_tensor(source));
@@ -65,14 +100,14 @@ static moon_status recorded_max_gradient(op_backward_call *call) {
 static moon_status backward_max_pool2d(op_backward_call *call) {
   pool_window window = max_window(call->args);
   pool2d_geometry geometry = geometry_of(&window);
-  moon_tensor *gradient = call->grads[MAX_OUT], *indices = call->results[MAX_TAKEN];
-  moon_tensor *models[] = { gradient, indices };
+  moon_tensor *gradient = call->grads[MAX_OUT], *taken = call->results[MAX_TAKEN];
+  moon_tensor *models[] = { gradient, taken };
   moon_tensor **dx = &call->out[MAX_INPUT];
   if (call->engine->grad_enabled) return recorded_max_gradient(call);
   MOON_TRY(ops_new_among(call->engine, 2, models, gradient->dtype, 4,
                          call->inputs[MAX_INPUT].shape, dx));
-  device_array g = tensor_array(gradient), to = tensor_array(*dx), taken = tensor_array(indices);
-  return tensor_kernels(gradient)->max_pool2d_backward(call->engine, &geometry, &g, &taken, &to);
+  device_array g = tensor_array(gradient), to = tensor_array(*dx), taps = tensor_array(taken);
+  return tensor_kernels(gradient)->max_pool2d_backward(call->engine, &geometry, &g, &taps, &to);
 }
 
 // -- avg_pool2d and its gradient, each of which is the other's

@@ -274,12 +274,14 @@ static void check_pool(moon_dtype dtype) {
   device_array dy = random_array(dtype, 4, out_shape, any_layout(), -1, 1);
   device_array out = make(dtype, 4, out_shape, any_layout());
   device_array average = make(dtype, 4, out_shape, CONTIGUOUS);
+  device_array taken = make(MOON_U8, 4, out_shape, any_layout());
   device_array where = make(MOON_I64, 4, out_shape, any_layout());
   device_array dx = make(dtype, 4, x_shape, any_layout());
   device_array dx2 = make(dtype, 4, x_shape, CONTIGUOUS);
   if (array_count(&x) > 0 && draw(0, 1)) put(&x, draw(0, array_count(&x) - 1), (double)NAN);
   expected e_dx = expect_new(&dx), e_dx2 = expect_new(&dx2), e_average = expect_new(&average);
-  EXPECT_OK(kernels->max_pool2d_forward(engine, &g, &x, &out, &where));
+  EXPECT_OK(kernels->max_pool2d_forward(engine, &g, &x, &out, &taken));
+  EXPECT_OK(kernels->max_pool2d_places(engine, &g, x_shape[3], &taken, &where));
   EXPECT_OK(kernels->avg_pool2d_forward(engine, &g, &x, &average));
   int64_t h = x_shape[2], w = x_shape[3], oh = out_shape[2], ow = out_shape[3];
   for (int64_t i = 0; i < array_count(&out); i++) {
@@ -310,7 +312,7 @@ static void check_pool(moon_dtype dtype) {
     expect_term(&e_dx, plane * h * w + at, get(&dy, i));
   }
   expect_equal(&average, &e_average, 8, "average pooling");
-  EXPECT_OK(kernels->max_pool2d_backward(engine, &g, &dy, &where, &dx));
+  EXPECT_OK(kernels->max_pool2d_backward(engine, &g, &dy, &taken, &dx));
   expect_equal(&dx, &e_dx, 8, "gradient of max pooling");
   EXPECT_OK(kernels->avg_pool2d_backward(engine, &g, &dy, &dx2));
   expect_equal(&dx2, &e_dx2, 8, "gradient of average pooling");

@@ -1,0 +1,101 @@
+// The jobs of pooling, see pool.c: by planes (pool_real.h) and by pixels (pool_pixels_real.h).
+//
+// Which element of its window was largest is told by a number: that of its tap, row * kernel
+// columns + column, in a byte where the kernel has at most POOL_BYTE_TAPS of them; else, in an
+// int32, that of the element in its plane. Windows beside the image have POOL_NO_TAP, or -1.
+#ifndef MOON_CPU_POOL_H
+#define MOON_CPU_POOL_H
+
+#include <string.h>
+
+#include "cpu/network.h"
+#include "cpu/pixels.h"
+
+enum { POOL_NO_TAP = POOL_BYTE_TAPS };
+
+typedef struct pool_job {
+  moon_engine *engine;
+  const pool2d_geometry *geometry;
+  int64_t height, width, out_height, out_width, channels;
+  bool bytes;              // `taken` numbers taps
+  void *taken;             // may be NULL in the forward pass; max pooling only
+  // by planes
+  const void *source;      // x, or the gradient
+  void *target;            // out, or dx
+  // by pixels; the distance of those in taken goes with it
+  pixel_rows from, to;
+  int64_t taken_stride;
+  void *shares;            // one over each window's elements, (out_height, out_width): averages
+} pool_job;
+
+// An item is a plane.
+NETWORK_TASK(max_pool_planes);
+NETWORK_TASK(max_pool_back_planes);
+NETWORK_TASK(avg_pool_planes);
+NETWORK_TASK(avg_pool_back_planes);
+
+// An item is a row of one image, of the result or, backward, of dx.
+NETWORK_STORED_TASK(max_pool_pixels);
+NETWORK_STORED_TASK(max_pool_back_pixels);
+NETWORK_STORED_TASK(avg_pool_pixels);
+NETWORK_STORED_TASK(avg_pool_back_pixels);
+NETWORK_STORED_TASK(avg_pool_shares);   // fills `shares`; one item
+
+// Taps first, first + dilation, ... < last of window `index` that lie inside `size`.
+typedef struct pool_window { int64_t first, last, padded; } pool_window;   // padded: with padding
+
+static inline pool_window pool_window_at(const pool2d_geometry *g, int axis, int64_t index,
+                                         int64_t size) {
+  int64_t start = index * g->stride[axis] - g->padding[axis], dilation = g->dilation[axis];
+  int64_t end = start + (g->kernel[axis] - 1) * dilation + 1;
+  int64_t edge = size + g->padding[axis];
+  pool_window window = { .first = start, .last = end, .padded = (end < edge ? end : edge) - start };
+  if (start < 0) window.first = start + (-start + dilation - 1) / dilation * dilation;
+  if (window.last > size) window.last = size;
+  return window;
+}
+
+// The tap that window `index` has at position `at`, -1 where it steps over it.
+static inline int64_t pool_tap_at(const pool2d_geometry *g, int axis, int64_t index, int64_t at) {
+  int64_t off = at + g->padding[axis] - index * g->stride[axis], dilation = g->dilation[axis];
+  if (dilation == 1) return off;   // divisions are slow
+  return off % dilation == 0 ? off / dilation : -1;
+}
+
+// The number of element (y, x) in window (i, j); (y, x) is one of the window's.
+static inline int32_t pool_number(const pool_job *job, int64_t i, int64_t j, int64_t y, int64_t x) {
+  const pool2d_geometry *g = job->geometry;
+  if (!job->bytes) return (int32_t)(y * job->width + x);
+  return (int32_t)(pool_tap_at(g, 0, i, y) * g->kernel[1] + pool_tap_at(g, 1, j, x));
+}
+
+// Where the element with a number lies in its plane; -1 for none.
+static inline int64_t pool_place_of(const pool2d_geometry *g, bool bytes, int64_t i, int64_t j,
+                                    int32_t number, int64_t width) {
+  if (!bytes || number < 0) return number;
+  int64_t y = i * g->stride[0] - g->padding[0] + number / g->kernel[1] * g->dilation[0];
+  int64_t x = j * g->stride[1] - g->padding[1] + number % g->kernel[1] * g->dilation[1];
+  return y * width + x;
+}
+
+// One over the number of elements an average is taken of, or 0 for an empty window.
+static inline double pool_share(const pool2d_geometry *g, pool_window down, pool_window across) {
+  if (g->divisor != 0) return 1 / (double)g->divisor;
+  int64_t inside = (down.last - down.first) * (across.last - across.first);
+  if (down.last <= down.first || across.last <= across.first) return 0;
+  return 1 / (double)(g->count_include_pad ? down.padded * across.padded : inside);
+}
+
+// Numbers to and from memory.
+static inline void pool_store_numbers(bool bytes, const int32_t *numbers, int64_t count, void *to) {
+  uint8_t *narrow = to;
+  if (bytes)
+    for (int64_t i = 0; i < count; i++) narrow[i] = (uint8_t)numbers[i];
+  else memcpy(to, numbers, (size_t)count * sizeof *numbers);
+}
+static inline int32_t pool_load_number(bool bytes, const void *numbers, int64_t i) {
+  int32_t number = bytes ? ((const uint8_t *)numbers)[i] : ((const int32_t *)numbers)[i];
+  return bytes && number == POOL_NO_TAP ? -1 : number;
+}
+
+#endif
