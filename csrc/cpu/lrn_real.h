@@ -1,24 +1,10 @@
 // Local response normalisation for one compute type: LRN_COLUMNS neighbouring elements of all
 // channels of one image at a time. Window sums are taken afresh for every channel (a sliding sum
-// would subtract what it added and lose digits); the power is what costs, and for the usual
-// beta = 0.75 it is two square roots and a division.
+// would subtract what it added and lose digits).
+#include "cpu/lrn_power_real.h"
 #include "cpu/network.h"
 
-#include <math.h>
-
 #include "base/alloc.h"
-
-// power[j] = scale[j] ^ -beta
-static void negative_power(double beta, const REAL *scale, int64_t count, REAL *power) {
-  if (beta == 0.75) {
-    for (int64_t j = 0; j < count; j++) {
-      REAL root = REAL_SQRT(scale[j]);
-      power[j] = (REAL)1 / (root * REAL_SQRT(root));
-    }
-  } else {
-    for (int64_t j = 0; j < count; j++) power[j] = (REAL)pow((double)scale[j], -beta);
-  }
-}
 
 // sum[j] += a[j] * b[j] over channels low .. high, rows `stride` apart.
 static void add_window(const REAL *a, const REAL *b, int64_t low, int64_t high, int64_t stride,

@@ -4,7 +4,7 @@
 #ifndef MOON_CPU_NETWORK_H
 #define MOON_CPU_NETWORK_H
 
-#include "cpu/cpu.h"
+#include "cpu/pixels.h"
 
 #define NETWORK_TASK(name)                                              \
   moon_status CPU(name##_f32)(void *job, int64_t first, int64_t last);  \
@@ -32,6 +32,16 @@ typedef struct lrn_job {
 } lrn_job;
 NETWORK_TASK(lrn_blocks);
 NETWORK_TASK(lrn_back_blocks);
+
+// The same by pixels, one an item.
+typedef struct lrn_pixels {
+  moon_engine *engine;
+  const lrn_options *options;
+  int64_t channels, before, after;   // channels of the window in front of each and behind it
+  pixel_rows x, gradient, out, scale;
+} lrn_pixels;
+NETWORK_STORED_TASK(lrn_pixels_forward);
+NETWORK_STORED_TASK(lrn_pixels_backward);
 
 // -- softmax over the middle of (outer, size, inner): an item is a block of up to SOFTMAX_COLUMNS
 //    columns of one outer index (a row where inner is 1)

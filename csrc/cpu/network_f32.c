@@ -1,8 +1,9 @@
 // The network kernels' tasks in float.
+#include "device/formula_math.h"
+
 #define REAL float
 #define REAL_BYTES 4
-#define REAL_SQRT sqrtf
-#define REAL_EXP expf
+#define REAL_EXP formula_exp_f32
 #define STORED REAL
 #define STORED_LOAD(element) (element)
 #define STORED_SAVE(value) (value)
@@ -10,6 +11,7 @@
 #include "cpu/batch_norm_pixels_real.h"
 #include "cpu/batch_norm_real.h"
 #include "cpu/cross_entropy_real.h"
+#include "cpu/lrn_pixels_real.h"
 #include "cpu/lrn_real.h"
 #include "cpu/pool_pixels_real.h"
 #include "cpu/pool_real.h"

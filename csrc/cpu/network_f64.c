@@ -1,7 +1,6 @@
 // The network kernels' tasks in double.
 #define REAL double
 #define REAL_BYTES 8
-#define REAL_SQRT sqrt
 #define REAL_EXP exp
 #define STORED REAL
 #define STORED_LOAD(element) (element)
@@ -10,6 +9,7 @@
 #include "cpu/batch_norm_pixels_real.h"
 #include "cpu/batch_norm_real.h"
 #include "cpu/cross_entropy_real.h"
+#include "cpu/lrn_pixels_real.h"
 #include "cpu/lrn_real.h"
 #include "cpu/pool_pixels_real.h"
 #include "cpu/pool_real.h"

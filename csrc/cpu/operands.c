@@ -21,6 +21,27 @@ const device_array *CPU(operand_out)(operands *set, const device_array *out) {
   return &temp->array;
 }
 
+static void swap(int64_t *list, int i, int j) {
+  int64_t kept = list[i];
+  list[i] = list[j];
+  list[j] = kept;
+}
+
+int CPU(operands_turn)(int dim, int count, const device_array *const *arrays,
+                       device_array *turned) {
+  for (int k = 0; k < count; k++) turned[k] = *arrays[k];
+  if (array_is_contiguous(arrays[0])) return dim;
+  for (int i = 1; i < turned[0].ndim; i++)   // insertion sort: falling strides, stable
+    for (int j = i; j > 0 && turned[0].strides[j] > turned[0].strides[j - 1]; j--) {
+      for (int k = 0; k < count; k++) {
+        swap(turned[k].shape, j, j - 1);
+        swap(turned[k].strides, j, j - 1);
+      }
+      dim = dim == j ? j - 1 : dim == j - 1 ? j : dim;
+    }
+  return dim;
+}
+
 moon_status CPU(operands_close)(operands *set) {
   for (int i = 0; i < set->count; i++)
     if (set->target[i] && set->status == MOON_OK)

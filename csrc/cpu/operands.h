@@ -25,6 +25,12 @@ typedef struct operands {
 const device_array *CPU(operand_in)(operands *set, const device_array *x);
 const device_array *CPU(operand_out)(operands *set, const device_array *out);
 
+// Turns arrays of one number of dimensions so that those of the first come in the order of memory,
+// outermost first, where they may come in any order; gives where dimension `dim` has gone. An array
+// that is turned must outlive the set.
+int CPU(operands_turn)(int dim, int count, const device_array *const *arrays,
+                       device_array *turned);
+
 // Copies scratch to its outputs if all went well, releases it, and gives the status.
 MOON_MUST_CHECK moon_status CPU(operands_close)(operands *set);
 

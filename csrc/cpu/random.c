@@ -173,39 +173,53 @@ moon_status CPU(random_permutation)(moon_engine *engine, uint64_t seed, uint64_t
   return MOON_OK;
 }
 
-// -- dropout
+// -- dropout: elements are numbered in the order that the result lies in memory
 typedef struct dropout_job {
-  cpu_walk walk;             // operand 0: out, 1: x, 2: mask; row-major
+  cpu_walk walk;             // operand 0: out, 1: x, 2: mask
   const device_array *x, *mask, *out;
   uint64_t seed, first;
   uint32_t limit;
   double scale;
+  bool in_place;             // all three are used where they lie
 } dropout_job;
 
-static void keep_f32(int64_t n, const uint8_t *mask, float scale, float *values) {
-  for (int64_t i = 0; i < n; i++) values[i] = mask[i] ? values[i] * scale : 0;
-}
+#define KEEP(type)                                                                           \
+  static void keep_##type(int64_t n, const uint32_t *restrict words, uint32_t limit,         \
+                          type scale, const type *restrict x, uint8_t *restrict mask,        \
+                          type *restrict out) {                                              \
+    for (int64_t i = 0; i < n; i++) mask[i] = words[i] >> 8 >= limit;                        \
+    for (int64_t i = 0; i < n; i++) out[i] = words[i] >> 8 >= limit ? x[i] * scale : 0;      \
+  }
+KEEP(float)
+KEEP(double)
+#undef KEEP
 
-static void keep_f64(int64_t n, const uint8_t *mask, double scale, double *values) {
-  for (int64_t i = 0; i < n; i++) values[i] = mask[i] ? values[i] * scale : 0;
+static void keep(const dropout_job *job, int64_t n, const uint32_t *words, const void *x,
+                 uint8_t *mask, void *out) {
+  if (cpu_compute_dtype(job->x->dtype) == MOON_F32)
+    keep_float(n, words, job->limit, (float)job->scale, x, mask, out);
+  else keep_double(n, words, job->limit, job->scale, x, mask, out);
 }
 
 static moon_status dropout_block(void *context, int64_t first, int64_t last) {
   const dropout_job *job = context;
   uint32_t words[CPU_CHUNK];
   uint8_t mask[CPU_CHUNK];
-  _Alignas(64) char values[CPU_CHUNK * 8];
+  _Alignas(64) char from[CPU_CHUNK * 8], to[CPU_CHUNK * 8];
   moon_dtype dtype = job->x->dtype, compute = cpu_compute_dtype(dtype);
-  int64_t at[MOON_MAX_DIMS] = { 0 };
+  int64_t at[MOON_MAX_DIMS] = { 0 }, size = (int64_t)dtype_size(dtype);
   for (int64_t i = first; i < last; i += CPU_CHUNK) {
     int64_t n = last - i < CPU_CHUNK ? last - i : CPU_CHUNK;
     draw_words(job->seed, job->first + (uint64_t)i / WORDS, n, words);
-    for (int64_t j = 0; j < n; j++) mask[j] = words[j] >> 8 >= job->limit;
+    if (job->in_place) {
+      keep(job, n, words, (const char *)job->x->data + i * size, (uint8_t *)job->mask->data + i,
+           (char *)job->out->data + i * size);
+      continue;
+    }
     CPU(walk_seek)(&job->walk, i, at);
-    CPU(walk_load)(&job->walk, 1, dtype, compute, job->x->data, at, n, values);
-    if (compute == MOON_F32) keep_f32(n, mask, (float)job->scale, (float *)values);
-    else keep_f64(n, mask, job->scale, (double *)values);
-    CPU(walk_store)(&job->walk, 0, dtype, compute, job->out->data, at, n, values);
+    CPU(walk_load)(&job->walk, 1, dtype, compute, job->x->data, at, n, from);
+    keep(job, n, words, from, mask, to);
+    CPU(walk_store)(&job->walk, 0, dtype, compute, job->out->data, at, n, to);
     CPU(walk_store)(&job->walk, 2, MOON_BOOL, MOON_BOOL, job->mask->data, at, n, mask);
   }
   return MOON_OK;
@@ -217,6 +231,8 @@ moon_status CPU(dropout)(moon_engine *engine, uint64_t seed, uint64_t first, dou
   dropout_job job = { .x = x, .mask = mask, .out = out, .seed = seed, .first = first,
                       .limit = draw_dropout_limit(p), .scale = 1.0 / (1.0 - p) };
   const device_array *arrays[] = { out, x, mask };
-  CPU(walk_open)(&job.walk, 3, arrays, false);
+  CPU(walk_open)(&job.walk, 3, arrays, true);
+  job.in_place = x->dtype == cpu_compute_dtype(x->dtype) && x->data != out->data;
+  for (int k = 0; k < 3; k++) job.in_place &= CPU(walk_is_flat)(&job.walk, k);
   return cpu_run(engine, job.walk.count, CPU_GRAIN, dropout_block, &job);
 }

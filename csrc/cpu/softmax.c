@@ -2,7 +2,7 @@
 #include "cpu/network.h"
 #include "cpu/operands.h"
 
-// x seen as (outer, size of dim, inner).
+// x, in the order of memory, seen as (outer, size of dim, inner).
 static softmax_job job_of(bool log, int dim, const device_array *x, int64_t *outer) {
   softmax_job job = { .log = log, .size = x->ndim > 0 ? x->shape[dim] : 1, .inner = 1 };
   *outer = 1;
@@ -24,7 +24,10 @@ static moon_status run(moon_engine *engine, const device_array *x, int64_t outer
 moon_status CPU(softmax_forward)(moon_engine *engine, bool log, int dim, const device_array *x,
                                  const device_array *out) {
   operands set = { .engine = engine };
-  const device_array *in = CPU(operand_in)(&set, x), *to = CPU(operand_out)(&set, out);
+  device_array turned[2];
+  dim = CPU(operands_turn)(dim, 2, (const device_array *[]){ x, out }, turned);
+  x = &turned[0];
+  const device_array *in = CPU(operand_in)(&set, x), *to = CPU(operand_out)(&set, &turned[1]);
   if (set.status == MOON_OK) {
     int64_t outer;
     softmax_job job = job_of(log, dim, x, &outer);
@@ -39,8 +42,11 @@ moon_status CPU(softmax_backward)(moon_engine *engine, bool log, int dim,
                                   const device_array *gradient, const device_array *out,
                                   const device_array *dx) {
   operands set = { .engine = engine };
-  const device_array *g = CPU(operand_in)(&set, gradient), *y = CPU(operand_in)(&set, out);
-  const device_array *to = CPU(operand_out)(&set, dx);
+  device_array turned[3];
+  dim = CPU(operands_turn)(dim, 3, (const device_array *[]){ out, gradient, dx }, turned);
+  out = &turned[0];
+  const device_array *y = CPU(operand_in)(&set, out), *g = CPU(operand_in)(&set, &turned[1]);
+  const device_array *to = CPU(operand_out)(&set, &turned[2]);
   if (set.status == MOON_OK) {
     int64_t outer;
     softmax_job job = job_of(log, dim, out, &outer);

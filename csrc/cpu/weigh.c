@@ -1,6 +1,6 @@
 // The weigh slot: sums over spans of one dimension, which resampling is made of. Seen as
-// (outer, size, inner); rows of the result are shared out among the threads. The loops are in
-// weigh_real.h.
+// (outer, size, inner), in the order that x lies in memory; rows of the result are shared out among
+// the threads. The loops are in weigh_real.h.
 #include "cpu/network.h"
 #include "cpu/operands.h"
 
@@ -16,6 +16,10 @@ moon_status CPU(weigh)(moon_engine *engine, int dim, const device_array *x,
                        const device_array *spans, const device_array *weights,
                        const device_array *out) {
   operands set = { .engine = engine };
+  device_array turned[2];
+  dim = CPU(operands_turn)(dim, 2, (const device_array *[]){ x, out }, turned);
+  x = &turned[0];
+  out = &turned[1];
   const device_array *in = CPU(operand_in)(&set, x), *to = CPU(operand_out)(&set, out);
   int64_t elements = array_count(out);
   if (set.status == MOON_OK && elements > 0) {
