@@ -7,23 +7,12 @@
 local here = arg[0]:match("^(.*)/bench/[^/]*$") or "."
 package.path = here .. "/?.lua;" .. package.path
 local moon = require "moonlet"
+local clocks = require "bench.parts.clocks"
 
-local SHORTEST, MOST_ROUNDS = 0.2, 25   -- seconds a measurement lasts at least, rounds at most
+local measure = clocks.measurer("wall", moon.get_num_threads(), 0.2)
 
-local function median(values)
-  table.sort(values)
-  return values[math.ceil(#values / 2)]
-end
-
-local function microseconds(fn, ...)
-  fn(...)   -- pages, threads and tables are there from the second call on
-  local times, started = {}, moon.clock()
-  repeat
-    local before = moon.clock()
-    fn(...)
-    times[#times + 1] = (moon.clock() - before) * 1e6
-  until #times == MOST_ROUNDS or (#times >= 3 and moon.clock() - started > SHORTEST)
-  return median(times)
+local function microseconds(convolve, input, kernel)
+  return measure(function() convolve(input, kernel, "same") end) * 1e3
 end
 
 -- The smallest size from which on Fourier was quicker throughout.
@@ -46,8 +35,8 @@ local function compare(title, input, sizes, kernel_of, name_of)
       moon.fft_convolve(input, kernel, "same")
     local row = {
       size = size,
-      direct = microseconds(moon.convolve, input, kernel, "same"),
-      fourier = microseconds(moon.fft_convolve, input, kernel, "same"),
+      direct = microseconds(moon.convolve, input, kernel),
+      fourier = microseconds(moon.fft_convolve, input, kernel),
     }
     rows[i] = row
     print(("%-12s %12.0f %12.0f %10.1e"):format(name_of(size), row.direct, row.fourier,
