@@ -9,7 +9,7 @@
 // At the budget: flush the cache, ask the engine's collect hook, retry once, then fail with a
 // sentence that names the size asked for and what is live.
 //
-// What the cache may keep: live and cached blocks together stay within 5/4 of the most that was
+// What the cache may keep: live and cached blocks together stay within 3/2 of the most that was
 // live lately (or 64 MiB above what is live now), and within the engine's budget. So a training
 // step finds the blocks of the step before, and a program that has become small gives them back.
 #ifndef MOON_BASE_ALLOC_H

@@ -2,7 +2,7 @@
 // class (last in, first out: its pages are warm) and in one list by age, out of which blocks go
 // when the cache holds more than it may. The records lie in the blocks themselves.
 //
-// How much may be kept: live and cached blocks together stay within 5/4 of the most that was live
+// How much may be kept: live and cached blocks together stay within 3/2 of the most that was live
 // in the last WINDOW_SECONDS or two, or within CACHE_FLOOR above what is live now. What a step of
 // training releases, the next step finds; what a program no longer does is not paid for long.
 #include "base/blocks.h"
@@ -98,7 +98,7 @@ static void count_live(size_t live) {
 
 static size_t cache_limit(size_t live) {
   size_t peak = cache.peak > cache.peak_before ? cache.peak : cache.peak_before;
-  size_t whole = peak + peak / 4;
+  size_t whole = peak + peak / 2;
   size_t limit = whole > live ? whole - live : 0;
   return limit > CACHE_FLOOR ? limit : CACHE_FLOOR;
 }

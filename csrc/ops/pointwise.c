@@ -245,7 +245,9 @@ static moon_status backward_unary(op_backward_call *call) {
   read_attributes(call->args + 1, call->op->signature->param_count - 1, attributes);
   if (call->engine->grad_enabled) return run_derivative(call, 0, false, attributes);
   moon_tensor *models[] = { g, x, y };
-  MOON_TRY(ops_new_among(call->engine, 3, models, g->dtype, g->ndim, g->shape, &call->out[0]));
+  call->out[0] = op_take_gradient(call);
+  if (!call->out[0])
+    MOON_TRY(ops_new_among(call->engine, 3, models, g->dtype, g->ndim, g->shape, &call->out[0]));
   device_array ag = tensor_array(g), dx = tensor_array(call->out[0]), ax, ay;
   if (x) ax = tensor_array(x);
   if (y) ay = tensor_array(y);

@@ -29,6 +29,31 @@ describe("backward", function()
     assert.same({ 5 }, x.grad:totable())
   end)
 
+  it("writes an activation's gradient over what came in, where nobody holds that", function()
+    local x = moon.rand(1024, 4096, { requires_grad = true })   -- 16 MiB
+    local y = x:tanh():tanh():tanh():sum()
+    local live = moon.memory().live
+    y:backward(nil, { retain_graph = true })
+    assert.is_true(moon.memory().peak - live < 1.5 * 16 * 2 ^ 20)
+  end)
+
+  it("leaves a gradient as it is that somebody holds, or that has two readers", function()
+    local x, held = leaf(0.5, -0.25), nil
+    local h = x * 1
+    h:retain_grad()
+    local t = h:tanh()
+    t:retain_grad()
+    t:register_hook(function(gradient) held = gradient end)
+    local s = t + h:exp()
+    s:backward(moon.tensor({ 3, 5 }, { dtype = "float64" }))
+    assert.same({ 3, 5 }, held:totable())
+    assert.same({ 3, 5 }, t.grad:totable())
+    local function tanh(v) return 1 - 2 / (math.exp(2 * v) + 1) end
+    naive.close(h.grad, { 3 * (1 - tanh(0.5) ^ 2) + 3 * math.exp(0.5),
+                          5 * (1 - tanh(0.25) ^ 2) + 5 * math.exp(-0.25) })
+    naive.close(x.grad, h.grad)
+  end)
+
   it("adds to what an earlier one left", function()
     local x = leaf(1, 2)
     for _ = 1, 3 do (x * x):sum():backward() end

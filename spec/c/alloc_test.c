@@ -341,7 +341,7 @@ static void cache_follows_what_was_live(void) {
   EXPECT(alloc_cached_bytes() == 0);
 }
 
-// Blocks of another class are fetched: the old ones make room, within 5/4 of the most live.
+// Blocks of another class are fetched: the old ones make room, within 3/2 of the most live.
 static void cache_gives_way_to_other_sizes(void) {
   void *blocks[40];
   size_t most = 0;
@@ -353,7 +353,7 @@ static void cache_gives_way_to_other_sizes(void) {
     if (both > most) most = both;
   }
   for (int i = 0; i < 40; i++) alloc_release(engine, blocks[i], 20 << 20);
-  EXPECT(most <= (size_t)40 * 24 * 5 / 4 << 20);
+  EXPECT(most <= (size_t)40 * 24 * 3 / 2 << 20);
   alloc_flush_cache();
 }
 

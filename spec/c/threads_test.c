@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/engine.h"
@@ -234,6 +235,22 @@ static void last_to_leave_joins_the_workers(void) {
   EXPECT_OK(engine_new(&engine));
 }
 
+static moon_status count_on(void *context, int64_t first, int64_t last) {
+  volatile int64_t count = 0;
+  (void)context;
+  for (int64_t i = 0; i < 20000 * (last - first); i++) count = count + 1;
+  return MOON_OK;
+}
+
+// Whoever waits for work spins for a moment at most: a host's own threads must not starve.
+static void waiting_takes_no_processor(void) {
+  engine->max_threads = 4;
+  EXPECT_OK(threads_run(engine, 400, 1, count_on, NULL));
+  clock_t before = clock();   // of all threads of the process
+  os_sleep(0.3);
+  EXPECT((double)(clock() - before) / CLOCKS_PER_SEC < 0.1);
+}
+
 static void width_can_be_set(void) {
   static sums s;
   threads_set_width(2);
@@ -372,6 +389,7 @@ int main(void) {
   check("an interrupt leaves the rest out", interrupts_leave_the_rest_out);
   check("tasks round as the caller does", tasks_round_as_the_caller_does);
   check("the last to leave joins the workers", last_to_leave_joins_the_workers);
+  check("waiting takes no processor", waiting_takes_no_processor);
   check("the width can be set", width_can_be_set);
 #ifdef __SANITIZE_THREAD__
   // Its run-time library ends a child that starts a thread where the parent had one ("dup thread
