@@ -47,6 +47,32 @@ describe("convolution engines", function()
     end)
   end
 
+  it("stay away from transforms where precision is asked for", function()
+    finally(function() moon.precise(false) end)
+    local asked, left = 0, 0
+    for _, name in ipairs(engines.names()) do
+      if name:match "^winograd_.x3" then asked = asked + 1 end
+      local plain = engines.try(name)
+      moon.precise(true)
+      local precise, off = engines.try(name)
+      moon.precise(false)
+      assert.is_nil(precise:match "^winograd", name)
+      assert.is_true(off <= 1e-5, name)
+      if name ~= "" and plain == name and precise ~= name then left = left + 1 end
+    end
+    assert.equal(asked, left)
+  end)
+
+  it("do with little room for scratch", function()
+    local before = moon.workspace_limit()
+    finally(function() moon.workspace_limit(before) end)
+    moon.workspace_limit(0)
+    for _, name in ipairs(engines.names()) do
+      local used, off = engines.try(name)
+      assert.is_true(off <= engines.tolerance(used), name)
+    end
+  end)
+
   it("are asked for by name, and a name too long for one is refused", function()
     assert.equal("", moon.conv_engine())
     naive.fails("conv_engine: ", moon.conv_engine, ("long"):rep(20))

@@ -234,4 +234,17 @@ function M.report(few)
   return problems, used
 end
 
+--- The engine that a 3x3 convolution of middling size takes when `name` is asked for, and how far
+-- off its result is.
+function M.try(name)
+  local p = prepare {
+    x = { 2, 24, 14, 13 }, weight = { 40, 24, 3, 3 },
+    options = { stride = 1, padding = 1, groups = 1 },
+  }
+  moon.conv_engine(name)
+  local result, used = run(p, "forward")
+  moon.conv_engine ""
+  return used, distance(result, p.expected.forward)
+end
+
 return M
