@@ -22,10 +22,11 @@ static bool takes_more(moon_tensor *t) {
   return owned_alone(t) && (tensor_is_contiguous(t) || tensor_is_channels_last(t));
 }
 
-// Those who look at calls still want to see what came in.
+// Anomaly mode still wants to see what came in.
 moon_tensor *op_take_gradient(op_backward_call *call) {
   moon_tensor *grad = call->grads[0];
-  if (call->engine->grad_enabled || call->engine->observers || !takes_more(grad)) return NULL;
+  bool searched = call->engine->observers & OBSERVE_FINITE;
+  if (call->engine->grad_enabled || searched || !takes_more(grad)) return NULL;
   call->grads[0] = NULL;
   return grad;
 }

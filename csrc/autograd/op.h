@@ -95,15 +95,15 @@ typedef struct op_backward_call {
   struct tape_node *node;            // whose turn it is
 } op_backward_call;
 // A gradient may have the shape of the broadcast result: it is summed to the input's shape.
-
-// The gradient of results[0] to be written over and given on as an input's, where nobody else
-// holds it; the call no longer has it then. NULL where it must stay as it is.
-moon_tensor *op_take_gradient(op_backward_call *call);
 //
 // engine->grad_enabled is true in a backward exactly when a graph of the gradient is wanted. The
 // tensors in args, results and grads are then on the tape, so that operators run on them record
 // the gradient's own gradient; kernels do not, and a backward that runs those takes another path
 // then (ops/compose.h), or carries OP_ONCE.
+
+// The gradient of results[0] to be written over and given on as an input's, where nobody else
+// holds it; the call no longer has it then. NULL where it must stay as it is.
+moon_tensor *op_take_gradient(op_backward_call *call);
 
 typedef enum op_flag {
   OP_INPLACE = 1,      // has an in-place form, name with "_" appended

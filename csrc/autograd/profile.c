@@ -65,6 +65,31 @@ static bool has_room(moon_profile *profile) {
   return true;
 }
 
+// -- bytes
+
+static int64_t bytes_of(const moon_tensor *tensor) {
+  return tensor ? tensor_count(tensor) * (int64_t)dtype_size(tensor->dtype) : 0;
+}
+
+static int64_t bytes_of_all(int count, moon_tensor *const *list) {
+  int64_t bytes = 0;
+  for (int i = 0; i < count; i++) bytes += bytes_of(list[i]);
+  return bytes;
+}
+
+static int64_t bytes_of_arguments(const op_signature *s, const op_value *args) {
+  int64_t bytes = 0;
+  for (int i = 0; i < s->param_count; i++) {
+    op_kind kind = s->params[i].kind;
+    if (kind == OP_TENSOR || kind == OP_SCALAR_OR_TENSOR) bytes += bytes_of(args[i].tensor);
+    else if (kind == OP_TENSORS && args[i].given)
+      bytes += bytes_of_all(args[i].tensors.count, args[i].tensors.list);
+  }
+  return bytes;
+}
+
+// -- events
+
 // The highest figure of memory starts anew, and gets back in `close` what it was.
 int64_t profile_open(moon_engine *engine, profile_kind kind, const char *name) {
   moon_profile *profile = engine->profile;
@@ -89,7 +114,13 @@ int64_t profile_open(moon_engine *engine, profile_kind kind, const char *name) {
 
 int64_t profile_open_backward(moon_engine *engine, const tape_node *node) {
   int64_t number = profile_open(engine, PROFILE_BACKWARD, node_name(node));
-  if (number >= 0) engine->profile->events[number].module = node->module;
+  if (number < 0) return number;
+  profile_event *event = &engine->profile->events[number];
+  event->module = node->module;
+  if (!(node->op->flags & OP_VIEW))   // now, since the backward may take a gradient over
+    event->moved = bytes_of_all(node->result_count, node->grads) +
+                   bytes_of_all(node->result_count, node->results) +
+                   bytes_of_arguments(node->op->signature, node->args);
   return number;
 }
 
@@ -127,28 +158,7 @@ void profile_close(moon_engine *engine, int64_t number) {
     profile->top = profile->events[profile->top].below;
 }
 
-// -- bytes
-
-static int64_t bytes_of(const moon_tensor *tensor) {
-  return tensor ? tensor_count(tensor) * (int64_t)dtype_size(tensor->dtype) : 0;
-}
-
-static int64_t bytes_of_all(int count, moon_tensor *const *list) {
-  int64_t bytes = 0;
-  for (int i = 0; i < count; i++) bytes += bytes_of(list[i]);
-  return bytes;
-}
-
-static int64_t bytes_of_arguments(const op_signature *s, const op_value *args) {
-  int64_t bytes = 0;
-  for (int i = 0; i < s->param_count; i++) {
-    op_kind kind = s->params[i].kind;
-    if (kind == OP_TENSOR || kind == OP_SCALAR_OR_TENSOR) bytes += bytes_of(args[i].tensor);
-    else if (kind == OP_TENSORS && args[i].given)
-      bytes += bytes_of_all(args[i].tensors.count, args[i].tensors.list);
-  }
-  return bytes;
-}
+// -- calls and backwards
 
 static int64_t bytes_of_results(const op_call *call) {
   const op_value *target = &call->args[0];
@@ -170,8 +180,5 @@ void profile_close_backward(moon_engine *engine, int64_t event, const tape_node 
                             moon_tensor **out) {
   profile_close(engine, event);
   if (event < 0 || (node->op->flags & OP_VIEW)) return;
-  engine->profile->events[event].moved =
-      bytes_of_all(node->result_count, node->grads) + bytes_of_all(node->input_count, out) +
-      bytes_of_all(node->result_count, node->results) +
-      bytes_of_arguments(node->op->signature, node->args);
+  engine->profile->events[event].moved += bytes_of_all(node->input_count, out);
 }
