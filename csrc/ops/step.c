@@ -32,10 +32,10 @@ static moon_status check_like_parameter(const op_call *call, int argument, int i
   char own[LABEL], its[LABEL], p[TENSOR_SHAPE_TEXT], t[TENSOR_SHAPE_TEXT];
   const moon_tensor *parameter = member(call, STEP_PARAMETER, i);
   const moon_tensor *tensor = member(call, argument, i);
-  label(call, argument, i, own);
+  if (parameter->dtype == tensor->dtype && tensor_same_shape(parameter, tensor)) return MOON_OK;
+  label(call, argument, i, own);   // only now: writing them takes longer than all checks
   label(call, STEP_PARAMETER, i, its);
   MOON_TRY(ops_need_same_dtype(its, parameter, own, tensor));
-  if (tensor_same_shape(parameter, tensor)) return MOON_OK;
   return moon_fail(MOON_BAD_SHAPE, "%s must have the shape of %s, %s, got %s", own, its,
                    tensor_shape_text(parameter, p), tensor_shape_text(tensor, t));
 }
@@ -66,7 +66,9 @@ moon_status step_check_tensors(const op_call *call, int states) {
   char text[LABEL];
   MOON_TRY(check_counts(call, states));
   for (int i = 0; i < count_of(call); i++) {
-    MOON_TRY(ops_need_float(label(call, STEP_PARAMETER, i, text), member(call, STEP_PARAMETER, i)));
+    const moon_tensor *parameter = member(call, STEP_PARAMETER, i);
+    if (!dtype_is_float(parameter->dtype))
+      return ops_need_float(label(call, STEP_PARAMETER, i, text), parameter);
     MOON_TRY(check_like_parameter(call, STEP_GRADIENT, i));
     for (int k = STEP_STATE; k < STEP_STATE + states; k++)
       if (call->args[k].given) MOON_TRY(check_state(call, k, i));
