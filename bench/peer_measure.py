@@ -46,4 +46,4 @@ def arguments(text):
 
 def report(**values):
     for name, value in values.items():
-        print(name, f"{value:.6g}", flush=True)
+        print(name, f"{value:.10g}", flush=True)
