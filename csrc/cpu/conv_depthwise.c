@@ -145,4 +145,4 @@ static moon_status run(moon_engine *engine, const conv_problem *p) {
   return status;
 }
 
-const conv_engine CPU(conv_depthwise) = { "depthwise", fits, cost, run };
+const conv_engine CPU(conv_depthwise) = { "depthwise", fits, cost, run, NULL };

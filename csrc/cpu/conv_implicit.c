@@ -252,4 +252,4 @@ static moon_status run(moon_engine *engine, const conv_problem *p) {
   return status;
 }
 
-const conv_engine CPU(conv_implicit) = { "implicit", fits, cost, run };
+const conv_engine CPU(conv_implicit) = { "implicit", fits, cost, run, CPU(conv_joins) };

@@ -182,4 +182,4 @@ static moon_status run(moon_engine *engine, const conv_problem *problem) {
   return status;
 }
 
-const conv_engine CPU(conv_weight) = { "implicit", fits, cost, run };
+const conv_engine CPU(conv_weight) = { "implicit", fits, cost, run, NULL };

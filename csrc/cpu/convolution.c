@@ -1,6 +1,7 @@
 // The convolution slots: arrays are brought into the engines' form, an engine is chosen and run.
 #include "cpu/convolution.h"
 
+#include <math.h>
 #include <string.h>
 
 static const conv_engine *const engines[] = {
@@ -31,36 +32,43 @@ static bool is_ready(const device_array *x, moon_dtype compute) {
   return x->dtype == compute && (x->strides[1] == 1 || x->shape[1] == 1);
 }
 
-// A channels-last array of x's shape in the compute type: scratch, contents undefined.
-static moon_status scratch_like(moon_engine *engine, const device_array *x, moon_dtype compute,
-                                cpu_temp *temp) {
-  int64_t shape[4] = { x->shape[0], x->shape[2], x->shape[3], x->shape[1] };
-  static const int place[4] = { 0, 3, 1, 2 };   // of n, c, h, w in memory
-  MOON_TRY(CPU(temp_new)(engine, compute, 4, shape, temp));
-  device_array rows = temp->array;
+// x in the engines' form, channels last and without data where it is not so yet.
+static device_array form_of(const device_array *x, moon_dtype compute) {
+  device_array form = *x;
+  if (is_ready(x, compute)) return form;
+  form.data = NULL;
+  form.dtype = compute;
+  int64_t stride = 1;
+  static const int place[4] = { 1, 3, 2, 0 };   // c, w, h, n: the innermost first
   for (int i = 0; i < 4; i++) {
-    temp->array.shape[i] = x->shape[i];
-    temp->array.strides[i] = rows.strides[place[i]];
+    form.strides[place[i]] = stride;
+    stride *= x->shape[place[i]];
   }
+  return form;
+}
+
+// Memory for a form without data; contents undefined.
+static moon_status give_memory(moon_engine *engine, cpu_temp *temp) {
+  cpu_temp made = { 0 };
+  if (temp->array.data) return MOON_OK;
+  MOON_TRY(CPU(temp_new)(engine, temp->array.dtype, 4, temp->array.shape, &made));
+  temp->block = made.block;
+  temp->bytes = made.bytes;
+  temp->array.data = made.block;
   return MOON_OK;
 }
 
-// x itself, or a channels-last copy.
-static moon_status ready(moon_engine *engine, const device_array *x, moon_dtype compute,
-                         cpu_temp *temp) {
-  if (is_ready(x, compute)) {
-    temp->array = *x;
-    return MOON_OK;
-  }
-  MOON_TRY(scratch_like(engine, x, compute, temp));
+// The same with the elements of x, whose form it is.
+static moon_status fill_form(moon_engine *engine, const device_array *x, cpu_temp *temp) {
+  if (temp->array.data) return MOON_OK;
+  MOON_TRY(give_memory(engine, temp));
   return CPU(copy)(engine, x, &temp->array);
 }
 
-static moon_status ready_to_write(moon_engine *engine, const device_array *x, moon_dtype compute,
-                                  cpu_temp *temp) {
-  if (!is_ready(x, compute)) return scratch_like(engine, x, compute, temp);
-  temp->array = *x;
-  return MOON_OK;
+static moon_status ready(moon_engine *engine, const device_array *x, moon_dtype compute,
+                         cpu_temp *temp) {
+  temp->array = form_of(x, compute);
+  return fill_form(engine, x, temp);
 }
 
 static moon_status ready_weight(moon_engine *engine, const device_array *x, moon_dtype compute,
@@ -104,28 +112,32 @@ static void finish_close(moon_engine *engine, ready_finish *f) {
 
 // -- the slots
 
-// The three arrays in the engines' form; the one that `direction` writes goes back into `target`.
+// The three arrays in the engines' form; the one that is written goes back where it belongs.
 typedef struct ready_arrays {
   cpu_temp image, weight, result;
 } ready_arrays;
 
-static moon_status arrays_open(moon_engine *engine, const conv_problem *given, moon_dtype compute,
+// Brings the arrays into form for `chosen`, all but the weight.
+static moon_status arrays_open(moon_engine *engine, const conv_problem *given,
+                               const conv_engine *chosen, const conv_problem *problem,
                                ready_arrays *r) {
   conv_direction d = given->direction;
-  MOON_TRY((d == CONV_BACKWARD_INPUT ? ready_to_write : ready)(engine, given->image, compute,
-                                                               &r->image));
-  MOON_TRY((d == CONV_FORWARD ? ready_to_write : ready)(engine, given->result, compute,
-                                                        &r->result));
-  return ready_weight(engine, given->weight, compute, d == CONV_BACKWARD_WEIGHT, &r->weight);
+  bool any = chosen->reads_any_layout && chosen->reads_any_layout(problem) &&
+             given->image->dtype == problem->image->dtype;
+  if (any) r->image.array = *given->image;
+  else if (d == CONV_BACKWARD_INPUT) MOON_TRY(give_memory(engine, &r->image));
+  else MOON_TRY(fill_form(engine, given->image, &r->image));
+  return d == CONV_FORWARD ? give_memory(engine, &r->result)
+                           : fill_form(engine, given->result, &r->result);
 }
 
-static moon_status run_ready(moon_engine *engine, const conv_problem *given,
-                             const ready_arrays *r) {
+static moon_status run_ready(moon_engine *engine, const conv_problem *given, ready_arrays *r) {
   conv_problem problem = { .direction = given->direction, .geometry = given->geometry,
                            .image = &r->image.array, .weight = &r->weight.array,
                            .result = &r->result.array, .finish = given->finish };
   const conv_engine *chosen = choose(engine, &problem);
   engine_chose(engine, chosen->name);
+  MOON_TRY(arrays_open(engine, given, chosen, &problem, r));
   MOON_TRY(chosen->run(engine, &problem));
   switch (given->direction) {
     case CONV_FORWARD:
@@ -140,13 +152,32 @@ static moon_status run_ready(moon_engine *engine, const conv_problem *given,
 
 static moon_status run(moon_engine *engine, const conv_problem *given, moon_dtype dtype) {
   moon_dtype compute = dtype == MOON_F64 ? MOON_F64 : MOON_F32;
-  ready_arrays arrays = { 0 };
-  moon_status status = arrays_open(engine, given, compute, &arrays);
+  ready_arrays arrays = { .image.array = form_of(given->image, compute),
+                          .result.array = form_of(given->result, compute) };
+  moon_status status = ready_weight(engine, given->weight, compute,
+                                    given->direction == CONV_BACKWARD_WEIGHT, &arrays.weight);
   if (status == MOON_OK) status = run_ready(engine, given, &arrays);
   CPU(temp_release)(engine, &arrays.image);
   CPU(temp_release)(engine, &arrays.weight);
   CPU(temp_release)(engine, &arrays.result);
   return status;
+}
+
+moon_status CPU(conv2d_engines)(moon_engine *engine, int direction,
+                                const conv2d_geometry *geometry, const device_array *image,
+                                const device_array *weight, const device_array *result,
+                                conv2d_cost *costs, int *count) {
+  _Static_assert((int)ENGINES <= (int)CONV2D_MOST_ENGINES, "all engines fit the caller's table");
+  const conv2d_finish plain = { .low = -INFINITY, .high = INFINITY };
+  conv_problem problem = { .direction = (conv_direction)direction, .geometry = geometry,
+                           .image = image, .weight = weight, .result = result };
+  if (direction == CONV_FORWARD) problem.finish = &plain;
+  for (int i = 0; i < ENGINES; i++) {
+    bool fits = image && engines[i]->fits(engine, &problem);
+    costs[i] = (conv2d_cost){ engines[i]->name, fits ? engines[i]->cost(&problem) : -1 };
+  }
+  *count = ENGINES;
+  return MOON_OK;
 }
 
 moon_status CPU(conv2d_forward)(moon_engine *engine, const conv2d_geometry *geometry,

@@ -7,8 +7,9 @@
 // strides of the weight are arbitrary. convolution.c brings other arrays into that form.
 //
 // An engine is a row of the table in convolution.c: what it is called, which problems it can do,
-// what it would cost and how it is run. The least cost is taken, by shape, type and processor only;
-// engine->conv_engine names one to be preferred wherever it fits.
+// what it would cost and how it is run. The least cost is taken, by shape, type and processor only,
+// and before the arrays are brought into form; engine->conv_engine names one to be preferred
+// wherever it fits.
 #ifndef MOON_CPU_CONVOLUTION_H
 #define MOON_CPU_CONVOLUTION_H
 
@@ -52,6 +53,8 @@ typedef struct conv_engine {
   // In the time of a multiply-add of the implicit product at its best.
   double (*cost)(const conv_problem *problem);
   moon_status (*run)(moon_engine *engine, const conv_problem *problem);
+  // Whether it reads the image in any layout; NULL: never.
+  bool (*reads_any_layout)(const conv_problem *problem);
 } conv_engine;
 
 // The engines of an instruction set, one a file.

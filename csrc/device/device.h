@@ -61,6 +61,14 @@ typedef struct conv2d_finish {
   double low, high;                    // limits; -INFINITY and INFINITY: none
 } conv2d_finish;
 
+// A way to convolve, and what it would cost in the time of a multiply-add at its best; below 0
+// where it does not fit.
+typedef struct conv2d_cost {
+  const char *name;
+  double cost;
+} conv2d_cost;
+enum { CONV2D_MOST_ENGINES = 16 };
+
 enum { POOL_BYTE_TAPS = 255 };   // taps of a kernel whose numbers are kept in bytes
 
 typedef struct pool2d_geometry {

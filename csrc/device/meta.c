@@ -113,6 +113,20 @@ static moon_status no_boxes(moon_engine *engine, double threshold, const device_
   return no_elements();
 }
 
+static moon_status no_engines(moon_engine *engine, int direction, const conv2d_geometry *geometry,
+                              const device_array *image, const device_array *weight,
+                              const device_array *result, conv2d_cost *costs, int *count) {
+  (void)engine;
+  (void)direction;
+  (void)geometry;
+  (void)image;
+  (void)weight;
+  (void)result;
+  (void)costs;
+  *count = 0;
+  return MOON_OK;
+}
+
 // The range of nothing, which lies within every limit.
 static moon_status empty_range(moon_engine *engine, const device_array *index, int64_t *low,
                                int64_t *high) {
@@ -133,6 +147,7 @@ static const device_kernels kernels = {
   .matmul = count_matmul,
   .conv2d_forward = count_conv2d,
   .conv2d_backward_input = count_conv2d_input,
+  .conv2d_engines = no_engines,
   .mask_positions = no_positions,
   .nms = no_boxes,
   .index_range = empty_range,

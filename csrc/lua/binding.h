@@ -171,6 +171,7 @@ void function_open(lua_State *L, binding_state *state);     // what the tape cal
 void graph_open(lua_State *L, binding_state *state);
 void memory_open(lua_State *L, binding_state *state);
 void profiles_open(lua_State *L, binding_state *state);
+void conv_engines_open(lua_State *L, binding_state *state);
 void settings_open(lua_State *L, binding_state *state);
 void files_open(lua_State *L, binding_state *state);        // safetensors, gzip
 void image_open(lua_State *L, binding_state *state);

@@ -219,6 +219,7 @@ int luaopen_moonlet_core(lua_State *L) {
   memory_open(L, state);
   profiles_open(L, state);
   settings_open(L, state);
+  conv_engines_open(L, state);
   files_open(L, state);
   image_open(L, state);
   worker_open(L, state);

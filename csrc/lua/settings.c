@@ -77,19 +77,6 @@ static int precise(lua_State *L) {
   return 1;
 }
 
-// moon.conv_engine(name?) -> the engine preferred for convolutions wherever it fits, "": the best
-static int conv_engine(lua_State *L) {
-  moon_engine *engine = binding_here(L)->engine;
-  if (!lua_isnoneornil(L, 1)) {
-    const char *name = luaL_checkstring(L, 1);
-    if (strlen(name) >= sizeof engine->conv_engine)
-      binding_error(L, "conv_engine: no engine is called \"%s\"", name);
-    strcpy(engine->conv_engine, name);
-  }
-  lua_pushstring(L, engine->conv_engine);
-  return 1;
-}
-
 // moon.with_device(name, fn, ...) -> fn's results; tensors made inside lie on that device unless
 // they say otherwise
 static int with_device(lua_State *L) {
@@ -188,7 +175,7 @@ static int cpu_level_name(lua_State *L) {
 static const luaL_Reg functions[] = {
   { "manual_seed", manual_seed }, { "seed", random_seed }, { "get_rng_state", get_rng_state },
   { "set_rng_state", set_rng_state }, { "set_num_threads", set_num_threads },
-  { "get_num_threads", get_num_threads }, { "precise", precise }, { "conv_engine", conv_engine },
+  { "get_num_threads", get_num_threads }, { "precise", precise },
   { "catch_interrupt", catch_interrupt }, { "release_interrupt", release_interrupt },
   { "with_device", with_device }, { "multiply_adds", multiply_adds },
   { "interrupted", interrupted }, { "interrupt", interrupt },

@@ -23,7 +23,7 @@ local parts = {
 local members = {
   Function = "function", checkpoint = "checkpoint",
   checkpoint_sequential = "checkpoint_sequential", gradcheck = "gradcheck",
-  graph = "graph", profile = "profile",
+  graph = "graph", profile = "profile", conv_engines = "conv_engines",
 }
 
 return setmetatable(moon, {

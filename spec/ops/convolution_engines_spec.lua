@@ -4,6 +4,7 @@
 local moon = require "moonlet"
 local engines = require "spec.support.engines"
 local faults = require "spec.support.faults"
+local naive = require "spec.support.naive"
 
 -- batch, channels, height, width; out channels, channels of a group, kernel; options
 local shapes = {
@@ -173,5 +174,55 @@ describe("what inference keeps beside a weight", function()
     inferred(w)
     w = nil   -- luacheck: ignore
     assert.equal(start, live())
+  end)
+end)
+
+describe("conv_engines", function()
+  local function names(...)
+    local found = {}
+    for i, row in ipairs(moon.conv_engines(...)) do
+      found[i] = row.name
+      assert.is_true(row.cost > 0)
+      assert.is_true(i == 1 or row.cost >= moon.conv_engines(...)[i - 1].cost)
+    end
+    return found
+  end
+
+  it("puts first what a convolution of the shapes gets", function()
+    for _, shape in ipairs(shapes) do
+      if shape[1][1] > 0 and shape[1][2] > 0 then
+        local x, w = moon.randn(shape[1]), moon.randn(shape[2])
+        local profile = moon.profile(function() moon.conv2d(x, w, nil, shape[3]) end)
+        assert.equal(profile.operators[1].algorithm, names(shape[1], shape[2], shape[3])[1])
+      end
+    end
+  end)
+
+  it("knows the gradients and both types", function()
+    for _, direction in ipairs { "forward", "input", "weight" } do
+      for _, dtype in ipairs { "float32", "float64" } do
+        local found = names({ 1, 64, 14, 14 }, { 64, 64, 3, 3 },
+          { padding = 1, direction = direction, dtype = dtype })
+        assert.is_true((" " .. table.concat(found, " ") .. " "):find(" implicit ", 1, true) ~= nil)
+      end
+    end
+  end)
+
+  it("says what it cannot read", function()
+    naive.fails("conv_engines: input must be a list of four sizes", moon.conv_engines, { 1, 2 },
+      { 1, 2, 3, 3 })
+    naive.fails("sizes must be at least 1", moon.conv_engines, { 1, 2, 3, 3 }, { 1, 2, 5, 5 })
+    naive.fails("sizes must be at least 1", moon.conv_engines, { 1, 2, 3, 0 }, { 1, 2, 1, 1 })
+    naive.fails('there is no option "strides"', moon.conv_engines, { 1, 2, 3, 3 }, { 1, 2, 1, 1 },
+      { strides = 1 })
+    naive.fails("describe no convolution", moon.conv_engines, { 1, 6, 3, 3 }, { 4, 2, 1, 1 },
+      { groups = 3 })
+    naive.fails("too large", moon.conv_engines, { 2 ^ 40, 2 ^ 40, 3, 3 }, { 1, 2, 1, 1 })
+  end)
+
+  it("have names that conv_engine knows, and no others", function()
+    naive.fails('conv_engine: no engine is called "fastest"; there are "implicit", ',
+      moon.conv_engine, "fastest")
+    assert.equal("", moon.conv_engine())
   end)
 end)
