@@ -47,7 +47,7 @@ static moon_status run(moon_engine *engine, const conv_problem *p, const winogra
     return run(engine, p, &CPU(winograd_##form));                                  \
   }                                                                                \
   const conv_engine CPU(conv_winograd_##form) = { "winograd_" #form, fits_##form,  \
-                                                  cost_##form, run_##form };
+                                                  cost_##form, run_##form, NULL };
 ENGINE(4x3)
 ENGINE(2x3)
 ENGINE(2x5)
