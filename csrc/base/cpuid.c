@@ -7,6 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <cpuid.h>
+#endif
+
 static const char *const names[] = {
   [CPU_BASELINE] = "baseline", [CPU_AVX2] = "avx2", [CPU_AVX512] = "avx512",
 };
@@ -42,5 +46,18 @@ cpu_level cpuid_level(void) {
   }
   return (cpu_level)level;
 }
+
+#if defined(__x86_64__) && defined(__GNUC__)
+bool cpuid_has_amx(void) {
+  unsigned a, b, c, d, low, high;
+  const unsigned os_saves = 1u << 27, bf16 = 1u << 22, tiles = 1u << 24, saved = 3u << 17;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & os_saves)) return false;
+  __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (low & saved) == saved && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & bf16) &&
+         (d & tiles);
+}
+#else
+bool cpuid_has_amx(void) { return false; }
+#endif
 
 const char *cpuid_level_name(cpu_level level) { return names[level]; }

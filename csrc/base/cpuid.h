@@ -2,6 +2,8 @@
 #ifndef MOON_BASE_CPUID_H
 #define MOON_BASE_CPUID_H
 
+#include <stdbool.h>
+
 typedef enum cpu_level {
   CPU_BASELINE,   // x86-64 with SSE2, or any other processor
   CPU_AVX2,       // AVX2, FMA, F16C
@@ -11,5 +13,7 @@ typedef enum cpu_level {
 // The best this machine has, or less if MOONLET_CPU in the environment names a lesser level.
 cpu_level cpuid_level(void);
 const char *cpuid_level_name(cpu_level level);   // "baseline", "avx2", "avx512"
+// Whether there are matrix registers for bfloat16 (AMX) that the system saves.
+bool cpuid_has_amx(void);
 
 #endif

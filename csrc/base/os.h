@@ -32,6 +32,8 @@ void os_yield(void);                   // lets another thread go first
 double os_clock(void);                 // seconds, monotonic
 void os_sleep(double seconds);
 uint64_t os_random_seed(void);         // from the system's entropy
+// Lets this process use the matrix registers (AMX), whose state the system saves on request only.
+bool os_allow_amx(void);
 int os_processors(void);               // affinity and cgroup quota respected, at least 1
 uint64_t os_memory_limit(void);        // smaller of RAM and the cgroup's limit, bytes
 uint64_t os_resident_bytes(void);      // resident size of this process; 0 if unknown

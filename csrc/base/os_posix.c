@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -109,4 +110,15 @@ void os_release_interrupt(void) {
   pthread_mutex_lock(&interrupt_lock);
   if (interrupt_users > 0 && --interrupt_users == 0) sigaction(SIGINT, &interrupt_before, NULL);
   pthread_mutex_unlock(&interrupt_lock);
+}
+
+// Linux 5.16 and later: "request permission for an extended state component", the 18th of which
+// holds the matrix registers.
+bool os_allow_amx(void) {
+#if defined(__linux__) && defined(__x86_64__)
+  enum { REQUEST_PERMISSION = 0x1023, MATRIX_REGISTERS = 18 };
+  return syscall(SYS_arch_prctl, REQUEST_PERMISSION, MATRIX_REGISTERS) == 0;
+#else
+  return false;
+#endif
 }

@@ -1,5 +1,5 @@
 // The convolution slots: arrays are brought into the engines' form, an engine is chosen and run.
-#include "cpu/convolution.h"
+#include "cpu/bfloat.h"
 
 #include <math.h>
 #include <string.h>
@@ -15,6 +15,7 @@ static const conv_engine *choose(const moon_engine *engine, const conv_problem *
   const conv_engine *best = NULL;
   double least = 0;
   if (array_count(problem->weight) == 0) return &CPU(conv_implicit);
+  if (problem->image->dtype == MOON_BF16) return &CPU(conv_bfloat);
   for (int i = 0; i < ENGINES; i++) {
     if (!engines[i]->fits(engine, problem)) continue;
     if (strcmp(engines[i]->name, engine->conv_engine) == 0) return engines[i];
@@ -24,6 +25,15 @@ static const conv_engine *choose(const moon_engine *engine, const conv_problem *
     least = cost;
   }
   return best;
+}
+
+// The type to calculate in. bfloat16 stays where the processor multiplies it, but for groups of so
+// few channels that its matrices would be mostly padding.
+static moon_dtype compute_of(const device_array *x, const device_array *weight, int64_t groups) {
+  enum { FEW_CHANNELS = 16 };
+  bool full = array_count(weight) > 0 && (groups == 1 || weight->shape[1] >= FEW_CHANNELS);
+  if (x->dtype == MOON_BF16 && full && amx_ready()) return MOON_BF16;
+  return x->dtype == MOON_F64 ? MOON_F64 : MOON_F32;
 }
 
 // -- arrays in the engines' form
@@ -88,13 +98,14 @@ typedef struct ready_finish {
 
 static moon_status finish_open(moon_engine *engine, const conv2d_finish *given, moon_dtype compute,
                                ready_finish *f) {
+  moon_dtype vectors = compute == MOON_BF16 ? MOON_F32 : compute;
   f->finish = (conv2d_finish){ .low = given->low, .high = given->high };
   if (given->scale) {
-    MOON_TRY(CPU(temp_from)(engine, given->scale, compute, &f->scale));
+    MOON_TRY(CPU(temp_from)(engine, given->scale, vectors, &f->scale));
     f->finish.scale = &f->scale.array;
   }
   if (given->shift) {
-    MOON_TRY(CPU(temp_from)(engine, given->shift, compute, &f->shift));
+    MOON_TRY(CPU(temp_from)(engine, given->shift, vectors, &f->shift));
     f->finish.shift = &f->shift.array;
   }
   if (given->add) {
@@ -150,8 +161,8 @@ static moon_status run_ready(moon_engine *engine, const conv_problem *given, rea
   return MOON_OK;
 }
 
-static moon_status run(moon_engine *engine, const conv_problem *given, moon_dtype dtype) {
-  moon_dtype compute = dtype == MOON_F64 ? MOON_F64 : MOON_F32;
+static moon_status run(moon_engine *engine, const conv_problem *given) {
+  moon_dtype compute = compute_of(given->image, given->weight, given->geometry->groups);
   ready_arrays arrays = { .image.array = form_of(given->image, compute),
                           .result.array = form_of(given->result, compute) };
   moon_status status = ready_weight(engine, given->weight, compute,
@@ -187,9 +198,8 @@ moon_status CPU(conv2d_forward)(moon_engine *engine, const conv2d_geometry *geom
   ready_finish own = { 0 };
   conv_problem problem = { .direction = CONV_FORWARD, .geometry = geometry, .image = x,
                            .weight = weight, .result = out, .finish = &own.finish };
-  moon_status status =
-      finish_open(engine, finish, x->dtype == MOON_F64 ? MOON_F64 : MOON_F32, &own);
-  if (status == MOON_OK) status = run(engine, &problem, x->dtype);
+  moon_status status = finish_open(engine, finish, compute_of(x, weight, geometry->groups), &own);
+  if (status == MOON_OK) status = run(engine, &problem);
   finish_close(engine, &own);
   return status;
 }
@@ -201,7 +211,7 @@ moon_status CPU(conv2d_backward_input)(moon_engine *engine, const conv2d_geometr
   if (array_count(gradient) == 0 || array_count(weight) == 0) return CPU(fill)(engine, 0, dx);
   conv_problem problem = { .direction = CONV_BACKWARD_INPUT, .geometry = geometry, .image = dx,
                            .weight = weight, .result = gradient };
-  return run(engine, &problem, dx->dtype);
+  return run(engine, &problem);
 }
 
 moon_status CPU(conv2d_backward_weight)(moon_engine *engine, const conv2d_geometry *geometry,
@@ -211,5 +221,5 @@ moon_status CPU(conv2d_backward_weight)(moon_engine *engine, const conv2d_geomet
   if (array_count(gradient) == 0) return CPU(fill)(engine, 0, dweight);
   conv_problem problem = { .direction = CONV_BACKWARD_WEIGHT, .geometry = geometry, .image = x,
                            .weight = dweight, .result = gradient };
-  return run(engine, &problem, dweight->dtype);
+  return run(engine, &problem);
 }

@@ -29,7 +29,8 @@ static moon_status run_pixels(moon_engine *engine, const lrn_options *options, i
                      .before = before < c ? before : c, .after = after < c ? after : c };
   job.x = CPU(pixels_in)(&set, x, dtype);
   job.gradient = CPU(pixels_in)(&set, gradient, dtype);
-  job.scale = gradient ? CPU(pixels_in)(&set, scale, dtype) : CPU(pixels_out)(&set, scale, dtype);
+  moon_dtype wide = cpu_compute_dtype(x->dtype);
+  job.scale = gradient ? CPU(pixels_in)(&set, scale, wide) : CPU(pixels_out)(&set, scale, wide);
   job.out = CPU(pixels_out)(&set, out, dtype);
   if (set.status == MOON_OK)
     set.status = cpu_run(engine, x->shape[0] * x->shape[2],

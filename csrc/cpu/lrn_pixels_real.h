@@ -1,5 +1,5 @@
 // Local response normalisation by pixels, for one compute type REAL and the type STORED that arrays
-// are kept in. A pixel's squares stand in scratch between zeros, so that a window sum is a sum of
+// but the scale are kept in. A pixel's squares stand in scratch between zeros, so that a window sum is a sum of
 // shifted rows, whatever the channel; every sum is taken afresh.
 #include "cpu/network.h"
 #include "cpu/lrn_power_real.h"
@@ -29,7 +29,7 @@ static void lrn_forward_pixel(const lrn_pixels *job, int64_t pixel, REAL *scratc
   int64_t n = job->channels;
   const STORED *restrict x = lrn_pixel(job->x, pixel);
   STORED *restrict out = (STORED *)job->out.data + pixel * job->out.stride;
-  STORED *restrict scale = (STORED *)job->scale.data + pixel * job->scale.stride;
+  REAL *restrict scale = (REAL *)job->scale.data + pixel * job->scale.stride;
   REAL *restrict squares = scratch + job->before, *restrict sum = squares + n + job->after;
   REAL *restrict power = sum + n, factor = (REAL)(o->alpha / (double)o->size), k = (REAL)o->k;
   for (int64_t c = 0; c < n; c++) squares[c] = STORED_LOAD(x[c]) * STORED_LOAD(x[c]);
@@ -37,7 +37,7 @@ static void lrn_forward_pixel(const lrn_pixels *job, int64_t pixel, REAL *scratc
   for (int64_t c = 0; c < n; c++) sum[c] = k + factor * sum[c];
   negative_power(o->beta, sum, n, power);
   for (int64_t c = 0; c < n; c++) {
-    scale[c] = STORED_SAVE(sum[c]);
+    scale[c] = sum[c];
     out[c] = STORED_SAVE(STORED_LOAD(x[c]) * power[c]);
   }
 }
@@ -48,11 +48,11 @@ static void lrn_backward_pixel(const lrn_pixels *job, int64_t pixel, REAL *scrat
   int64_t n = job->channels;
   const STORED *restrict x = lrn_pixel(job->x, pixel);
   const STORED *restrict g = lrn_pixel(job->gradient, pixel);
-  const STORED *restrict scale = lrn_pixel(job->scale, pixel);
+  const REAL *restrict scale = (const REAL *)job->scale.data + pixel * job->scale.stride;
   STORED *restrict dx = (STORED *)job->out.data + pixel * job->out.stride;
   REAL *restrict ratio = scratch + job->before, *restrict sum = ratio + n + job->after;
   REAL *restrict power = sum + n, factor = (REAL)(2 * o->alpha * o->beta / (double)o->size);
-  for (int64_t c = 0; c < n; c++) sum[c] = STORED_LOAD(scale[c]);
+  for (int64_t c = 0; c < n; c++) sum[c] = scale[c];
   negative_power(o->beta, sum, n, power);
   for (int64_t c = 0; c < n; c++) {
     power[c] *= STORED_LOAD(g[c]);

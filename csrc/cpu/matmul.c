@@ -1,7 +1,8 @@
 // The matmul slot: c = alpha * a b + beta * c over batches of strided matrices. Chooses the form of
 // the product and which operand takes the rows; stores with alpha, beta and rounding as its last
 // step.
-#include "cpu/matmul.h"
+#include "cpu/bfloat.h"
+#include "cpu/convert.h"
 
 enum { LONGEST_ROW = 256 };   // elements converted at a time
 
@@ -26,6 +27,10 @@ static void store_f64(const matmul_target *t, double *to, int64_t columns, const
 }
 
 static void store_half(const matmul_target *t, uint16_t *to, int64_t columns, const float *tile) {
+  if (t->alpha == 1 && t->beta == 0) {
+    CPU(convert_from_f32)(t->dtype, tile, columns, to, t->column_stride);
+    return;
+  }
   float row[LONGEST_ROW], old[LONGEST_ROW];
   float alpha = (float)t->alpha, beta = (float)t->beta;
   for (int64_t j = 0; j < columns; j += LONGEST_ROW) {
@@ -117,6 +122,8 @@ moon_status CPU(matmul)(moon_engine *engine, double alpha, const device_array *a
   if (array_count(c) == 0) return MOON_OK;
   matmul_problem q = turned(&p);
   bool wide = c->dtype == MOON_F64;
+  bool bfloat = p.left.dtype == MOON_BF16 && p.right.dtype == MOON_BF16;
+  if (bfloat && p.depth > 0 && amx_ready()) return CPU(matmul_bfloat)(engine, &p);
   if (suits_dots(&p) || suits_dots(&q)) {
     const matmul_problem *r = suits_dots(&p) ? &p : &q;
     return wide ? CPU(matmul_dots_f64)(engine, r) : CPU(matmul_dots_f32)(engine, r);

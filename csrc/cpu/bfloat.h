@@ -1,0 +1,38 @@
+// Products of bfloat16 operands by the matrix registers (amx.h): packing of both operands, shared
+// by matmul and the convolutions. Sums are floats.
+#ifndef MOON_CPU_BFLOAT_H
+#define MOON_CPU_BFLOAT_H
+
+#include "cpu/amx.h"
+#include "cpu/convolution.h"
+#include "cpu/matmul.h"
+
+enum {
+  BFLOAT_CHUNK = 512,              // depth packed at once: steps of AMX_DEPTH
+  BFLOAT_SLACK = 64,
+};
+
+static inline int64_t bfloat_steps(int64_t depth) { return (depth + AMX_DEPTH - 1) / AMX_DEPTH; }
+
+// A panel (amx.h) of `columns` columns, zeros behind: element (k, j) is at
+// source[j * column_stride + k * depth_stride].
+void CPU(bfloat_pack_panel)(const uint16_t *source, int64_t column_stride, int64_t depth_stride,
+                            int64_t columns, int64_t depth, uint16_t *panel);
+// The same, element (k, j) at rows[k][j]; NULL is a row of zeros.
+void CPU(bfloat_pack_steps)(const uint16_t *const *rows, int64_t columns, int64_t depth,
+                            uint16_t *panel);
+// AMX_ROWS rows of bfloat_steps(depth) * AMX_DEPTH elements, zeros round the edges: element (r, k)
+// is at source[r * row_stride + k * depth_stride].
+void CPU(bfloat_pack_rows)(const uint16_t *source, int64_t row_stride, int64_t depth_stride,
+                           int64_t rows, int64_t depth, uint16_t *target);
+// The same, element (r, k) at steps[k][r] (a pixel's channels); depth up to BFLOAT_CHUNK.
+void CPU(bfloat_pack_turned)(const uint16_t *const *steps, int64_t rows, int64_t depth,
+                             uint16_t *target);
+
+MOON_MUST_CHECK moon_status CPU(matmul_bfloat)(moon_engine *engine,
+                                               const matmul_problem *problem);
+// The third direction of conv_bfloat.
+MOON_MUST_CHECK moon_status CPU(conv_bfloat_weight)(moon_engine *engine,
+                                                    const conv_problem *problem);
+
+#endif
