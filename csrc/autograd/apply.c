@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "autograd/anomaly.h"
+#include "autograd/autocast.h"
 #include "autograd/node.h"
 #include "autograd/op.h"
 #include "autograd/profile.h"
@@ -158,7 +159,7 @@ static moon_status run_observed(op_call *call, const call_survey *survey) {
   return status;
 }
 
-static moon_status apply(op_call *call) {
+static moon_status apply_as_given(op_call *call) {
   call_survey survey = { .host_tables = (call->op->flags & OP_HOST_TABLES) != 0 };
   moon_status status = engine_check_interrupt(call->engine);
   if (status == MOON_OK)
@@ -171,6 +172,21 @@ static moon_status apply(op_call *call) {
   // a hidden operator speaks for the one that calls it
   if ((call->op->flags & (OP_HIDDEN | OP_MUTATES)) == OP_HIDDEN) return status;
   return moon_fail_in(status, "%s: ", called_name(call));
+}
+
+static moon_status apply_cast(op_call *call) {
+  autocast_call cast;
+  op_value *given = call->args;
+  moon_status status = autocast_open(call->engine, call->op, given, &cast);
+  call->args = cast.args;
+  if (status == MOON_OK) status = apply_as_given(call);
+  call->args = given;
+  autocast_close(&cast);
+  return status;
+}
+
+static moon_status apply(op_call *call) {
+  return call->engine->autocast && !call->inplace ? apply_cast(call) : apply_as_given(call);
 }
 
 moon_status op_apply(moon_engine *engine, op_descriptor *op, op_value *args,

@@ -124,6 +124,9 @@ typedef enum op_flag {
 // Reals are float32 and float64.
 typedef enum op_dtypes { OP_ANY_DTYPE, OP_FLOATS, OP_REALS, OP_NUMBERS, OP_INTEGERS } op_dtypes;
 
+// What mixed precision does with the arguments (autograd/autocast.h).
+typedef enum op_casts { OP_CASTS_ALIKE, OP_CASTS_LOW, OP_CASTS_FULL } op_casts;
+
 typedef struct op_descriptor {
   const char *name;
   const char *schema;
@@ -133,6 +136,8 @@ typedef struct op_descriptor {
   const char *example;      // Lua lines that a spec runs; "expression --> literal" is compared
   unsigned flags;
   op_dtypes dtypes;
+  op_casts casts;
+  const char *stays;        // names of tensors that mixed precision leaves alone
   moon_status (*forward)(op_call *call);
   moon_status (*backward)(op_backward_call *call);   // NULL: not differentiable
   intptr_t row;                                      // for generated families: the row number

@@ -328,11 +328,14 @@ static void walk_close(walk *w) {
 moon_status walk_go(walk *w) {
   bool enabled = w->engine->grad_enabled, watched = engine_observe_results(w->engine, false);
   for (int i = 0; i < w->root_count; i++) place_retain(w->roots[i].place);
+  const struct op_autocast *autocast = w->engine->autocast;   // gradients have their types already
   w->engine->grad_enabled = w->create_graph;
+  w->engine->autocast = NULL;
   int64_t event = profile_open(w->engine, PROFILE_WALK, w->name);
   moon_status status = walk_gather(w);
   if (status == MOON_OK) status = walk_run(w);
   w->engine->grad_enabled = enabled;
+  w->engine->autocast = autocast;
   engine_observe_results(w->engine, watched);
   walk_close(w);
   profile_close(w->engine, event);

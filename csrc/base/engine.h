@@ -48,6 +48,7 @@ typedef struct moon_engine {
   // takes what it must where even the smallest piece needs more.
   int64_t workspace_limit;
   char conv_engine[24];            // preferred for convolutions wherever it fits; "": the best
+  const struct op_autocast *autocast;   // mixed precision (autograd/autocast.h); NULL: off
   const struct moon_device *default_device;   // of new tensors; NULL = the CPU
   double multiply_adds;            // that kernels of the device "meta" would have done so far
   uint64_t next_node;              // order of tape nodes

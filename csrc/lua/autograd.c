@@ -2,8 +2,10 @@
 // shape is decided later (lazy layers).
 #include <string.h>
 
+#include "autograd/autocast.h"
 #include "autograd/tape.h"
 #include "lua/binding.h"
+#include "ops/registry.h"
 #include "tensor/shape.h"
 
 // -- options of backward and grad
@@ -204,6 +206,20 @@ static int no_grad(lua_State *L) { return call_with(L, false); }
 // moon.enable_grad(fn, ...): the reverse, inside no_grad
 static int enable_grad(lua_State *L) { return call_with(L, true); }
 
+// moon.autocast(fn, ...) -> fn's results, calculated in mixed precision: products and convolutions
+// in bfloat16, losses and softmax in float32. Parameters and their gradients stay float32. The
+// backward pass belongs outside.
+static int autocast(lua_State *L) {
+  binding_state *state = binding_here(L);
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  const op_autocast *before = state->engine->autocast;
+  op_autocast cast = { .cast = ops_get(OP_cast), .dtype = MOON_BF16 };
+  state->engine->autocast = &cast;
+  int failed = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
+  if (state->engine) state->engine->autocast = before;
+  return failed ? lua_error(L) : lua_gettop(L);
+}
+
 enum { ANOMALY = OBSERVE_FINITE | OBSERVE_RESULTS };
 
 static int call_watched(lua_State *L) {
@@ -277,7 +293,7 @@ static int materialize(lua_State *L) {
 static const luaL_Reg functions[] = {
   { "grad", grad },
   { "no_grad", no_grad }, { "enable_grad", enable_grad }, { "is_grad_enabled", is_grad_enabled },
-  { "anomaly", anomaly }, { "detect_anomaly", call_watched },
+  { "autocast", autocast }, { "anomaly", anomaly }, { "detect_anomaly", call_watched },
   { "lazy_tensor", lazy_tensor }, { "is_lazy", is_lazy }, { "materialize_", materialize },
   { NULL, NULL },
 };

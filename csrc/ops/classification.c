@@ -413,7 +413,7 @@ static moon_status forward_cross_entropy(op_call *call) {
   "label_smoothing: number = 0, " REDUCTION ") -> "
 
 static op_descriptor descriptors[] = {
-  { .name = "cross_entropy", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
+  { .name = "cross_entropy", .casts = OP_CASTS_FULL, .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
     .schema = CROSS_ENTROPY "out",
     .doc = "-log softmax(input) at the labels: input (n, c) or (n, c, d1, ...) are scores, target "
            "(n) or (n, d1, ...) labels in 1..c. weight (c) weighs the classes; the mean divides by "
@@ -431,7 +431,7 @@ static op_descriptor descriptors[] = {
     .saves = "weight total index logp",
     .doc = "cross_entropy against class labels.",
     .forward = forward_cross_entropy_labels, .backward = backward_cross_entropy },
-  { .name = "nll_loss",
+  { .name = "nll_loss", .casts = OP_CASTS_FULL,
     .example = "moon.nll_loss(moon.tensor {{-1, -2}}, moon.tensor({2}, {dtype = "
                "\"int64\"})) --> 2",
     .dtypes = OP_FLOATS,

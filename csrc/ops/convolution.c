@@ -189,7 +189,7 @@ static moon_status backward_weight_gradient(op_backward_call *call) {
   "height: int, width: int, stride: int[2], padding: pads[2], dilation: int[2], groups: int) -> out"
 
 static op_descriptor descriptors[] = {
-  { .name = "conv2d", .dtypes = OP_FLOATS,
+  { .name = "conv2d", .casts = OP_CASTS_LOW, .dtypes = OP_FLOATS,
     .schema = "(input: Tensor, weight: Tensor, bias: Tensor?, stride: int[2] = 1, "
               "padding: pads[2] = 0, dilation: int[2] = 1, groups: int = 1) -> out",
     .saves = "input@weight weight@input",
@@ -203,7 +203,7 @@ static op_descriptor descriptors[] = {
     .example = "moon.conv2d(moon.ones(1, 1, 1, 3), moon.ones(1, 1, 1, 2), {padding = \"same\"}) "
                "--> {{{{2, 2, 1}}}}",
     .forward = forward_conv2d, .backward = backward_conv2d },
-  { .name = "conv2d_fused", .dtypes = OP_FLOATS, .flags = OP_FUNCTION_ONLY,
+  { .name = "conv2d_fused", .casts = OP_CASTS_LOW, .dtypes = OP_FLOATS, .flags = OP_FUNCTION_ONLY,
     .schema = "(input: Tensor, weight: Tensor, bias: Tensor?, stride: int[2] = 1, "
               "padding: pads[2] = 0, dilation: int[2] = 1, groups: int = 1, scale: Tensor?, "
               "add: Tensor?, activation: \"none\"|\"relu\"|\"relu6\" = \"none\") -> out",

@@ -107,14 +107,14 @@ static moon_status forward_transposed3d(op_call *call) {
   "] = 0, output_padding: int[" n "] = 0, groups: int = 1, dilation: int[" n "] = 1) -> out"
 
 static op_descriptor descriptors[] = {
-  { .name = "conv_transpose1d", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
+  { .name = "conv_transpose1d", .casts = OP_CASTS_LOW, .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
     .schema = TRANSPOSED_SCHEMA("1"),
     .doc = "Transposed convolution of input (n, c, length) with weight (c, out channels / groups, "
            "kernel), plus bias (out channels): as conv_transpose2d in one dimension.",
     .example = "moon.conv_transpose1d(moon.tensor {{{1, 2}}}, moon.tensor {{{1, 1, 1}}}, "
                "{stride = 2}) --> {{{1, 1, 3, 2, 2}}}",
     .forward = forward_transposed1d },
-  { .name = "conv_transpose2d", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
+  { .name = "conv_transpose2d", .casts = OP_CASTS_LOW, .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
     .schema = TRANSPOSED_SCHEMA("2"),
     .doc = "Transposed convolution of input (n, c, h, w) with weight (c, out channels / groups, "
            "kernel h, kernel w), plus bias (out channels): every element of the input adds a "
@@ -127,7 +127,7 @@ static op_descriptor descriptors[] = {
     .example = "moon.conv_transpose2d(moon.tensor {{{{1, 2}}}}, moon.ones(1, 1, 1, 2)) "
                "--> {{{{1, 3, 2}}}}",
     .forward = forward_transposed2d },
-  { .name = "conv_transpose3d", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
+  { .name = "conv_transpose3d", .casts = OP_CASTS_LOW, .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
     .schema = TRANSPOSED_SCHEMA("3"),
     .doc = "Transposed convolution of input (n, c, d, h, w) with weight (c, out channels / groups, "
            "kernel d, kernel h, kernel w), plus bias (out channels): as conv_transpose2d in three "

@@ -218,7 +218,8 @@ static moon_status forward_ctc(op_call *call) {
 }
 
 static op_descriptor descriptors[] = {
-  { .name = "ctc_loss", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE | OP_ONCE,
+  { .name = "ctc_loss",
+    .casts = OP_CASTS_FULL, .dtypes = OP_FLOATS, .flags = OP_COMPOSITE | OP_ONCE,
     .schema = "(log_probs: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor, "
               "blank: index = 1, " LOSS_REDUCTION ", zero_infinity: bool = false) -> out",
     .doc = "Minus the logarithm of the probability of a labelling, over all ways to spread it over "

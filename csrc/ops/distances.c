@@ -120,7 +120,8 @@ static op_descriptor descriptors[] = {
     .example = "moon.pairwise_distance(moon.tensor { { 3, 4 } }, moon.zeros(1, 2)):round() "
                "--> { 5 }",
     .forward = forward_pairwise },
-  { .name = "triplet_margin_loss", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
+  { .name = "triplet_margin_loss",
+    .casts = OP_CASTS_FULL, .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
     .schema = "(anchor: Tensor, positive: Tensor, negative: Tensor, margin: number = 1, "
               "p: number = 2, eps: number = 1e-6, swap: bool = false, " LOSS_REDUCTION ") -> out",
     .doc = "max(0, d(anchor, positive) - d(anchor, negative) + margin), d = pairwise_distance. "
@@ -130,7 +131,8 @@ static op_descriptor descriptors[] = {
     .example = "moon.triplet_margin_loss(moon.zeros(1, 2), moon.zeros(1, 2), "
                "moon.tensor { { 3, 4 } }) --> 0",
     .forward = forward_triplet },
-  { .name = "cosine_embedding_loss", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
+  { .name = "cosine_embedding_loss",
+    .casts = OP_CASTS_FULL, .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
     .schema = "(input1: Tensor, input2: Tensor, target: Tensor, margin: number = 0, "
               LOSS_REDUCTION ") -> out",
     .doc = "1 - cos(input1, input2) where target is 1, max(0, cos(input1, input2) - margin) where "

@@ -167,7 +167,7 @@ static moon_status forward_focal(op_call *call) {
 #define SCHEMA(options) "(input: Tensor, target: Tensor, " options ") -> out"
 
 static op_descriptor descriptors[] = {
-  { .name = "kl_div", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
+  { .name = "kl_div", .casts = OP_CASTS_FULL, .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
     .schema = SCHEMA("reduction: \"mean\"|\"sum\"|\"none\"|\"batchmean\" = \"mean\", "
                      "log_target: bool = false"),
     .doc = "target * (log(target) - input), element by element, for input the logarithms of "
@@ -176,7 +176,7 @@ static op_descriptor descriptors[] = {
            "sample (Kullback and Leibler 1951).",
     .example = "moon.kl_div(moon.zeros(1, 2), moon.tensor { { 1, 0 } }) --> 0",
     .forward = forward_kl },
-  { .name = "poisson_nll_loss", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
+  { .name = "poisson_nll_loss", .casts = OP_CASTS_FULL, .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
     .schema = SCHEMA("log_input: bool = true, full: bool = false, eps: number = 1e-8, "
                      LOSS_REDUCTION),
     .doc = "Minus the logarithm of the probability of counts target under Poisson distributions of "
@@ -185,7 +185,7 @@ static op_descriptor descriptors[] = {
            "1; then the mean or sum.",
     .example = "moon.poisson_nll_loss(moon.zeros(2), moon.tensor { 1, 3 }) --> 1",
     .forward = forward_poisson },
-  { .name = "gaussian_nll_loss", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
+  { .name = "gaussian_nll_loss", .casts = OP_CASTS_FULL, .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
     .schema = SCHEMA("var: Tensor, full: bool = false, eps: number = 1e-6, " LOSS_REDUCTION),
     .doc = "Minus the logarithm of the density of target under normal distributions of mean input "
            "and variance var. (log(var) + (input - target)^2 / var) / 2, var broadcast to input "
@@ -193,7 +193,7 @@ static op_descriptor descriptors[] = {
            "Weigend 1994).",
     .example = "moon.gaussian_nll_loss(moon.zeros(2), moon.tensor { 2, 2 }, moon.ones(2)) --> 2",
     .forward = forward_gaussian },
-  { .name = "focal_loss", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
+  { .name = "focal_loss", .casts = OP_CASTS_FULL, .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
     .schema = SCHEMA("alpha: number = 0.25, gamma: number = 2, " LOSS_REDUCTION),
     .doc = "binary_cross_entropy_with_logits that plays down what is right already. With p = "
            "sigmoid(input) where target is 1 and 1 - sigmoid(input) where it is 0: "

@@ -326,24 +326,24 @@ static moon_status backward_linear(op_backward_call *call) {
 #define PRODUCT_SAVES "a@b b@a"
 
 static op_descriptor descriptors[] = {
-  { .name = "matmul",
+  { .name = "matmul", .casts = OP_CASTS_LOW,
     .example = "moon.matmul(moon.tensor {{1, 2}}, moon.tensor {{3}, {4}}) --> {{11}}",
     .dtypes = OP_FLOATS, .schema = PRODUCT_SCHEMA, .saves = PRODUCT_SAVES,
     .doc = "Matrix product: (..., m, k) x (..., k, n) gives (..., m, n), the leading dimensions "
            "broadcast. A vector is a row on the left and a column on the right, and its dimension "
            "is left out of the result.",
     .forward = forward_matmul, .backward = backward_matmul },
-  { .name = "mm",
+  { .name = "mm", .casts = OP_CASTS_LOW,
     .example = "moon.mm(moon.tensor {{1, 2}}, moon.tensor {{3}, {4}}) --> {{11}}",
     .dtypes = OP_FLOATS, .schema = PRODUCT_SCHEMA, .saves = PRODUCT_SAVES, .row = MM,
     .doc = "Product of two matrices, (m, k) x (k, n) gives (m, n).",
     .forward = forward_strict, .backward = backward_matmul },
-  { .name = "bmm",
+  { .name = "bmm", .casts = OP_CASTS_LOW,
     .example = "moon.bmm(moon.ones(2, 1, 3), moon.ones(2, 3, 1)) --> {{{3}}, {{3}}}",
     .dtypes = OP_FLOATS, .schema = PRODUCT_SCHEMA, .saves = PRODUCT_SAVES, .row = BMM,
     .doc = "Products of two stacks of matrices, (batch, m, k) x (batch, k, n) gives (batch, m, n).",
     .forward = forward_strict, .backward = backward_matmul },
-  { .name = "mv",
+  { .name = "mv", .casts = OP_CASTS_LOW,
     .example = "moon.mv(moon.tensor {{1, 2}}, moon.tensor {3, 4}) --> {11}",
     .dtypes = OP_FLOATS, .schema = PRODUCT_SCHEMA, .saves = PRODUCT_SAVES, .row = MV,
     .doc = "Matrix times vector, (m, k) x (k) gives (m).",
@@ -358,7 +358,7 @@ static op_descriptor descriptors[] = {
     .dtypes = OP_FLOATS, .schema = PRODUCT_SCHEMA, .saves = PRODUCT_SAVES,
     .doc = "Every element of a times every element of b, (m) x (n) gives (m, n).",
     .forward = forward_outer, .backward = backward_outer },
-  { .name = "addmm",
+  { .name = "addmm", .casts = OP_CASTS_LOW,
     .example = "moon.addmm(moon.ones(1, 1), moon.tensor {{1, 2}}, moon.tensor {{3}, {4}}) "
                "--> {{12}}",
     .dtypes = OP_FLOATS,
@@ -367,7 +367,7 @@ static op_descriptor descriptors[] = {
     .doc = "beta * input + alpha * a b for matrices a (m, k) and b (k, n); input broadcasts to "
            "(m, n) and is not read where beta is 0.",
     .forward = forward_addmm, .backward = backward_addmm },
-  { .name = "linear",
+  { .name = "linear", .casts = OP_CASTS_LOW,
     .example = "moon.linear(moon.tensor {{1, 2}}, moon.tensor {{3, 4}}, moon.tensor {1}) "
                "--> {{12}}",
     .dtypes = OP_FLOATS, .schema = "(input: Tensor, weight: Tensor, bias: Tensor?) -> out",

@@ -160,31 +160,31 @@ static moon_status forward_bce_with_logits(op_call *call) {
 #define SCHEMA(options) "(input: Tensor, target: Tensor, " options ") -> out"
 
 static op_descriptor descriptors[] = {
-  { .name = "mse_loss",
+  { .name = "mse_loss", .casts = OP_CASTS_FULL,
     .example = "moon.mse_loss(moon.tensor {0, 3}, moon.tensor {1, 0}) --> 5",
     .dtypes = OP_FLOATS, .schema = SCHEMA(LOSS_REDUCTION), .flags = OP_COMPOSITE,
     .doc = "The square of input - target, element by element, then its mean or sum.",
     .forward = forward_mse },
-  { .name = "l1_loss",
+  { .name = "l1_loss", .casts = OP_CASTS_FULL,
     .example = "moon.l1_loss(moon.tensor {0, 3}, moon.tensor {1, 0}) --> 2",
     .dtypes = OP_FLOATS, .schema = SCHEMA(LOSS_REDUCTION), .flags = OP_COMPOSITE,
     .doc = "The absolute value of input - target, element by element, then its mean or sum.",
     .forward = forward_l1 },
-  { .name = "smooth_l1_loss",
+  { .name = "smooth_l1_loss", .casts = OP_CASTS_FULL,
     .example = "moon.smooth_l1_loss(moon.tensor {0, 3}, moon.tensor {1, 0}) --> 1.5",
     .dtypes = OP_FLOATS, .schema = SCHEMA(LOSS_REDUCTION ", beta: number = 1"),
     .flags = OP_COMPOSITE, .row = SMOOTH_L1,
     .doc = "With d = |input - target|: d^2 / (2 * beta) where d is below beta, d - beta / 2 above; "
            "then the mean or sum (Girshick 2015).",
     .forward = forward_bent },
-  { .name = "huber_loss",
+  { .name = "huber_loss", .casts = OP_CASTS_FULL,
     .example = "moon.huber_loss(moon.tensor {0, 3}, moon.tensor {1, 0}) --> 1.5",
     .dtypes = OP_FLOATS, .schema = SCHEMA(LOSS_REDUCTION ", delta: number = 1"),
     .flags = OP_COMPOSITE, .row = HUBER,
     .doc = "With d = |input - target|: d^2 / 2 where d is below delta, delta * (d - delta / 2) "
            "above; then the mean or sum (Huber 1964).",
     .forward = forward_bent },
-  { .name = "binary_cross_entropy",
+  { .name = "binary_cross_entropy", .casts = OP_CASTS_FULL,
     .example = "moon.binary_cross_entropy(moon.tensor {0.5}, moon.tensor {1}) --> 0.6931",
     .dtypes = OP_FLOATS, .schema = SCHEMA("weight: Tensor?, " LOSS_REDUCTION),
     .saves = "input target@input weight",
@@ -192,7 +192,7 @@ static op_descriptor descriptors[] = {
            "input in 0..1, then the mean or sum. A logarithm below -100 counts as -100. weight "
            "broadcasts to input and has no gradient.",
     .forward = forward_bce, .backward = backward_bce },
-  { .name = "binary_cross_entropy_with_logits",
+  { .name = "binary_cross_entropy_with_logits", .casts = OP_CASTS_FULL,
     .example = "moon.binary_cross_entropy_with_logits(moon.tensor {0}, moon.tensor {1}) "
                "--> 0.6931",
     .dtypes = OP_FLOATS,

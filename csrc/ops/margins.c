@@ -206,26 +206,28 @@ static moon_status forward_multilabel_soft_margin(op_call *call) {
 #define SCHEMA(options) "(input: Tensor, target: Tensor, " options ") -> out"
 
 static op_descriptor descriptors[] = {
-  { .name = "hinge_loss", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
+  { .name = "hinge_loss", .casts = OP_CASTS_FULL, .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
     .schema = SCHEMA("margin: number = 1, squared: bool = false, " LOSS_REDUCTION),
     .doc = "max(0, margin - target * input) for scores input and target of 1 and -1, squared on "
            "request; then the mean or sum (Cortes and Vapnik 1995).",
     .example = "moon.hinge_loss(moon.tensor { 2, 0.5 }, moon.tensor { 1, -1 }) --> 0.75",
     .forward = forward_hinge },
-  { .name = "soft_margin_loss", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
+  { .name = "soft_margin_loss", .casts = OP_CASTS_FULL, .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
     .schema = SCHEMA(LOSS_REDUCTION),
     .doc = "log(1 + exp(-target * input)) for scores input and target of 1 and -1, without "
            "overflow; then the mean or sum.",
     .example = "moon.soft_margin_loss(moon.tensor { 1000, -1000 }, moon.tensor { 1, 1 }) --> 500",
     .forward = forward_soft_margin },
-  { .name = "hinge_embedding_loss", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
+  { .name = "hinge_embedding_loss",
+    .casts = OP_CASTS_FULL, .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
     .schema = SCHEMA("margin: number = 1, " LOSS_REDUCTION),
     .doc = "For distances input: input itself where target is 1, max(0, margin - input) where it "
            "is -1; then the mean or sum (Hadsell, Chopra and LeCun 2006).",
     .example = "moon.hinge_embedding_loss(moon.tensor { 0.5, 0.25 }, moon.tensor { 1, -1 }, "
                "{ reduction = \"none\" }) --> { 0.5, 0.75 }",
     .forward = forward_hinge_embedding },
-  { .name = "margin_ranking_loss", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
+  { .name = "margin_ranking_loss",
+    .casts = OP_CASTS_FULL, .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
     .schema = "(input1: Tensor, input2: Tensor, target: Tensor, margin: number = 0, "
               LOSS_REDUCTION ") -> out",
     .doc = "max(0, margin - target * (input1 - input2)): input1 should rank above input2 where "
@@ -233,7 +235,7 @@ static op_descriptor descriptors[] = {
     .example = "moon.margin_ranking_loss(moon.tensor { 1 }, moon.tensor { 3 }, moon.tensor { 1 }) "
                "--> 2",
     .forward = forward_margin_ranking },
-  { .name = "multi_margin_loss", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
+  { .name = "multi_margin_loss", .casts = OP_CASTS_FULL, .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
     .schema = SCHEMA("p: int = 1, margin: number = 1, weight: Tensor?, " LOSS_REDUCTION),
     .doc = "How far other classes come near the right one: for scores x = input (n, c) or (c) and "
            "labels y = target, sum over i != y of weight[y] * max(0, margin - x[y] + x[i])^p / c, "
@@ -241,7 +243,8 @@ static op_descriptor descriptors[] = {
     .example = "moon.multi_margin_loss(moon.tensor { { 1, 3 } }, "
                "moon.tensor({ 1 }, { dtype = \"int64\" })) --> 1.5",
     .forward = forward_multi_margin },
-  { .name = "multilabel_margin_loss", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
+  { .name = "multilabel_margin_loss",
+    .casts = OP_CASTS_FULL, .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
     .schema = SCHEMA(LOSS_REDUCTION),
     .doc = "multi_margin_loss for sets of labels: each row of target, of input's shape (n, c) or "
            "(c), lists labels and ends at its first 0. Sum over labels y and classes i that are "
@@ -249,7 +252,8 @@ static op_descriptor descriptors[] = {
     .example = "moon.multilabel_margin_loss(moon.tensor { 0.5, 0, 0.25, 0 }, "
                "moon.tensor({ 4, 1, 0, 2 }, { dtype = \"int64\" })) --> 0.875",
     .forward = forward_multilabel_margin },
-  { .name = "multilabel_soft_margin_loss", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
+  { .name = "multilabel_soft_margin_loss",
+    .casts = OP_CASTS_FULL, .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
     .schema = SCHEMA("weight: Tensor?, " LOSS_REDUCTION),
     .doc = "binary_cross_entropy_with_logits of each class, weighed by weight, averaged over the "
            "last dimension; then the mean or sum over the rest.",

@@ -287,7 +287,8 @@ static op_descriptor descriptors[] = {
            "dimensions; the one with fewer gets sizes of 1 in front.",
     .example = "moon.tensor{1, 2}:kron(moon.tensor{1, 10}) --> {1, 10, 2, 20}",
     .forward = forward_kron },
-  { .name = "addmv", .flags = OP_COMPOSITE, .dtypes = OP_FLOATS, .row = ADDMV,
+  { .name = "addmv",
+    .casts = OP_CASTS_LOW, .flags = OP_COMPOSITE, .dtypes = OP_FLOATS, .row = ADDMV,
     .schema = SUM("a", "b"),
     .doc = "beta * input + alpha * a b for a matrix a (m, k) and a vector b (k); input broadcasts "
            "to (m) and is not read where beta is 0.",
@@ -299,7 +300,8 @@ static op_descriptor descriptors[] = {
            "(m, n) and is not read where beta is 0.",
     .example = "moon.ones(2, 2):addr(moon.tensor{1, 2}, moon.tensor{3, 4}) --> {{4, 5}, {7, 9}}",
     .forward = forward_sum },
-  { .name = "baddbmm", .flags = OP_COMPOSITE, .dtypes = OP_FLOATS, .row = BADDBMM,
+  { .name = "baddbmm",
+    .casts = OP_CASTS_LOW, .flags = OP_COMPOSITE, .dtypes = OP_FLOATS, .row = BADDBMM,
     .schema = SUM("a", "b"),
     .doc = "beta * input + alpha * a b for stacks a (batch, m, k) and b (batch, k, n); input "
            "broadcasts to (batch, m, n) and is not read where beta is 0.",

@@ -307,7 +307,7 @@ static moon_status backward_lrn(op_backward_call *call) {
 }
 
 static op_descriptor descriptors[] = {
-  { .name = "batch_norm",
+  { .name = "batch_norm", .stays = "running_mean running_var",
     .example = "moon.batch_norm(moon.tensor {{1}, {3}}, nil, nil, nil, nil, {training = "
                "true}) --> {{-1}, {1}}",
     .dtypes = OP_FLOATS,

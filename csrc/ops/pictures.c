@@ -60,7 +60,7 @@ static moon_status forward_total_variation(op_call *call) {
 }
 
 static op_descriptor descriptors[] = {
-  { .name = "dice_loss", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
+  { .name = "dice_loss", .casts = OP_CASTS_FULL, .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
     .schema = "(input: Tensor, target: Tensor, smooth: number = 1, squared: bool = false, "
               LOSS_REDUCTION ") -> out",
     .doc = "1 minus how much two regions overlap: 1 - (2 sum x t + smooth) / (sum x + sum t + "

@@ -56,12 +56,12 @@ static moon_status backward_softmax(op_backward_call *call) {
 }
 
 static op_descriptor descriptors[] = {
-  { .name = "softmax",
+  { .name = "softmax", .casts = OP_CASTS_FULL,
     .example = "moon.softmax(moon.tensor {0, 0}) --> {0.5, 0.5}",
     .dtypes = OP_FLOATS, .schema = "(input: Tensor, dim: dim = -1) -> out", .saves = "out",
     .doc = "exp(x) divided by the sum of exp(x) along dim: positive numbers that sum to 1.",
     .row = PLAIN, .forward = forward_softmax, .backward = backward_softmax },
-  { .name = "log_softmax",
+  { .name = "log_softmax", .casts = OP_CASTS_FULL,
     .example = "moon.log_softmax(moon.tensor {0, 0}) --> {-0.6931, -0.6931}",
     .dtypes = OP_FLOATS, .schema = "(input: Tensor, dim: dim = -1) -> out", .saves = "out",
     .doc = "The logarithm of softmax along dim, x - log(sum of exp(x)), without overflow.",
