@@ -213,7 +213,7 @@ static int autocast(lua_State *L) {
   binding_state *state = binding_here(L);
   luaL_checktype(L, 1, LUA_TFUNCTION);
   const op_autocast *before = state->engine->autocast;
-  op_autocast cast = { .cast = ops_get(OP_cast), .dtype = MOON_BF16 };
+  op_autocast cast = { .cast = ops_find("cast"), .dtype = MOON_BF16 };
   state->engine->autocast = &cast;
   int failed = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
   if (state->engine) state->engine->autocast = before;
