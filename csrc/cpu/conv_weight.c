@@ -59,7 +59,8 @@ static void set_tiles(weight_plan *p, bool merged, bool image_rows, int64_t heig
   p->rows = image_rows ? image : result;
   p->columns = image_rows ? result : image;
   p->rows.panel = height;
-  p->columns.panel = MICRO_VECTORS * lanes_of(p->problem);
+  int64_t lanes = lanes_of(p->problem);
+  p->columns.panel = p->columns.size <= lanes ? lanes : MICRO_VECTORS * lanes;
 }
 
 // Of all ways the fastest; among equals the one that comes first.
@@ -111,7 +112,8 @@ static void cut(weight_plan *p, int64_t row_blocks, int64_t column_blocks) {
   int64_t blocks = p->extents[0] * p->extents[1] * p->extents[2];
   p->share = divide_up(blocks, minimum(blocks, divide_up(WANTED_JOBS, jobs)));
   p->shares = divide_up(blocks, p->share);
-  p->width = divide_up(p->columns.block, lanes_of(p->problem)) * lanes_of(p->problem);
+  int64_t lanes = lanes_of(p->problem);
+  p->width = divide_up(minimum(p->columns.block, p->columns.size), lanes) * lanes;
   p->sums = p->taps[0] * p->taps[1] * p->rows.block * p->width;
 }
 

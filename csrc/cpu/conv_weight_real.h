@@ -41,6 +41,9 @@ static void pack_pixels(const packed_side *side, REAL *to, int64_t panel, const 
   if (panel == COLUMNS)
     for (int64_t i = 0; i < pixels; i++)
       pack_pixel(side, to + i * COLUMNS, COLUMNS, from + i * stride, count);
+  else if (panel == LANES)
+    for (int64_t i = 0; i < pixels; i++)
+      pack_pixel(side, to + i * LANES, LANES, from + i * stride, count);
   else if (panel == MICRO_ROWS)
     for (int64_t i = 0; i < pixels; i++)
       pack_pixel(side, to + i * MICRO_ROWS, MICRO_ROWS, from + i * stride, count);
