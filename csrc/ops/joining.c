@@ -39,9 +39,20 @@ static moon_status need_members(const op_value *tensors) {
   return moon_fail(MOON_BAD_ARGUMENT, "the list of tensors is empty");
 }
 
+static moon_status join(moon_engine *engine, const op_value *tensors, int dim,
+                        const moon_tensor *result) {
+  int count = tensors->tensors.count;
+  device_array to = tensor_array(result), *parts;
+  MOON_TRY(alloc_new((size_t)count * sizeof *parts, (void **)&parts));
+  for (int i = 0; i < count; i++) parts[i] = tensor_array(tensors->tensors.list[i]);
+  moon_status status = tensor_kernels(result)->concat(engine, dim, count, parts, &to);
+  alloc_delete(parts);
+  return status;
+}
+
 static moon_status forward_cat(op_call *call) {
   const op_value *tensors = &call->args[TENSORS];
-  int64_t shape[MOON_MAX_DIMS], position = 0;
+  int64_t shape[MOON_MAX_DIMS];
   int dim;
   MOON_TRY(need_members(tensors));
   moon_tensor *first = tensors->tensors.list[0];
@@ -55,16 +66,7 @@ static moon_status forward_cat(op_call *call) {
       return moon_fail(MOON_OUT_OF_MEMORY, "the result is larger than memory can hold");
   MOON_TRY(ops_new_among(call->engine, tensors->tensors.count, tensors->tensors.list, first->dtype,
                          first->ndim, shape, &call->results[0]));
-  device_array to = tensor_array(call->results[0]);
-  char *start = to.data;
-  for (int i = 0; i < tensors->tensors.count; i++) {
-    device_array from = tensor_array(tensors->tensors.list[i]);
-    to.shape[dim] = from.shape[dim];
-    to.data = start + position * to.strides[dim] * (int64_t)dtype_size(to.dtype);
-    MOON_TRY(tensor_kernels(first)->copy(call->engine, &from, &to));
-    position += from.shape[dim];
-  }
-  return MOON_OK;
+  return join(call->engine, tensors, dim, call->results[0]);
 }
 
 // Each member's gradient is a part of g: a view.

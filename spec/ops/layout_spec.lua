@@ -139,6 +139,21 @@ describe("channels last", function()
     end
   end)
 
+  it("is joined from any number of parts, slices and row-major ones among them", function()
+    local rows, parts = {}, {}
+    for i, channels in ipairs { 1, 3, 2, 7, 1, 4, 0, 5, 6, 2, 1, 3 } do
+      local x = drawn(2, channels + 2, 5, 3)
+      rows[i] = x:narrow(2, 2, channels):contiguous()
+      parts[i] = i % 4 == 0 and rows[i] or last(x):narrow(2, 2, channels)
+      if i % 3 == 0 then parts[i] = parts[i]:clone() end
+    end
+    local joined = moon.cat(parts, 2)
+    assert.is_true(is_last(joined))
+    near(joined, moon.cat(rows, 2), 0)
+    local wide = last(drawn(2, 6, 5, 300))
+    near(moon.cat({ wide, wide:flip(4) }, 2), moon.cat({ wide:contiguous(), wide:flip(4) }, 2), 0)
+  end)
+
   it("is what convolutions give, whatever they are given", function()
     local y = moon.conv2d(drawn(2, 3, 5, 5), drawn(4, 3, 3, 3))
     assert.same({ 36, 1, 12, 4 }, y:stride())
