@@ -30,12 +30,14 @@ end)
 
 describe("bfloat16 convolutions", function()
   -- n, c, h, w, o, kernel, stride, padding, dilation, groups
-  for _, case in ipairs { { 2, 3, 9, 8, 5, 3, 1, 1, 1, 1 }, { 2, 6, 9, 8, 4, 3, 2, 1, 1, 2 },
-                          { 1, 64, 11, 10, 70, 1, 1, 0, 1, 1 }, { 3, 32, 8, 7, 33, 1, 2, 0, 1, 1 },
-                          { 2, 40, 12, 9, 36, 3, 1, 2, 2, 1 }, { 2, 3, 17, 17, 8, 7, 2, 3, 1, 1 } } do
+  for _, case in ipairs {
+      { 2, 3, 9, 8, 5, 3, 1, 1, 1, 1 }, { 2, 6, 9, 8, 4, 3, 2, 1, 1, 2 },
+      { 2, 40, 9, 8, 36, 3, 2, 1, 1, 2 },
+      { 1, 64, 11, 10, 70, 1, 1, 0, 1, 1 }, { 3, 32, 8, 7, 33, 1, 2, 0, 1, 1 },
+      { 2, 40, 12, 9, 36, 3, 1, 2, 2, 1 }, { 2, 3, 17, 17, 8, 7, 2, 3, 1, 1 } } do
     local n, c, h, w, o, kernel, stride, padding, dilation, groups = unpack(case)
     local options = { stride = stride, padding = padding, dilation = dilation, groups = groups }
-    local title = ("of %dx%dx%dx%d to %d, kernel %d, stride %d, padding %d, dilation %d, groups %d")
+    local title = "of %dx%dx%dx%d to %d, kernel %d, stride %d, padding %d, dilation %d, groups %d"
     it(title:format(unpack(case)), function()
       local x, weight, bias = draw(n, c, h, w), draw(o, c / groups, kernel, kernel), draw(o)
       local made = {}

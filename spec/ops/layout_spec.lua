@@ -50,7 +50,6 @@ local keeping = {
   avg_pool = function(x) return moon.avg_pool2d(x, 2) end,
   batch_norm = function(x) return moon.batch_norm(x, nil, nil, nil, nil, { training = true }) end,
   local_response_norm = function(x) return moon.local_response_norm(x, 3) end,
-  dropout = function(x) return moon.dropout(x, 0.5, true) end,
   softmax = function(x) return x:softmax(2) end,
   log_softmax = function(x) return x:log_softmax(2) end,
   cumsum = function(x) return x:cumsum(3) end,
@@ -85,6 +84,15 @@ describe("channels last", function()
       assert.is_true(is_last(y))
     end)
   end
+
+  it("is kept by dropout, whose draws follow memory", function()
+    local x = last(drawn(2, 6, 4, 4))
+    local y = moon.dropout(x, 0.5, true)
+    assert.is_true(is_last(y))
+    local kept = y:ne(0):double()
+    naive.close(y:double(), (x:double() * 2 * kept), 1e-12)
+    assert.is_true(kept:sum():item() > 48 and kept:sum():item() < 144)
+  end)
 
   it("is kept by gradients", function()
     for _, name in ipairs { "unary", "binary", "vector", "where", "slice", "cat_channels", "pad",

@@ -24,14 +24,14 @@ local function written_names()
   return list
 end
 
---- The names of all engines in the table of convolution.c; "" is what the cost model takes. Those
+--- The names of all engines in the table of convolution.c, whose rows start with one; "" is what the cost model takes. Those
 -- of engines that a macro makes are their symbols without conv_.
 function M.names()
   if names then return names end
   names = { "" }
   local written, known = written_names(), {}
   for _, line in ipairs(sources.lines "csrc/cpu/convolution.c") do
-    for symbol in line:gmatch "&CPU%((conv_[%w_]+)%)" do
+    for symbol in (line:match "^  &CPU.*" or ""):gmatch "&CPU%((conv_[%w_]+)%)" do
       local name = written[symbol] or symbol:gsub("^conv_", "")
       if not known[name] then names[#names + 1], known[name] = name, true end
     end
