@@ -1,6 +1,6 @@
 // Local response normalisation by pixels, for one compute type REAL and the type STORED that arrays
-// but the scale are kept in. A pixel's squares stand in scratch between zeros, so that a window sum is a sum of
-// shifted rows, whatever the channel; every sum is taken afresh.
+// but the scale are kept in. A pixel's squares stand in scratch between zeros, so that a window sum
+// is a sum of shifted rows, whatever the channel; every sum is taken afresh.
 #include "cpu/network.h"
 #include "cpu/lrn_power_real.h"
 

@@ -24,8 +24,8 @@ local function written_names()
   return list
 end
 
---- The names of all engines in the table of convolution.c, whose rows start with one; "" is what the cost model takes. Those
--- of engines that a macro makes are their symbols without conv_.
+--- The names of all engines in the table of convolution.c, whose lines start with one; "" is what
+-- the cost model takes. Those of engines that a macro makes are their symbols without conv_.
 function M.names()
   if names then return names end
   names = { "" }

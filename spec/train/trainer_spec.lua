@@ -147,7 +147,7 @@ describe("Trainer", function()
       local inner, count = trainer.optimizer.update, 0
       trainer.optimizer.update = function(self, ...)
         count = count + 1
-        if count == 40 then moon.interrupt() end
+        if count == 8 then moon.interrupt() end   -- called once a step
         return inner(self, ...)
       end
     end,
