@@ -36,15 +36,21 @@ local function scores_of(net, x)
   return moon.no_grad(function() return net(x) end)
 end
 
+-- fn under mixed precision where that is asked for.
+local function in_dtype(fn)
+  if o.dtype == "bfloat16" then return moon.autocast(fn) end
+  return fn()
+end
+
 local function make_pass(net, x, y)
   if o.pass == "forward" then
     net:eval()
-    return function() scores_of(net, x) end
+    return function() in_dtype(function() scores_of(net, x) end) end
   end
   local optimizer = moon.optim.SGD(net:parameters(), { lr = RATE, momentum = 0.9 })
   return function()
     optimizer:zero_grad()
-    moon.cross_entropy(net(x), y):backward()
+    in_dtype(function() return moon.cross_entropy(net(x), y) end):backward()
     optimizer:step()
   end
 end
@@ -81,7 +87,6 @@ local x, y = workloads.input(row, o.batch > 0 and o.batch or row.batch)
 if o.save then
   save(net, x)
 else
-  if o.dtype ~= "float32" then net, x = net:to(o.dtype), x:to(o.dtype) end
   print(("ms %.4f"):format(median_ms(make_pass(net, x, y))))
   print(("rss_mib %.1f"):format(peak_mib()))
 end

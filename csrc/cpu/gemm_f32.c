@@ -1,7 +1,7 @@
-// The product engine in float: float32, and the half types, which are turned into float while
-// their panels are packed.
+// Packing in float; the half types are turned into float on the way.
 #define REAL float
 #define REAL_BYTES 4
 #define NAME(word) word##_f32
-#include "cpu/gemm_real.h"
+#include "cpu/gemm.h"
+#include "cpu/lanes.h"
 #include "cpu/gemm_pack_real.h"

@@ -1,7 +1,6 @@
-// Packing a strided matrix for one compute type: gemm_f32.c and gemm_f64.c include it after
-// gemm_real.h. Three cases: neighbours along the panel lie together (rows are copied), neighbours
-// along the depth do (4 x 4 blocks are turned round in registers), or neither. Half types are
-// turned into float a chunk at a time and packed from there.
+// Packing a strided matrix for one compute type, in three cases: neighbours along the panel lie
+// together (rows are copied), neighbours along the depth do (4 x 4 blocks are turned round in
+// registers), or neither. Half types are turned into float a chunk at a time and packed from there.
 
 enum { PACK_CHUNK = 64, PACK_WIDEST = 64 };   // depth of a chunk; panels are never wider
 
@@ -65,6 +64,8 @@ static inline void transpose_sixteen(const REAL *source, int64_t stride, REAL *p
     transpose_four(source + j * stride, stride, panel + j, width);
 }
 #endif
+
+static int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static void clear_columns(REAL *panel, int64_t count, int64_t depth, int64_t width) {
   for (int64_t k = 0; k < depth && count < width; k++)
@@ -146,9 +147,8 @@ static void pack_panel(const gemm_matrix *m, int64_t offset, int64_t count, int6
 }
 
 // A few rows of all panels at a time, so that a row far from the next one is read in one go.
-void CPU(NAME(gemm_pack))(const void *matrix, int64_t batch, int64_t first, int64_t count,
+void CPU(NAME(gemm_pack))(const gemm_matrix *m, int64_t batch, int64_t first, int64_t count,
                           int64_t k0, int64_t depth, int width, void *panels) {
-  const gemm_matrix *m = matrix;
   int64_t origin = batch * m->batch_stride + first * m->stride + k0 * m->depth_stride;
   int64_t step = m->depth_stride == 1 ? depth : PACK_CHUNK / 4;
   for (int64_t k = 0; k < depth; k += step)
