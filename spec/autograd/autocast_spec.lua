@@ -1,6 +1,7 @@
 -- moon.autocast: products and convolutions in bfloat16, losses in float32, by casts on the tape;
 -- and bfloat16 products and convolutions against float64, whatever calculates them.
 local moon = require "moonlet"
+local unpack = require "moonlet.unpack"
 
 local BFLOAT = 2 ^ -8   -- the spacing of bfloat16 numbers from 1 on
 
