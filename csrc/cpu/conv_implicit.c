@@ -226,7 +226,7 @@ static bool fits(const moon_engine *engine, const conv_problem *p) {
 }
 
 // Tiles multiply whole vectors of columns; a pointer takes the time of some multiply-adds, a packed
-// weight of a few. Measured with one thread.
+// weight of a few. Estimates.
 static const double pointer_cost = 50, pack_cost = 16, tile_cost = 1.1;
 
 static double cost(const conv_problem *p) {
