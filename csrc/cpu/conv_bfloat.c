@@ -7,6 +7,7 @@
 
 #include "cpu/bfloat.h"
 #include "cpu/convert.h"
+#include "cpu/whole.h"
 
 enum {
   ROW_BLOCK = 256,                 // pixels of a task
@@ -27,13 +28,6 @@ typedef struct bfloat_conv {
   cpu_temp weights;                      // (o, kh, kw, c / groups)
   uint16_t *packed;                      // (groups, panels, steps) of AMX_PANEL
 } bfloat_conv;
-
-static int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t maximum(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static int64_t even_block(int64_t total, int64_t limit, int64_t unit) {
-  return divide_up(divide_up(total, divide_up(total, limit)), unit) * unit;
-}
 
 // -- weights
 

@@ -5,6 +5,7 @@
 
 #include "cpu/bfloat.h"
 #include "cpu/convert.h"
+#include "cpu/whole.h"
 
 enum { STRETCH = 4 * BFLOAT_CHUNK };   // pixels
 
@@ -16,9 +17,6 @@ typedef struct weight_sums {
   uint16_t *columns;               // (groups, panels, steps of the stretch) of AMX_PANEL
   float *sums;                     // (groups, taps, tiles, panels) of AMX_ROWS x AMX_COLUMNS
 } weight_sums;
-
-static int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 static const uint16_t *result_at(const weight_sums *s, int64_t pixel) {
   const device_array *y = s->problem->result;

@@ -5,11 +5,9 @@
 
 #include "cpu/conv_depthwise.h"
 #include "cpu/lanes.h"
+#include "cpu/whole.h"
 
 enum { DEPTH_PIXELS = 8 };   // summed at a time: as many sums as hide a multiply-add's latency
-
-static int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t maximum(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // The taps of a pixel: where they read, seen from the pixel's own place in the source, and the row
 // of weights, both in elements.

@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "cpu/micro.h"
+#include "cpu/whole.h"
 
 enum {
   SMALLEST_KERNEL = 5,         // in one direction, with its dilation
@@ -15,10 +16,6 @@ enum {
 // What elements cost in multiply-adds: of a transform, for each factor 2 of its size; of spectra,
 // moved through memory.
 static const double transform_cost = 14, spectrum_cost = 10;
-
-static int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t maximum(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 static bool is_wide(const conv_problem *p) { return p->image->dtype == MOON_F64; }
 

@@ -6,10 +6,9 @@
 #include "cpu/conv_fft.h"
 #include "cpu/lanes.h"
 #include "cpu/micro.h"
+#include "cpu/whole.h"
 
 enum { GROUP = MICRO_VECTORS * LANES };   // channels transformed at once: a panel of columns
-
-static int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // -- transforms of a tile: (rows, columns, LANES), the first LANES channels of a group in the real
 //    part, the others in the imaginary part

@@ -10,8 +10,7 @@
 #include <string.h>
 
 #include "cpu/micro.h"
-
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+#include "cpu/whole.h"
 
 static const conv2d_finish nothing = { .low = -INFINITY, .high = INFINITY };
 
@@ -72,7 +71,7 @@ static bool tap_shift(const conv2d_geometry *g, int axis, int64_t phase, int64_t
 }
 
 static int64_t phases(const conv_problem *p, int axis) {
-  return smaller(p->geometry->stride[axis], p->image->shape[2 + axis]);
+  return minimum(p->geometry->stride[axis], p->image->shape[2 + axis]);
 }
 
 // Phases that some tap reaches.

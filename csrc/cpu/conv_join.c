@@ -4,8 +4,7 @@
 #include <string.h>
 
 #include "cpu/conv_implicit.h"
-
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+#include "cpu/whole.h"
 
 // With more channels a tap is deep enough by itself, and copies are large.
 enum { MOST_CHANNELS = 32 };
@@ -50,7 +49,7 @@ static moon_status fill_padded(moon_engine *engine, const device_array *image, i
                                const device_array *padded) {
   device_array from = *image, to = { .dtype = image->dtype, .ndim = 4 };
   const size_t pixel = (size_t)image->shape[1] * dtype_size(image->dtype);
-  from.shape[3] = smaller(image->shape[3], padded->shape[2] - before);
+  from.shape[3] = minimum(image->shape[3], padded->shape[2] - before);
   to.data = (char *)padded->data + (size_t)before * pixel;
   static const int place[4] = { 0, 3, 1, 2 };   // of n, c, h, w in memory
   for (int i = 0; i < 4; i++) {

@@ -9,9 +9,8 @@
 
 #include "cpu/conv_implicit.h"
 #include "cpu/micro.h"
+#include "cpu/whole.h"
 
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 static int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
 
 enum {
@@ -33,16 +32,16 @@ typedef struct multiply_job {
 
 static void cut_job(multiply_job *job) {
   const conv_product *p = job->product;
-  int64_t reused = smaller(p->taps, p->step[0] * p->step[1]);
-  int64_t pixel = larger(1, reused * p->depth) * (int64_t)sizeof(REAL);
-  int64_t chunk = smaller(CHUNK_BYTES / pixel, CHUNK_POINTERS / larger(1, p->taps));
-  chunk = smaller(chunk, parts(job->positions * p->groups, TASKS_WANTED));
-  job->chunks = parts(job->positions, larger(chunk, CHUNK_ROWS));
+  int64_t reused = minimum(p->taps, p->step[0] * p->step[1]);
+  int64_t pixel = maximum(1, reused * p->depth) * (int64_t)sizeof(REAL);
+  int64_t chunk = minimum(CHUNK_BYTES / pixel, CHUNK_POINTERS / maximum(1, p->taps));
+  chunk = minimum(chunk, parts(job->positions * p->groups, TASKS_WANTED));
+  job->chunks = parts(job->positions, maximum(chunk, CHUNK_ROWS));
   job->chunk = parts(parts(job->positions, job->chunks), MICRO_ROWS) * MICRO_ROWS;
   job->chunks = parts(job->positions, job->chunk);
   job->panels = parts(p->columns, COLUMNS);
-  job->share = larger(1, job->panels * job->chunks * p->groups / TASKS_WANTED);
-  job->share = smaller(job->share, job->panels);
+  job->share = maximum(1, job->panels * job->chunks * p->groups / TASKS_WANTED);
+  job->share = minimum(job->share, job->panels);
   job->shares = parts(job->panels, job->share);
 }
 
@@ -122,7 +121,7 @@ static void fill_pointers(const conv_product *p, int64_t first, int64_t count, i
     piece at = { .image = position / p->width / p->height, .column = position % p->width,
                  .row = position / p->width % p->height, .tile = i / MICRO_ROWS,
                  .first = i % MICRO_ROWS };
-    at.count = smaller(smaller(p->width - at.column, MICRO_ROWS - at.first), count - i);
+    at.count = minimum(minimum(p->width - at.column, MICRO_ROWS - at.first), count - i);
     point_at_source(p, &at, group, table);
     point_at_target(p, &at, group, table);
     i += at.count;
@@ -156,7 +155,7 @@ static void multiply_tile(const conv_product *p, const pointers *table, int64_t 
   for (int r = 0; r < MICRO_ROWS; r++) out[r] = table->target[first + r] + column;
   for (int r = 0; f->add && r < MICRO_ROWS; r++) add[r] = table->add[first + r] + column;
   NAME(micro_tile) tile = {
-    .rows = rows, .columns = (int)smaller(COLUMNS, p->columns - column),
+    .rows = rows, .columns = (int)minimum(COLUMNS, p->columns - column),
     .taps = p->taps, .depth = p->depth, .out = out, .finish = &finish,
   };
   CPU(NAME(micro_rows))(&tile, table->source + first * p->taps, panel, COLUMNS);
@@ -167,16 +166,16 @@ static void multiply_chunk(const multiply_job *job, int64_t index, const pointer
   const int64_t size = p->taps * p->depth * COLUMNS;
   int64_t share = index % job->shares, group = index / job->shares % p->groups;
   int64_t first = index / job->shares / p->groups * job->chunk;
-  int64_t count = smaller(job->chunk, job->positions - first);
+  int64_t count = minimum(job->chunk, job->positions - first);
   const REAL *panels = (const REAL *)p->panels + group * job->panels * size;
   fill_pointers(p, first, count, group, table);
-  int64_t end = smaller((share + 1) * job->share, job->panels), next;
-  int64_t near = larger(1, NEAR_BYTES / (int64_t)sizeof(REAL) / larger(1, size));
+  int64_t end = minimum((share + 1) * job->share, job->panels), next;
+  int64_t near = maximum(1, NEAR_BYTES / (int64_t)sizeof(REAL) / maximum(1, size));
   for (int64_t i = share * job->share; i < end; i = next) {
-    next = smaller(i + near, end);
+    next = minimum(i + near, end);
     for (int64_t r = 0; r < count; r += MICRO_ROWS)
       for (int64_t j = i; j < next; j++)
-        multiply_tile(p, table, r, (int)smaller(MICRO_ROWS, count - r), j * COLUMNS, group,
+        multiply_tile(p, table, r, (int)minimum(MICRO_ROWS, count - r), j * COLUMNS, group,
                       panels + j * size);
   }
 }
@@ -198,7 +197,7 @@ moon_status CPU(NAME(conv_multiply))(moon_engine *engine, const conv_product *pr
   if (job.positions == 0) return MOON_OK;
   cut_job(&job);
   int64_t work = job.chunk * job.share * COLUMNS *
-                 larger(1, product->taps * product->depth);
+                 maximum(1, product->taps * product->depth);
   return cpu_run(engine, job.chunks * job.shares * product->groups, cpu_grain(work / 16),
                  multiply_chunks, &job);
 }

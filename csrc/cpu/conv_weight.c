@@ -1,5 +1,6 @@
 // The gradient of weights as an engine: how the product is cut (conv_weight.h), and what it costs.
 #include "cpu/conv_weight.h"
+#include "cpu/whole.h"
 
 enum {
   LATENCY = 4,                           // cycles of a multiply-add
@@ -11,10 +12,6 @@ enum {
 // What moving an element costs in multiply-adds: into a panel, out of the cache and back as a
 // share's sum.
 static const double pack_cost = 6, share_cost = 16;
-
-static int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t maximum(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 static int64_t lanes_of(const conv_problem *p) {
   return LANE_BYTES / (int64_t)dtype_size(p->image->dtype);

@@ -6,9 +6,7 @@
 
 #include "cpu/conv_weight.h"
 #include "cpu/lanes.h"
-
-static int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t maximum(int64_t a, int64_t b) { return a > b ? a : b; }
+#include "cpu/whole.h"
 
 // One job and the block of pixels it is at. Axes: lines, and pixels of a line.
 typedef struct pixel_block {

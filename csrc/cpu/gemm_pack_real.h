@@ -2,6 +2,8 @@
 // together (rows are copied), neighbours along the depth do (4 x 4 blocks are turned round in
 // registers), or neither. Half types are turned into float a chunk at a time and packed from there.
 
+#include "cpu/whole.h"
+
 enum { PACK_CHUNK = 64, PACK_WIDEST = 64 };   // depth of a chunk; panels are never wider
 
 #if REAL_BYTES == 4 || defined(__AVX__)
@@ -64,8 +66,6 @@ static inline void transpose_sixteen(const REAL *source, int64_t stride, REAL *p
     transpose_four(source + j * stride, stride, panel + j, width);
 }
 #endif
-
-static int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static void clear_columns(REAL *panel, int64_t count, int64_t depth, int64_t width) {
   for (int64_t k = 0; k < depth && count < width; k++)

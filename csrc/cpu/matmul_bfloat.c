@@ -2,6 +2,7 @@
 // each chunk of the depth it packs its rows and columns, which then stay in the second-level
 // cache, and multiplies them tile by tile.
 #include "cpu/bfloat.h"
+#include "cpu/whole.h"
 
 enum { ROW_BLOCK = 256, COLUMN_BLOCK = 512, WANTED_BLOCKS = 8, BLOCK_WORK = 1 << 22 };
 
@@ -10,13 +11,6 @@ typedef struct bfloat_product {
   const matmul_problem *problem;
   int64_t row_block, column_block, row_blocks, column_blocks;
 } bfloat_product;
-
-static int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-static int64_t even_block(int64_t total, int64_t limit, int64_t unit) {
-  return divide_up(divide_up(total, divide_up(total, limit)), unit) * unit;
-}
 
 static void cut(bfloat_product *p) {
   const matmul_problem *q = p->problem;

@@ -2,6 +2,8 @@
 // each depth block it packs its columns of the right operand, which then stay in the second-level
 // cache, and passes its rows over them tile by tile.
 
+#include "cpu/whole.h"
+
 enum {
   DEPTH_BLOCK = 512,
   ROW_BLOCK = 64 * MICRO_ROWS,
@@ -12,16 +14,6 @@ enum {
   BLOCK_WORK = 1 << 19,            // multiply-adds worth a task of their own
   ALIASED = 4096,                  // bytes: rows this far apart share a set of the first cache
 };
-
-static int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t maximum(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-// Cuts `total` into equal blocks of at most `limit`, in multiples of `unit`.
-static int64_t even_block(int64_t total, int64_t limit, int64_t unit) {
-  int64_t blocks = divide_up(maximum(total, 1), limit);
-  return divide_up(divide_up(maximum(total, 1), blocks), unit) * unit;
-}
 
 typedef struct panels {
   moon_engine *engine;
@@ -55,11 +47,11 @@ static void cut(panels *p) {
   }
   // A long depth over few blocks is cut too; its parts are added in order.
   int64_t blocks = q->batch * p->row_blocks * p->column_blocks;
-  int64_t most = q->depth / (4 * DEPTH_BLOCK);
+  int64_t most = q->depth / (4 * DEPTH_BLOCK), depth = maximum(q->depth, 1);
   p->shares = blocks < WANTED_BLOCKS ? maximum(1, minimum(WANTED_BLOCKS / blocks, most)) : 1;
-  p->depth_block = even_block(divide_up(q->depth, p->shares), DEPTH_BLOCK, 1);
-  p->share = even_block(q->depth, divide_up(maximum(q->depth, 1), p->shares), p->depth_block);
-  p->shares = divide_up(maximum(q->depth, 1), p->share);
+  p->depth_block = even_block(divide_up(depth, p->shares), DEPTH_BLOCK, 1);
+  p->share = even_block(depth, divide_up(depth, p->shares), p->depth_block);
+  p->shares = divide_up(depth, p->share);
 }
 
 // -- one block

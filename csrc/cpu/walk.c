@@ -3,6 +3,7 @@
 // threads by element number; inside a block an operand is used in place if its elements follow
 // each other and are of the loop's type, and goes through a buffer of CPU_CHUNK elements if not.
 #include "cpu/cpu.h"
+#include "cpu/whole.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -210,17 +211,15 @@ static void find_repeats(elementwise_job *job) {
   if (any && (row < LONG_RUN || !cut)) job->rows = CPU_CHUNK / row * row;
 }
 
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
 // How many elements from `at` on are done together: a chunk, but not across long runs, and whole
 // rows of one plane where rows repeat.
 static int64_t chunk_at(const elementwise_job *job, const int64_t *at, int64_t left) {
   const cpu_walk *walk = &job->walk;
   int last = walk->ndim - 1;
-  int64_t row = walk->shape[last], n = smaller(left, CPU_CHUNK);
+  int64_t row = walk->shape[last], n = minimum(left, CPU_CHUNK);
   if (job->rows && at[last] == 0)
-    return smaller(smaller(n, job->rows), (walk->shape[last - 1] - at[last - 1]) * row);
-  return job->rows || row >= LONG_RUN ? smaller(row - at[last], n) : n;
+    return minimum(minimum(n, job->rows), (walk->shape[last - 1] - at[last - 1]) * row);
+  return job->rows || row >= LONG_RUN ? minimum(row - at[last], n) : n;
 }
 
 // Loads what operand k needs at `at`, unless the buffer holds a plane's repeated rows already.
