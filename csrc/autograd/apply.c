@@ -43,7 +43,7 @@ static moon_status survey_tensor(call_survey *survey, moon_engine *engine, moon_
                      "with :to",
                      tensor_device(survey->first)->name, tensor_device(tensor)->name);
   if (!engine->grad_enabled) {
-    engine->touched |= tape_requires_grad(tensor);
+    engine->touched |= record_wants_grad(tensor);
     return MOON_OK;
   }
   if (tensor->is_view && tensor->taped_version !=
@@ -51,7 +51,7 @@ static moon_status survey_tensor(call_survey *survey, moon_engine *engine, moon_
     return moon_fail(MOON_BAD_STATE, "this view was taken before %s_ changed its base in place on "
                      "the tape; take the view again afterwards",
                      tensor->storage->last_writer ? tensor->storage->last_writer : "an operator");
-  if (!tape_requires_grad(tensor)) return MOON_OK;
+  if (!record_wants_grad(tensor)) return MOON_OK;
   const tape_node *node = record_of(tensor)->node;
   if (node && node->engine_id != engine->id)
     return moon_fail(MOON_BAD_STATE, "a tape does not cross Lua states: this tensor was made by %s "
@@ -109,7 +109,7 @@ static moon_status record_call(op_call *call, const call_survey *survey) {
     moon_tensor *result = i == 0 && target ? target : call->results[i];
     if (result && dtype_is_float(result->dtype)) status = node_attach(node, i, result);
   }
-  node_release(node);
+  node_made(node);
   return status;
 }
 
@@ -229,10 +229,10 @@ static bool any_taped(const op_signature *s, const op_value *args) {
   bool taped = false;
   for (int i = 0; i < s->param_count; i++) {
     if (is_tensor_kind(s->params[i].kind))
-      taped |= args[i].tensor && tape_requires_grad(args[i].tensor);
+      taped |= args[i].tensor && record_wants_grad(args[i].tensor);
     else if (s->params[i].kind == OP_TENSORS && args[i].given)
       for (int k = 0; k < args[i].tensors.count; k++)
-        taped |= tape_requires_grad(args[i].tensors.list[k]);
+        taped |= record_wants_grad(args[i].tensors.list[k]);
   }
   return taped;
 }
@@ -243,7 +243,7 @@ static moon_status check_target(const moon_tensor *target, bool recorded) {
     return moon_fail(MOON_BAD_STATE, "an expanded tensor shares elements and cannot be changed in "
                      "place, nor can overlapping windows; use clone() first");
   if (!recorded) return MOON_OK;
-  if (tape_requires_grad(target) && tape_is_leaf(target))
+  if (record_wants_grad(target) && tape_is_leaf(target))
     return moon_fail(MOON_BAD_STATE, "a leaf that requires a gradient cannot be changed in place; "
                      "do it inside moon.no_grad, or on a copy");
   if (target->is_view)

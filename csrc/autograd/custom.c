@@ -108,7 +108,7 @@ moon_status custom_record(moon_engine *engine, const custom_call *call, moon_ten
   MOON_TRY(node_allocate(engine, &descriptor, call->input_count, call->result_count, &node));
   moon_status status = fill(node, call);
   if (status == MOON_OK) status = make_results(node, call, taped);
-  node_release(node);
+  node_made(node);
   if (status == MOON_OK) return MOON_OK;
   for (int i = 0; i < call->result_count; i++) {
     tensor_release(taped[i]);

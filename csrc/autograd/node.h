@@ -73,11 +73,16 @@ static inline tape_record *record_of(const moon_tensor *tensor) {
   return (tape_record *)tensor->meta;
 }
 
+static inline bool record_wants_grad(const moon_tensor *tensor) {
+  return tensor->meta && record_of(tensor)->requires_grad;
+}
+
 // The tensor's record, made if there is none.
 MOON_MUST_CHECK moon_status record_ensure(moon_tensor *tensor, tape_record **record);
 void record_release(tape_record *record);
 
-// Builds a node for a call that has run: edges from its inputs, saved tensors. Owned.
+// Builds a node for a call that has run: edges from its inputs, saved tensors. Owned, until
+// node_made gives it to its results.
 MOON_MUST_CHECK moon_status node_new(const op_call *call, const bool *needs, const bool *list_needs,
                                      int list_count, tape_node **node);
 // The same in steps, for nodes that no operator left: an empty one, described inputs, edges (of
@@ -89,6 +94,9 @@ void node_connect(tape_node *node, int input, moon_tensor *tensor);
 const char *node_name(const tape_node *node);   // of the operator or function
 void node_release(tape_node *node);      // iterative over everything it held alone
 void node_free_saved(tape_node *node);
+// Ends the maker's ownership, which its results have from then on; without any the node goes. Until
+// then nobody else can reach the node, so that neither this nor node_attach counts atomically.
+void node_made(tape_node *node);
 
 // Appends to a list, which owns the hook from now on.
 void hook_add(tape_hook **list, tape_hook *hook);
@@ -101,7 +109,7 @@ MOON_MUST_CHECK moon_status hook_call_all(tape_hook *list, moon_engine *engine, 
 MOON_MUST_CHECK moon_status node_backward(moon_engine *engine, tape_node *node, const bool *needs,
                                           moon_tensor **out);
 
-// Makes `tensor` the node's result number `result`.
+// Makes `tensor` the result number `result` of a node in the making.
 MOON_MUST_CHECK moon_status node_attach(tape_node *node, int result, moon_tensor *tensor);
 
 #endif

@@ -108,7 +108,7 @@ static void revived_release(const tape_node *node, revived *r) {
 
 // -- the call
 
-static bool on_tape(const moon_tensor *t) { return t && t->meta && record_of(t)->requires_grad; }
+static bool on_tape(const moon_tensor *t) { return t && record_wants_grad(t); }
 
 // A gradient that depends on recorded ones and is not itself recorded was made by kernels.
 static moon_status check_recorded(const tape_node *node, moon_tensor **out) {

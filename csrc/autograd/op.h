@@ -164,6 +164,7 @@ typedef struct op_signature {
   char inplace_name[32];    // "add_"
   int param_count, result_count, visible_results;
   bool returns_list;
+  bool tensors_only;        // every parameter is a tensor that must be there
   int list_param;           // index of the Tensor[] parameter, -1 if none; the last of several,
                             // which only operators without a backward have
   op_param params[OP_MAX_PARAMS];

@@ -220,11 +220,20 @@ bool op_takes_dtype(const op_descriptor *op, moon_dtype dtype) {
   }
 }
 
+static bool takes_tensors_only(const op_signature *s) {
+  for (int i = 0; i < s->param_count; i++) {
+    op_kind kind = s->params[i].kind;
+    if ((kind != OP_TENSOR && kind != OP_SCALAR_OR_TENSOR) || s->params[i].optional) return false;
+  }
+  return true;
+}
+
 moon_status op_register(op_descriptor *op) {
   op_signature *signature;
   MOON_TRY(alloc_new(sizeof *signature, (void **)&signature));
   schema_reader reader = { op, op->schema };
   moon_status status = read_params(&reader, signature);
+  signature->tensors_only = takes_tensors_only(signature);
   if (status == MOON_OK) status = read_results(&reader, signature);
   if (status == MOON_OK) status = read_saves(&reader, signature);
   snprintf(signature->inplace_name, sizeof signature->inplace_name, "%s_", op->name);

@@ -112,6 +112,12 @@ void node_release(tape_node *node) {
   }
 }
 
+void node_made(tape_node *node) {
+  int references = atomic_load_explicit(&node->references, memory_order_relaxed);
+  if (references == 1) node_release(node);
+  else atomic_store_explicit(&node->references, references - 1, memory_order_relaxed);
+}
+
 const char *node_name(const tape_node *node) {
   return node->custom ? node->custom->name : node->op->name;
 }
@@ -188,7 +194,7 @@ static void edge_connect(tape_edge *edge, moon_tensor *tensor) {
 
 void node_connect(tape_node *node, int input, moon_tensor *tensor) {
   node_describe(&node->inputs[input], tensor);
-  if (tape_requires_grad(tensor)) edge_connect(&node->edges[input], tensor);
+  if (record_wants_grad(tensor)) edge_connect(&node->edges[input], tensor);
 }
 
 // Describes input number `i`, connects it where its gradient is wanted, and saves it where the
@@ -278,7 +284,8 @@ moon_status node_attach(tape_node *node, int result, moon_tensor *tensor) {
   record->node = node;
   record->result = result;
   record->requires_grad = true;
-  atomic_fetch_add_explicit(&node->references, 1, memory_order_relaxed);
+  int references = atomic_load_explicit(&node->references, memory_order_relaxed);
+  atomic_store_explicit(&node->references, references + 1, memory_order_relaxed);
   node_release(before);
   if (!record->slot) return MOON_OK;
   slot_release(record->slot);   // the old node's hook keeps it; this result gets its own
@@ -327,9 +334,7 @@ moon_status tape_retain_grad(moon_tensor *tensor) {
 
 // -- what users ask of a tensor
 
-bool tape_requires_grad(const moon_tensor *tensor) {
-  return tensor->meta && record_of(tensor)->requires_grad;
-}
+bool tape_requires_grad(const moon_tensor *tensor) { return record_wants_grad(tensor); }
 
 bool tape_is_leaf(const moon_tensor *tensor) {
   return !tensor->meta || !record_of(tensor)->node;

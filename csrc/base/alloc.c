@@ -87,6 +87,13 @@ static void discharge(engine_memory *memory, size_t bytes) {
   atomic_fetch_sub_explicit(&memory->live, (int64_t)bytes, memory_order_relaxed);
 }
 
+// The charge may have been all that the engine lived by.
+static void discharge_last(moon_engine *engine, size_t bytes) {
+  int64_t before = atomic_fetch_sub_explicit(&engine->memory.live, (int64_t)bytes,
+                                             memory_order_acq_rel);
+  if (before == (int64_t)bytes - ENGINE_LEFT) engine_end(engine);
+}
+
 // -- blocks
 
 #ifdef MOON_PLAIN_ALLOC
@@ -211,7 +218,7 @@ moon_status alloc_bytes_behind(moon_engine *engine, size_t head, size_t bytes, v
 
 void alloc_release_behind(moon_engine *engine, void *block, size_t head, size_t bytes) {
   give_block(block, head + bytes);
-  discharge(&engine->memory, bytes);
+  discharge_last(engine, bytes);
 }
 
 moon_status alloc_bytes(moon_engine *engine, size_t bytes, void **block) {
@@ -273,10 +280,11 @@ moon_status alloc_new(size_t bytes, void **block) {
 void alloc_delete(void *block) { free(block); }
 
 moon_status alloc_product(size_t a, size_t b, size_t *product) {
-  if (b != 0 && a > SIZE_MAX / b)
+  size_t made;
+  if (__builtin_mul_overflow(a, b, &made))
     return moon_fail(MOON_OUT_OF_MEMORY,
                      "out of memory: asked for %zu times %zu bytes, more than can be addressed", a,
                      b);
-  *product = a * b;
+  *product = made;
   return MOON_OK;
 }

@@ -40,9 +40,15 @@ moon_engine *engine_retain(moon_engine *engine) {
   return engine;
 }
 
+// Nobody charges an engine without references, so that of this and the last discharge exactly one
+// finds the other done.
 void engine_release(moon_engine *engine) {
   if (engine == NULL) return;
   if (atomic_fetch_sub_explicit(&engine->references, 1, memory_order_acq_rel) != 1) return;
+  if (atomic_fetch_sub(&engine->memory.live, ENGINE_LEFT) == 0) engine_end(engine);
+}
+
+void engine_end(moon_engine *engine) {
   alloc_delete(engine);
   threads_leave();
   if (atomic_fetch_sub(&engines_alive, 1) == 1) alloc_flush_cache();

@@ -1,7 +1,8 @@
 // An engine: what one Lua state (or one C host) owns of moonlet besides tensors. Settings, the
 // random stream, the memory account and its budget. Two engines in one process share nothing that
 // either can change; tensors may cross, and a storage goes on being charged to the engine that
-// made it, which is why engines are reference counted.
+// made it. So an engine lives as long as references to it or bytes charged to it: a storage needs
+// no reference beside its charge, which would be two atomic operations more.
 #ifndef MOON_BASE_ENGINE_H
 #define MOON_BASE_ENGINE_H
 
@@ -14,7 +15,9 @@
 
 // The memory account. Atomic, because a storage may be released by another thread.
 typedef struct engine_memory {
-  atomic_int_fast64_t live;        // bytes held by live storages, on the CPU, as asked for
+  // Bytes held by live storages, on the CPU, as asked for; less ENGINE_LEFT once the last reference
+  // to the engine has gone.
+  atomic_int_fast64_t live;
   atomic_int_fast64_t peak;        // highest `live` so far
   // Bytes allocated since the last collection, each block counted with ALLOC_BLOCK_COST for the
   // records round it, or a million tensors of one element would look like nothing.
@@ -65,10 +68,14 @@ typedef struct moon_engine {
 
 // Makes an engine with the default budget (90 % of the smaller of RAM and the cgroup's limit),
 // seed 0, gradients on, and enters the worker pool (threads_enter). Owned: give back with
-// engine_release; the last release of an engine leaves the pool, the last engine flushes the cache.
+// engine_release. An engine that ends leaves the pool, the last engine flushes the cache.
 MOON_MUST_CHECK moon_status engine_new(moon_engine **engine);
 moon_engine *engine_retain(moon_engine *engine);
 void engine_release(moon_engine *engine);
+
+// For base/alloc.c, which gives bytes back: the last ones of an engine without references end it.
+#define ENGINE_LEFT (INT64_C(1) << 62)
+void engine_end(moon_engine *engine);
 
 // Takes `count` 128-bit blocks of the engine's random stream: returns the first counter.
 uint64_t engine_take_draws(moon_engine *engine, uint64_t count);

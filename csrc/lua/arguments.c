@@ -249,12 +249,12 @@ static void read_tensor(const reader *r, const op_param *param, int type, int in
                         op_value *value) {
   int position = (int)(param - r->op->signature->params);
   if (param->kind == OP_SCALAR_OR_TENSOR && type == LUA_TNUMBER) {
-    r->call->is_number[position] = true;
+    r->call->is_number[position] = r->call->numbered = true;
     r->call->numbers[position] = binding_to_number(r->L, index);
     value->tensor = NULL;
     return;
   }
-  const tensor_handle *handle = type == LUA_TUSERDATA ? handle_of(r->L, index) : NULL;
+  const tensor_handle *handle = handle_at(r->L, index);
   value->tensor = handle && handle->tensor ? handle->tensor : tensor_at(r->L, index);
   if (value->tensor) r->call->carries |= handle->carries;
   else
@@ -368,13 +368,30 @@ static void require_all(const reader *r, int given) {
   }
 }
 
+bool arguments_read_tensors(lua_State *L, const op_descriptor *op, int first, binding_call *call) {
+  const op_signature *s = op->signature;
+  bool carries = false;
+  if (!s->tensors_only || lua_gettop(L) - first + 1 != s->param_count) return false;
+  for (int i = 0; i < s->param_count; i++) {
+    const tensor_handle *handle = handle_at(L, first + i);
+    if (!handle || !handle->tensor) return false;
+    call->values[i].given = true;
+    call->values[i].tensor = handle->tensor;
+    carries |= handle->carries;
+  }
+  call->count = s->param_count;
+  call->carries = carries;
+  call->numbered = false;
+  return true;
+}
+
 void arguments_read(lua_State *L, const op_descriptor *op, const char *name, int first,
                     binding_call *call) {
   const op_signature *s = op->signature;
   reader r = { L, op, name, call };
   int last = lua_gettop(L), index = first, param = 0;
   call->count = s->param_count;
-  call->carries = false;
+  call->carries = call->numbered = false;
   for (int i = 0; i < call->count; i++) {
     call->values[i].given = false;
     call->values[i].tensors.list = NULL;
@@ -456,7 +473,7 @@ moon_status arguments_make_scalars(binding_state *state, const op_descriptor *op
                                    binding_call *call) {
   const op_signature *s = op->signature;
   const moon_tensor *beside = NULL;
-  for (int i = 0; i < s->param_count; i++) {
+  for (int i = 0; call->numbered && i < s->param_count; i++) {
     if (!call->is_number[i]) continue;
     if (!beside) beside = first_tensor(op, call);
     moon_status status = binding_scalar(state, call->numbers[i], beside ? beside->dtype : MOON_F32,
@@ -469,7 +486,7 @@ moon_status arguments_make_scalars(binding_state *state, const op_descriptor *op
 }
 
 void arguments_close(binding_call *call) {
-  for (int i = 0; i < call->count; i++)
+  for (int i = 0; call->numbered && i < call->count; i++)
     if (call->made[i]) tensor_release(call->made[i]);
 }
 

@@ -88,7 +88,6 @@ tensor_handle *handle_push(lua_State *L, binding_state *state);             // e
 void handle_fill(tensor_handle *handle, moon_tensor *tensor);               // takes it over
 void tensor_push(lua_State *L, binding_state *state, moon_tensor *tensor);  // takes it over
 tensor_handle *handle_at(lua_State *L, int index);     // NULL if it is no tensor
-tensor_handle *handle_of(lua_State *L, int index);     // the same where it is known to be userdata
 moon_tensor *tensor_at(lua_State *L, int index);       // NULL if it is none; raises if released
 // Raises "name: argument must be a tensor, got ..." if it is none.
 moon_tensor *tensor_check(lua_State *L, int index, const char *name, const char *argument);
@@ -141,11 +140,15 @@ MOON_MUST_CHECK moon_status binding_scalar(binding_state *state, binding_number 
 typedef struct binding_call {
   int count;                               // parameters of the operator
   bool carries;                            // one of the tensors has a carrier
+  bool numbered;                           // one of `is_number` is true
   op_value values[OP_MAX_PARAMS];
   bool is_number[OP_MAX_PARAMS];           // a number where a tensor may stand
   binding_number numbers[OP_MAX_PARAMS];
   moon_tensor *made[OP_MAX_PARAMS];        // scalars made from them
 } binding_call;
+// Reads a call of nothing but tensors, all there and by position, such as a sum's operands; false,
+// with nothing read, for any other call, good or bad.
+bool arguments_read_tensors(lua_State *L, const op_descriptor *op, int first, binding_call *call);
 // Reads the arguments from stack index `first` on; raises on a bad one.
 void arguments_read(lua_State *L, const op_descriptor *op, const char *name, int first,
                     binding_call *call);

@@ -37,14 +37,11 @@ void tensor_push(lua_State *L, binding_state *state, moon_tensor *tensor) {
   handle_push(L, state)->tensor = tensor;
 }
 
-tensor_handle *handle_of(lua_State *L, int index) {
-  if (lua_rawlen(L, index) != sizeof(tensor_handle)) return NULL;
-  tensor_handle *handle = lua_touserdata(L, index);
-  return handle->magic == &binding_magic ? handle : NULL;
-}
-
+// Light userdata has no length, and the length of a number, which makes it a string, is not asked.
 tensor_handle *handle_at(lua_State *L, int index) {
-  return lua_type(L, index) == LUA_TUSERDATA ? handle_of(L, index) : NULL;
+  tensor_handle *handle = lua_touserdata(L, index);
+  if (!handle || lua_rawlen(L, index) != sizeof *handle) return NULL;
+  return handle->magic == &binding_magic ? handle : NULL;
 }
 
 moon_tensor *tensor_at(lua_State *L, int index) {

@@ -15,7 +15,7 @@ static int finish(lua_State *L, binding_state *state, moon_status status, int re
 
 static int call_inplace(lua_State *L, binding_state *state, op_descriptor *op, int first,
                         binding_call *call, const char *name) {
-  if (call->is_number[0])
+  if (call->numbered && call->is_number[0])
     return binding_error(L, "%s: %s is written into and must be a tensor, got number", name,
                          op->signature->params[0].name);
   moon_status status = arguments_make_scalars(state, op, name, call);
@@ -92,7 +92,7 @@ static int call_list(lua_State *L, binding_state *state, op_descriptor *op, int 
 int operator_call(lua_State *L, binding_state *state, op_descriptor *op, bool inplace, int first) {
   binding_call call;
   const char *name = inplace ? op->signature->inplace_name : op->name;
-  arguments_read(L, op, name, first, &call);
+  if (!arguments_read_tensors(L, op, first, &call)) arguments_read(L, op, name, first, &call);
   if (inplace) return call_inplace(L, state, op, first, &call, name);
   if (op->signature->returns_list) return call_list(L, state, op, first, &call, op->name);
   return call_function(L, state, op, first, &call, op->name);
@@ -268,6 +268,9 @@ static const struct { const char *event, *op; } events[] = {
 static int operator_event(lua_State *L) {
   binding_state *state = binding_here(L);
   op_descriptor *op = lua_touserdata(L, lua_upvalueindex(2));
+  binding_call call;
+  if (arguments_read_tensors(L, op, 1, &call))
+    return call_function(L, state, op, 1, &call, op->name);
   for (int i = 1; i <= 2; i++) {
     int type = lua_type(L, i);
     if (type != LUA_TNUMBER && type != LUA_TUSERDATA)

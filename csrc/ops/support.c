@@ -45,7 +45,7 @@ moon_status ops_new(moon_engine *engine, const moon_tensor *like, moon_dtype dty
 moon_status ops_new_among(moon_engine *engine, int count, moon_tensor *const *models,
                           moon_dtype dtype, int ndim, const int64_t *shape, moon_tensor **tensor) {
   const moon_device *device = tensor_device(models[0]);
-  for (int i = 0; i < count; i++)
+  for (int i = 0; i < count && ndim >= SHAPE_LEAST_CHANNELS_LAST; i++)
     if (models[i] && models[i]->ndim == ndim && tensor_is_channels_last(models[i]))
       return tensor_new_channels_last(engine, device, dtype, ndim, shape, tensor);
   return tensor_new(engine, device, dtype, ndim, shape, tensor);

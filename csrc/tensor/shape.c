@@ -21,19 +21,20 @@ const char *tensor_shape_text(const moon_tensor *tensor, char text[TENSOR_SHAPE_
 moon_status shape_count(int ndim, const int64_t *shape, int64_t *count) {
   char text[TENSOR_SHAPE_TEXT];
   int64_t product = 1;
-  bool empty = false;
-  for (int i = 0; i < ndim; i++) {
-    if (shape[i] < 0)
-      return moon_fail(MOON_BAD_SHAPE, "a shape must not be negative, got %s",
-                       shape_text(ndim, shape, text));
-    if (shape[i] == 0) empty = true;
-  }
+  bool empty = false, negative = false, large = false;
   // Strides of an empty tensor count its other sizes, which therefore must not overflow either.
-  for (int i = 0; i < ndim; i++)
-    if (__builtin_mul_overflow(product, shape[i] ? shape[i] : 1, &product) ||
-        product > INT64_MAX / 8)
-      return moon_fail(MOON_OUT_OF_MEMORY, "a tensor of %s has more elements than memory can hold",
-                       shape_text(ndim, shape, text));
+  for (int i = 0; i < ndim; i++) {
+    negative |= shape[i] < 0;
+    empty |= shape[i] == 0;
+    large |= __builtin_mul_overflow(product, shape[i] ? shape[i] : 1, &product) ||
+             product > INT64_MAX / 8;
+  }
+  if (negative)
+    return moon_fail(MOON_BAD_SHAPE, "a shape must not be negative, got %s",
+                     shape_text(ndim, shape, text));
+  if (large)
+    return moon_fail(MOON_OUT_OF_MEMORY, "a tensor of %s has more elements than memory can hold",
+                     shape_text(ndim, shape, text));
   *count = empty ? 0 : product;
   return MOON_OK;
 }
@@ -70,8 +71,15 @@ bool shape_is_channels_last(int ndim, const int64_t *shape, const int64_t *strid
   return positions;
 }
 
-moon_status shape_broadcast(int a_ndim, const int64_t *a, int b_ndim, const int64_t *b, int *ndim,
-                            int64_t *shape) {
+static bool same_sizes(int a_ndim, const int64_t *a, int b_ndim, const int64_t *b) {
+  bool same = a_ndim == b_ndim;
+  for (int i = 0; same && i < a_ndim; i++) same = a[i] == b[i];
+  return same;
+}
+
+// The shape that two broadcast to, where they are not the same.
+static moon_status broadcast_apart(int a_ndim, const int64_t *a, int b_ndim, const int64_t *b,
+                                   int *ndim, int64_t *shape) {
   int n = a_ndim > b_ndim ? a_ndim : b_ndim;
   int64_t result[MOON_MAX_DIMS];
   for (int i = 0; i < n; i++) {
@@ -88,6 +96,14 @@ moon_status shape_broadcast(int a_ndim, const int64_t *a, int b_ndim, const int6
   }
   for (int i = 0; i < n; i++) shape[i] = result[i];
   *ndim = n;
+  return MOON_OK;
+}
+
+moon_status shape_broadcast(int a_ndim, const int64_t *a, int b_ndim, const int64_t *b, int *ndim,
+                            int64_t *shape) {
+  if (!same_sizes(a_ndim, a, b_ndim, b)) return broadcast_apart(a_ndim, a, b_ndim, b, ndim, shape);
+  for (int i = 0; i < a_ndim; i++) shape[i] = a[i];
+  *ndim = a_ndim;
   return MOON_OK;
 }
 

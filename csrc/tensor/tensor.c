@@ -27,13 +27,13 @@ static void storage_release(moon_storage *storage) {
   if (!count_drop(&storage->references)) return;
   derived_set_delete(atomic_load_explicit(&storage->derived, memory_order_relaxed));
   moon_engine *engine = storage->engine;
-  bool few = storage->few;
+  bool few = storage->few, charged = storage->charged;
   size_t bytes = storage->bytes;
   if (storage->release) storage->release(storage->release_context, storage->data, bytes);
   else if (!few) storage->device->release(engine, storage->data, bytes);
   if (few) alloc_release_behind(engine, storage->maker, BLOCK_HEAD, bytes);
   else alloc_piece_release(storage->maker, sizeof(tensor_block));
-  engine_release(engine);
+  if (!charged) engine_release(engine);
 }
 
 static void tensor_begin(moon_tensor *tensor, moon_dtype dtype, int ndim, const int64_t *shape) {
@@ -49,9 +49,10 @@ static void tensor_begin(moon_tensor *tensor, moon_dtype dtype, int ndim, const 
 
 // The tensor and the storage of a new block; data and bytes are the storage's.
 static void block_begin(tensor_block *block, moon_engine *engine, const moon_device *device,
-                        void *data, size_t bytes) {
+                        void *data, size_t bytes, bool charged) {
   block->storage = (moon_storage){ .data = data, .bytes = bytes, .device = device,
-                                   .engine = engine_retain(engine), .maker = &block->tensor };
+                                   .engine = charged ? engine : engine_retain(engine),
+                                   .charged = charged, .maker = &block->tensor };
   atomic_init(&block->storage.references, 1);
   block->tensor.storage = &block->storage;
 }
@@ -66,7 +67,7 @@ static moon_status block_new(moon_engine *engine, const moon_device *device, siz
                              tensor_block **block) {
   tensor_block *made;
   void *data;
-  bool few = device == device_cpu() && (int64_t)bytes <= FEW_BYTES;
+  bool on_cpu = device == device_cpu(), few = on_cpu && (int64_t)bytes <= FEW_BYTES;
   if (few) {
     MOON_TRY(alloc_bytes_behind(engine, BLOCK_HEAD, bytes, (void **)&made));
     data = (char *)made + BLOCK_HEAD;
@@ -78,7 +79,7 @@ static moon_status block_new(moon_engine *engine, const moon_device *device, siz
       return status;
     }
   }
-  block_begin(made, engine, device, data, bytes);
+  block_begin(made, engine, device, data, bytes, on_cpu && bytes > 0);
   made->storage.few = few;
   *block = made;
   return MOON_OK;
@@ -136,7 +137,7 @@ moon_status tensor_new_foreign(moon_engine *engine, moon_dtype dtype, int ndim,
   MOON_TRY(shape_count(ndim, shape, &count));
   MOON_TRY(check_ndim(ndim));
   MOON_TRY(alloc_piece(sizeof *block, (void **)&block));
-  block_begin(block, engine, device_cpu(), data, (size_t)count * dtype_size(dtype));
+  block_begin(block, engine, device_cpu(), data, (size_t)count * dtype_size(dtype), false);
   block->storage.release = release;
   block->storage.release_context = context;
   tensor_begin(&block->tensor, dtype, ndim, shape);

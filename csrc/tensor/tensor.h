@@ -22,7 +22,8 @@ typedef struct moon_storage {
   void *data;
   size_t bytes;
   const moon_device *device;
-  moon_engine *engine;                 // charged for the bytes; retained
+  moon_engine *engine;                 // whose bytes they are
+  bool charged;                        // it lives by them (base/engine.h); else it is retained
   _Atomic(derived_set *) derived;      // what kernels made of the bytes; NULL: nothing yet
   atomic_bool exposed;                 // the address was given out: versions miss some writes
   // Channels in use of each position, where there is room for more behind them (ops/growing.c);
@@ -31,8 +32,8 @@ typedef struct moon_storage {
   const char *last_writer;             // name of the operator that wrote last; static text or NULL
   void (*release)(void *context, void *data, size_t bytes);   // foreign memory; NULL = ours
   void *release_context;
-  struct moon_tensor *maker;           // it lies behind that tensor, in one block,
-  bool few;                            // and the elements behind it
+  bool few;                            // its elements lie behind it,
+  struct moon_tensor *maker;           // as it lies behind that tensor, all in one block
 } moon_storage;
 
 // What autograd knows about a tensor; defined above this layer.

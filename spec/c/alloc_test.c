@@ -225,6 +225,20 @@ static void structs_are_zero(void) {
   alloc_delete(NULL);
 }
 
+// A sanitizer sees whether it ends too early or not at all.
+static void bytes_keep_their_engine(void) {
+  moon_engine *own;
+  void *a, *b;
+  EXPECT_OK(engine_new(&own));
+  EXPECT_OK(alloc_bytes(own, 100, &a));
+  EXPECT_OK(alloc_bytes(own, 200, &b));
+  engine_release(own);
+  EXPECT(atomic_load(&own->memory.live) == 300 - ENGINE_LEFT);
+  alloc_release(own, a, 100);
+  EXPECT(atomic_load(&own->memory.live) == 200 - ENGINE_LEFT);
+  alloc_release(own, b, 200);
+}
+
 // -- faults
 
 static moon_status scenario(void) {
@@ -475,6 +489,7 @@ int main(void) {
   check("a refusal of the system is an error", system_may_refuse);
   check("products are checked for overflow", products_are_checked);
   check("structs begin as zeros", structs_are_zero);
+  check("bytes keep their engine when nobody else does", bytes_keep_their_engine);
   check("each allocation of a scenario fails once", every_allocation_fails_once);
   check("faults belong to their thread", faults_belong_to_their_thread);
   check("ten thousand 10 MB blocks in turn stay small", ten_thousand_large_blocks_stay_small);
