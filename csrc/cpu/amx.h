@@ -12,19 +12,45 @@
 
 enum {
   AMX_ROWS = 32,
+  AMX_FEW = 16,                          // rows of a low tile, at most
   AMX_COLUMNS = 32,
   AMX_DEPTH = 32,
   AMX_PANEL = AMX_DEPTH * AMX_COLUMNS,   // elements of one step of a panel
+  AMX_TILE = AMX_ROWS * AMX_COLUMNS,     // sums of a tile
 };
 
 // Whether this processor has them and the system lets this process use them; asked once.
 bool amx_ready(void);
 
-void amx_open(void);
+// For tiles of AMX_ROWS rows, or low ones of 1 to AMX_FEW.
+void amx_open(int64_t rows);
 void amx_close(void);
-// sums (AMX_ROWS x AMX_COLUMNS floats, contiguous) = or += rows times a panel over steps *
-// AMX_DEPTH. Row r starts at a + r * a_stride (elements); all AMX_ROWS rows are read.
-void amx_multiply(int64_t steps, const uint16_t *a, int64_t a_stride, const uint16_t *panel,
-                  float *sums, bool add);
+
+// The left operand of a tile: row r of step s starts at data + r * stride + offset[s] (elements);
+// without offsets at data + r * stride + s * AMX_DEPTH.
+typedef struct amx_rows {
+  const uint16_t *data;
+  int64_t stride;
+  const int64_t *offset;
+} amx_rows;
+
+// sums (AMX_ROWS x AMX_COLUMNS floats, contiguous) = or += rows times a panel over `steps`. All
+// AMX_ROWS rows are read.
+void amx_multiply(int64_t steps, const amx_rows *rows, const uint16_t *panel, float *sums,
+                  bool add);
+// The same for a low tile, of as many rows as it was opened for.
+void amx_multiply_few(int64_t steps, const amx_rows *rows, const uint16_t *panel, float *sums,
+                      bool add);
+
+// What happens to sums on their way out, in this order; NaN stays. NULL: nothing.
+typedef struct amx_finish {
+  const float *scale, *shift;            // an element a column
+  const uint16_t *const *add;            // a pointer to each row's first column
+  float low, high;
+} amx_finish;
+
+// Stores `rows` x `columns` sums of a tile as bfloat16, row r at out[r]; NULL is left out.
+void amx_store(const amx_finish *finish, const float *sums, int64_t rows, int64_t columns,
+               uint16_t *const *out);
 
 #endif

@@ -4,7 +4,7 @@
 #define MOON_CPU_BFLOAT_H
 
 #include "cpu/amx.h"
-#include "cpu/convolution.h"
+#include "cpu/conv_implicit.h"
 #include "cpu/matmul.h"
 
 enum {
@@ -29,8 +29,20 @@ void CPU(bfloat_pack_rows)(const uint16_t *source, int64_t row_stride, int64_t d
 void CPU(bfloat_pack_turned)(const uint16_t *const *steps, int64_t rows, int64_t depth,
                              uint16_t *target);
 
-MOON_MUST_CHECK moon_status CPU(matmul_bfloat)(moon_engine *engine,
-                                               const matmul_problem *problem);
+// `count` elements, `stride` apart, of a float32 or bfloat16 array as bfloat16.
+void CPU(bfloat_take)(moon_dtype dtype, const void *source, int64_t stride, int64_t count,
+                      uint16_t *target);
+
+// The weights of a product as panels: for each group and AMX_COLUMNS columns, bfloat_conv_steps of
+// them: tap after tap, `span` neighbouring taps joined into one.
+static inline int64_t bfloat_conv_steps(const conv_product *p, int64_t span) {
+  return p->taps / span * bfloat_steps(span * p->depth);
+}
+MOON_MUST_CHECK moon_status CPU(bfloat_pack_weights)(moon_engine *engine, const conv_product *p,
+                                                     int64_t span, uint16_t *panels);
+
+MOON_MUST_CHECK moon_status CPU(matmul_bfloat)(moon_engine *engine, const matmul_problem *problem,
+                                               const device_array *right);
 // The third direction of conv_bfloat.
 MOON_MUST_CHECK moon_status CPU(conv_bfloat_weight)(moon_engine *engine,
                                                     const conv_problem *problem);

@@ -64,8 +64,9 @@ static void add_chunk(const weight_sums *s, int64_t item, int64_t k0, uint16_t *
   }
   CPU(bfloat_pack_turned)(steps, minimum(AMX_ROWS, s->inputs - channel), depth, rows);
   int64_t count = bfloat_steps(depth);
+  amx_rows left = { .data = rows, .stride = count * AMX_DEPTH };
   for (int64_t j = 0; j < s->panels; j++)
-    amx_multiply(count, rows, count * AMX_DEPTH,
+    amx_multiply(count, &left,
                  s->columns + ((group * s->panels + j) * STRETCH + k0) * AMX_COLUMNS,
                  s->sums + (item * s->panels + j) * AMX_ROWS * AMX_COLUMNS, s->first + k0 > 0);
 }
@@ -74,7 +75,7 @@ static void add_chunk(const weight_sums *s, int64_t item, int64_t k0, uint16_t *
 static moon_status add_stretch(void *context, int64_t first, int64_t last) {
   const weight_sums *s = context;
   uint16_t rows[AMX_ROWS * BFLOAT_CHUNK] __attribute__((aligned(64)));
-  amx_open();
+  amx_open(AMX_ROWS);
   for (int64_t item = first; item < last; item++)
     for (int64_t k = 0; k < s->count; k += BFLOAT_CHUNK) add_chunk(s, item, k, rows);
   amx_close();
@@ -92,12 +93,13 @@ static moon_status store_sums(void *context, int64_t first, int64_t last) {
     for (int64_t r = 0; r < rows; r++)
       for (int64_t j = 0; j < s->panels; j++) {
         int64_t column = j * AMX_COLUMNS;
-        uint16_t *to = (uint16_t *)w->data + (group * s->outputs + column) * w->strides[0] +
-                       (channel + r) * w->strides[1] + tap / w->shape[3] * w->strides[2] +
-                       tap % w->shape[3] * w->strides[3];
-        CPU(convert_from_f32)(MOON_BF16,
+        int64_t to = (group * s->outputs + column) * w->strides[0] +
+                     (channel + r) * w->strides[1] + tap / w->shape[3] * w->strides[2] +
+                     tap % w->shape[3] * w->strides[3];
+        CPU(convert_from_f32)(w->dtype,
                               s->sums + ((item * s->panels + j) * AMX_ROWS + r) * AMX_COLUMNS,
-                              minimum(AMX_COLUMNS, s->outputs - column), to, w->strides[0]);
+                              minimum(AMX_COLUMNS, s->outputs - column),
+                              (char *)w->data + to * (int64_t)dtype_size(w->dtype), w->strides[0]);
       }
   }
   return MOON_OK;

@@ -38,6 +38,18 @@ typedef struct conv_product {
   const void *zeros;                       // `depth` of them
 } conv_product;
 
+// The products of a problem, with their weights one after the other in a block, zeros at its end.
+typedef struct conv_plan {
+  const conv_problem *problem;
+  conv_product *products;
+  conv_tap *taps;                          // of all products
+  int64_t count;
+  bool gaps;                               // some phases have no product
+} conv_plan;
+
+MOON_MUST_CHECK moon_status CPU(conv_plan_open)(const conv_problem *problem, conv_plan *plan);
+static inline void conv_plan_close(conv_plan *plan) { alloc_delete(plan->products); }
+
 // -- packed weights: for each group and each MICRO_COLUMNS columns a panel of taps * depth rows
 MOON_MUST_CHECK moon_status CPU(conv_pack_f32)(moon_engine *engine, const conv_product *product,
                                                float *panels);

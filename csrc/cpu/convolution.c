@@ -81,9 +81,10 @@ static moon_status ready(moon_engine *engine, const device_array *x, moon_dtype 
   return fill_form(engine, x, temp);
 }
 
+// The matrix registers' engine takes weights of either type.
 static moon_status ready_weight(moon_engine *engine, const device_array *x, moon_dtype compute,
                                 bool written, cpu_temp *temp) {
-  if (x->dtype != compute)
+  if (x->dtype != compute && compute != MOON_BF16)
     return written ? CPU(temp_new)(engine, compute, 4, x->shape, temp)
                    : CPU(temp_from)(engine, x, compute, temp);
   temp->array = *x;

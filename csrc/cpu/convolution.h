@@ -2,9 +2,10 @@
 //
 // The three directions of a convolution are one form in three arrays, of which one is written:
 //   image (n, c, h, w), weight (o, c / groups, kh, kw), result (n, o, oh, ow)
-// Engines see one compute type (float or double) and channels-last arrays: the channel stride of
-// image and result is 1 (their other strides are arbitrary, so a slice of channels will do);
-// strides of the weight are arbitrary. convolution.c brings other arrays into that form.
+// Engines see one compute type (float or double, or bfloat16 beside weights of float or bfloat16)
+// and channels-last arrays: the channel stride of image and result is 1 (their other strides are
+// arbitrary, so a slice of channels will do); strides of the weight are arbitrary. convolution.c
+// brings other arrays into that form.
 //
 // An engine is a row of the table in convolution.c: what it is called, which problems it can do,
 // what it would cost and how it is run. The least cost is taken, by shape, type and processor only,

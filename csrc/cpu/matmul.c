@@ -110,28 +110,59 @@ static bool better_turned(const matmul_problem *p) {
   return reads && p->rows * (p->depth + p->columns) < p->columns * p->depth;
 }
 
-moon_status CPU(matmul)(moon_engine *engine, double alpha, const device_array *a,
-                        const device_array *b, double beta, const device_array *c) {
-  matmul_problem p = {
+static moon_status multiply_floats(moon_engine *engine, const matmul_problem *p) {
+  matmul_problem q = turned(p);
+  bool wide = p->target.dtype == MOON_F64;
+  if (suits_dots(p) || suits_dots(&q)) {
+    const matmul_problem *r = suits_dots(p) ? p : &q;
+    return wide ? CPU(matmul_dots_f64)(engine, r) : CPU(matmul_dots_f32)(engine, r);
+  }
+  if (suits_wide(p) || suits_wide(&q)) {
+    const matmul_problem *r = suits_wide(p) ? p : &q;
+    return wide ? CPU(matmul_wide_f64)(engine, r) : CPU(matmul_wide_f32)(engine, r);
+  }
+  const matmul_problem *r = better_turned(p) ? &q : p;
+  return wide ? CPU(matmul_panels_f64)(engine, r) : CPU(matmul_panels_f32)(engine, r);
+}
+
+// The matrix registers take bfloat16 beside float32 too. Few rows of bfloat16 against many of
+// float32 are better widened, so that those are read as they lie: unless they are kept packed.
+static bool suits_bfloat(const matmul_problem *p, bool kept) {
+  moon_dtype a = p->left.dtype, b = p->right.dtype;
+  if ((a != MOON_BF16 && b != MOON_BF16) || p->depth == 0 || !amx_ready()) return false;
+  return a == b || kept || (p->rows > MATMUL_FEW && p->columns > MATMUL_FEW);
+}
+
+static matmul_problem problem_of(double alpha, const device_array *a, const device_array *b,
+                                 double beta, const device_array *c) {
+  return (matmul_problem){
     .batch = c->shape[0], .rows = c->shape[1], .columns = c->shape[2], .depth = a->shape[2],
     .left = operand(a, 1), .right = operand(b, 2),
     .target = { .data = c->data, .dtype = c->dtype, .alpha = alpha, .beta = beta,
                 .batch_stride = c->strides[0], .row_stride = c->strides[1],
                 .column_stride = c->strides[2] },
   };
+}
+
+// bfloat16 as float32; anything else as it is.
+static moon_status widen(moon_engine *engine, const device_array *x, cpu_temp *temp) {
+  if (x->dtype == MOON_BF16) return CPU(temp_from)(engine, x, MOON_F32, temp);
+  *temp = (cpu_temp){ .array = *x };
+  return MOON_OK;
+}
+
+moon_status CPU(matmul)(moon_engine *engine, double alpha, const device_array *a,
+                        const device_array *b, double beta, const device_array *c) {
+  matmul_problem p = problem_of(alpha, a, b, beta, c);
+  cpu_temp left, right = { 0 };
   if (array_count(c) == 0) return MOON_OK;
-  matmul_problem q = turned(&p);
-  bool wide = c->dtype == MOON_F64;
-  bool bfloat = p.left.dtype == MOON_BF16 && p.right.dtype == MOON_BF16;
-  if (bfloat && p.depth > 0 && amx_ready()) return CPU(matmul_bfloat)(engine, &p);
-  if (suits_dots(&p) || suits_dots(&q)) {
-    const matmul_problem *r = suits_dots(&p) ? &p : &q;
-    return wide ? CPU(matmul_dots_f64)(engine, r) : CPU(matmul_dots_f32)(engine, r);
-  }
-  if (suits_wide(&p) || suits_wide(&q)) {
-    const matmul_problem *r = suits_wide(&p) ? &p : &q;
-    return wide ? CPU(matmul_wide_f64)(engine, r) : CPU(matmul_wide_f32)(engine, r);
-  }
-  const matmul_problem *r = better_turned(&p) ? &q : &p;
-  return wide ? CPU(matmul_panels_f64)(engine, r) : CPU(matmul_panels_f32)(engine, r);
+  if (suits_bfloat(&p, b->derived)) return CPU(matmul_bfloat)(engine, &p, b);
+  if (a->dtype == b->dtype) return multiply_floats(engine, &p);
+  MOON_TRY(widen(engine, a, &left));
+  moon_status status = widen(engine, b, &right);
+  p = problem_of(alpha, &left.array, &right.array, beta, c);
+  if (status == MOON_OK) status = multiply_floats(engine, &p);
+  CPU(temp_release)(engine, &left);
+  CPU(temp_release)(engine, &right);
+  return status;
 }

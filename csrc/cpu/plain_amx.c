@@ -1,8 +1,9 @@
-// The matrix registers. Compiled once, for the instructions it names itself; it is entered only
-// where amx_ready says so.
+// The matrix registers, and the vector instructions for bfloat16 that come with them. Compiled
+// once, for the instructions it names itself; it is entered only where amx_ready says so.
 #include "cpu/amx.h"
 
 #include <stdatomic.h>
+#include <string.h>
 
 #include "base/cpuid.h"
 #include "base/os.h"
@@ -12,6 +13,7 @@
 #include <immintrin.h>
 
 #define AMX __attribute__((target("amx-tile,amx-bf16")))
+#define VECTORS __attribute__((target("avx512f,avx512bw,avx512vl,avx512bf16")))
 
 bool amx_ready(void) {
   static atomic_int known = -1;
@@ -23,28 +25,38 @@ bool amx_ready(void) {
   return ready;
 }
 
-// Registers 0 to 3 hold sums, 4 and 5 rows, 6 and 7 columns; all are 16 rows of 64 bytes.
+// Registers 0 to 3 hold sums, 4 and 5 rows, 6 and 7 columns; all are 16 rows of 64 bytes, but for
+// a low tile, whose sums are in 0 and 1 and whose rows are in 4.
 typedef struct amx_layout {
   uint8_t palette, start_row, reserved[14];
   uint16_t row_bytes[16];
   uint8_t rows[16];
 } amx_layout;
 
-// In static memory: the compiler does not know that the instruction reads all of it.
-static const amx_layout layout = {
-  .palette = 1,
-  .row_bytes = { 64, 64, 64, 64, 64, 64, 64, 64 },
-  .rows = { 16, 16, 16, 16, 16, 16, 16, 16 },
-};
+// The compiler does not know that the instruction reads all of the layout.
+AMX void amx_open(int64_t rows) {
+  amx_layout layout = { .palette = 1 };
+  for (int i = 0; i < 8; i++) {
+    layout.row_bytes[i] = 64;
+    layout.rows[i] = 16;
+  }
+  if (rows <= AMX_FEW) layout.rows[0] = layout.rows[1] = layout.rows[4] = (uint8_t)rows;
+  __asm__ volatile("" : : "r"(&layout) : "memory");
+  _tile_loadconfig(&layout);
+}
 
-AMX void amx_open(void) { _tile_loadconfig(&layout); }
 AMX void amx_close(void) { _tile_release(); }
 
-AMX void amx_multiply(int64_t steps, const uint16_t *a, int64_t a_stride, const uint16_t *panel,
-                      float *sums, bool add) {
-  enum { ROW = AMX_COLUMNS * sizeof(float), HALF = AMX_PANEL / 2 };
-  const uint16_t *lower = a + 16 * a_stride;
-  int64_t stride = a_stride * 2;
+enum { ROW = AMX_COLUMNS * sizeof(float), HALF = AMX_PANEL / 2 };
+
+static inline int64_t offset_of(const amx_rows *rows, int64_t step) {
+  return rows->offset ? rows->offset[step] : step * AMX_DEPTH;
+}
+
+AMX void amx_multiply(int64_t steps, const amx_rows *rows, const uint16_t *panel, float *sums,
+                      bool add) {
+  const uint16_t *upper = rows->data, *lower = upper + 16 * rows->stride;
+  int64_t stride = rows->stride * 2;
   if (add) {
     _tile_loadd(0, sums, ROW);
     _tile_loadd(1, sums + 16, ROW);
@@ -56,13 +68,14 @@ AMX void amx_multiply(int64_t steps, const uint16_t *a, int64_t a_stride, const 
     _tile_zero(2);
     _tile_zero(3);
   }
-  for (int64_t i = 0; i < steps; i++) {
-    _tile_loadd(4, a + i * AMX_DEPTH, stride);
-    _tile_loadd(6, panel + i * AMX_PANEL, 64);
-    _tile_loadd(7, panel + i * AMX_PANEL + HALF, 64);
+  for (int64_t i = 0; i < steps; i++, panel += AMX_PANEL) {
+    int64_t offset = offset_of(rows, i);
+    _tile_loadd(4, upper + offset, stride);
+    _tile_loadd(6, panel, 64);
+    _tile_loadd(7, panel + HALF, 64);
     _tile_dpbf16ps(0, 4, 6);
     _tile_dpbf16ps(1, 4, 7);
-    _tile_loadd(5, lower + i * AMX_DEPTH, stride);
+    _tile_loadd(5, lower + offset, stride);
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
   }
@@ -72,14 +85,74 @@ AMX void amx_multiply(int64_t steps, const uint16_t *a, int64_t a_stride, const 
   _tile_stored(3, sums + 16 * AMX_COLUMNS + 16, ROW);
 }
 
+AMX void amx_multiply_few(int64_t steps, const amx_rows *rows, const uint16_t *panel, float *sums,
+                          bool add) {
+  int64_t stride = rows->stride * 2;
+  if (add) {
+    _tile_loadd(0, sums, ROW);
+    _tile_loadd(1, sums + 16, ROW);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+  }
+  for (int64_t i = 0; i < steps; i++, panel += AMX_PANEL) {
+    _tile_loadd(4, rows->data + offset_of(rows, i), stride);
+    _tile_loadd(6, panel, 64);
+    _tile_loadd(7, panel + HALF, 64);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+  }
+  _tile_stored(0, sums, ROW);
+  _tile_stored(1, sums + 16, ROW);
+}
+
+// -- stores
+
+VECTORS static inline __m512 widened(__m256i bits) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+}
+
+// Half of a row of sums; `mask` says which columns there are.
+VECTORS static inline __m512 finished(const amx_finish *f, const float *sums, int64_t row,
+                                      int64_t column, __mmask16 mask) {
+  __m512 sum = _mm512_loadu_ps(sums + row * AMX_COLUMNS + column);
+  if (f->scale) sum = _mm512_mul_ps(sum, _mm512_maskz_loadu_ps(mask, f->scale + column));
+  if (f->shift) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, f->shift + column));
+  if (f->add)
+    sum = _mm512_add_ps(sum, widened(_mm256_maskz_loadu_epi16(mask, f->add[row] + column)));
+  // a NaN is the second operand's
+  sum = _mm512_max_ps(_mm512_set1_ps(f->low), sum);
+  return _mm512_min_ps(_mm512_set1_ps(f->high), sum);
+}
+
+VECTORS void amx_store(const amx_finish *finish, const float *sums, int64_t rows, int64_t columns,
+                       uint16_t *const *out) {
+  __mmask32 mask = columns >= AMX_COLUMNS ? ~(__mmask32)0 : ((__mmask32)1 << columns) - 1;
+  for (int64_t r = 0; r < rows; r++) {
+    if (!out[r]) continue;
+    __m512 first = finished(finish, sums, r, 0, (__mmask16)mask);
+    __m512 second = finished(finish, sums, r, 16, (__mmask16)(mask >> 16));
+    __m512i row = (__m512i)_mm512_cvtne2ps_pbh(second, first);
+    _mm512_mask_storeu_epi16(out[r], mask, row);
+  }
+}
+
 #else
 
 bool amx_ready(void) { return false; }
-void amx_open(void) {}
+void amx_open(int64_t rows) { (void)rows; }
 void amx_close(void) {}
-void amx_multiply(int64_t steps, const uint16_t *a, int64_t a_stride, const uint16_t *panel,
-                  float *sums, bool add) {
-  (void)steps, (void)a, (void)a_stride, (void)panel, (void)sums, (void)add;
+void amx_multiply(int64_t steps, const amx_rows *rows, const uint16_t *panel, float *sums,
+                  bool add) {
+  (void)steps, (void)rows, (void)panel, (void)sums, (void)add;
+}
+void amx_multiply_few(int64_t steps, const amx_rows *rows, const uint16_t *panel, float *sums,
+                      bool add) {
+  (void)steps, (void)rows, (void)panel, (void)sums, (void)add;
+}
+void amx_store(const amx_finish *finish, const float *sums, int64_t rows, int64_t columns,
+               uint16_t *const *out) {
+  (void)finish, (void)sums, (void)rows, (void)columns, (void)out;
 }
 
 #endif

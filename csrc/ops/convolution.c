@@ -62,9 +62,10 @@ static moon_status forward_conv2d(op_call *call) {
 
 // -- conv2d_fused
 
-static moon_status check_scale(const moon_tensor *scale, const moon_tensor *weight) {
+static moon_status check_scale(const moon_tensor *scale, const moon_tensor *input,
+                               const moon_tensor *weight) {
   char s[TENSOR_SHAPE_TEXT], w[TENSOR_SHAPE_TEXT];
-  MOON_TRY(ops_need_same_dtype("weight", weight, "scale", scale));
+  MOON_TRY(ops_need_parameter_dtype("input", input, "scale", scale));
   if (scale->ndim == 1 && scale->shape[0] == weight->shape[0]) return MOON_OK;
   return moon_fail(MOON_BAD_SHAPE, "scale must have one element for each of the %" PRId64 " output "
                    "channels, got %s (weight %s)", weight->shape[0], tensor_shape_text(scale, s),
@@ -90,7 +91,7 @@ static moon_status forward_fused(op_call *call) {
                          .add = args[ADD].tensor, .low = limit[0], .high = limit[1] };
   convolution_geometry g;
   MOON_TRY(convolution_read(args, 2, &g));
-  if (finish.scale) MOON_TRY(check_scale(finish.scale, weight));
+  if (finish.scale) MOON_TRY(check_scale(finish.scale, args[INPUT].tensor, weight));
   if (finish.add) MOON_TRY(check_add(finish.add, args[INPUT].tensor, weight->shape[0], &g));
   return convolve(call, &g, &finish);
 }
@@ -115,7 +116,8 @@ static moon_status backward_conv2d(op_backward_call *call) {
   image_size(call->inputs[WEIGHT].shape, sizes);
   if (call->needs[WEIGHT])
     MOON_TRY(OP_RUN(e, ops_get(OP_conv2d_weight_gradient), &call->out[WEIGHT], taken, args[INPUT],
-                    sizes[0], sizes[1], stride, padding, dilation, args[GROUPS]));
+                    sizes[0], sizes[1], stride, padding, dilation, args[GROUPS],
+                    op_dtype(call->inputs[WEIGHT].dtype)));
   if (!call->needs[BIAS]) return MOON_OK;
   return OP_RUN(e, ops_get(OP_sum), &call->out[BIAS], taken, op_ints(3, (int64_t[]){ 0, 2, 3 }));
 }
@@ -123,7 +125,7 @@ static moon_status backward_conv2d(op_backward_call *call) {
 // -- its gradients, operators too. The three are one form, linear in each of image, weight and
 //    result, so the derivatives of each are the other two.
 
-enum { GRADIENT, OTHER, HEIGHT, WIDTH, G_STRIDE, G_PADDING, G_DILATION, G_GROUPS };
+enum { GRADIENT, OTHER, HEIGHT, WIDTH, G_STRIDE, G_PADDING, G_DILATION, G_GROUPS, G_DTYPE };
 
 static moon_status gradient_geometry(const op_value *args, const int64_t *weight_shape,
                                      conv2d_geometry *geometry) {
@@ -157,7 +159,7 @@ static moon_status backward_input_gradient(op_backward_call *call) {
   image_size(call->inputs[OTHER].shape, sizes);
   return OP_RUN(call->engine, ops_get(OP_conv2d_weight_gradient), &call->out[OTHER],
                 args[GRADIENT], image, sizes[0], sizes[1], stride, padding, dilation,
-                args[G_GROUPS]);
+                args[G_GROUPS], op_dtype(call->inputs[OTHER].dtype));
 }
 
 static moon_status forward_weight_gradient(op_call *call) {
@@ -166,7 +168,7 @@ static moon_status forward_weight_gradient(op_call *call) {
   int64_t shape[4] = { g->shape[1], image->shape[1] / call->args[G_GROUPS].integer,
                        call->args[HEIGHT].integer, call->args[WIDTH].integer };
   MOON_TRY(gradient_geometry(call->args, shape, &geometry));
-  MOON_TRY(ops_new(call->engine, g, g->dtype, 4, shape, &call->results[0]));
+  MOON_TRY(ops_new(call->engine, g, call->args[G_DTYPE].dtype, 4, shape, &call->results[0]));
   device_array y = tensor_array(g), x = tensor_array(image), dw = tensor_array(call->results[0]);
   return tensor_kernels(g)->conv2d_backward_weight(call->engine, &geometry, &y, &x, &dw);
 }
@@ -186,10 +188,10 @@ static moon_status backward_weight_gradient(op_backward_call *call) {
 }
 
 #define GRADIENT_OPTIONS \
-  "height: int, width: int, stride: int[2], padding: pads[2], dilation: int[2], groups: int) -> out"
+  "height: int, width: int, stride: int[2], padding: pads[2], dilation: int[2], groups: int"
 
 static op_descriptor descriptors[] = {
-  { .name = "conv2d", .casts = OP_CASTS_LOW, .dtypes = OP_FLOATS,
+  { .name = "conv2d", .casts = OP_CASTS_LOW, .stays = "weight bias", .dtypes = OP_FLOATS,
     .schema = "(input: Tensor, weight: Tensor, bias: Tensor?, stride: int[2] = 1, "
               "padding: pads[2] = 0, dilation: int[2] = 1, groups: int = 1) -> out",
     .saves = "input@weight weight@input",
@@ -203,7 +205,8 @@ static op_descriptor descriptors[] = {
     .example = "moon.conv2d(moon.ones(1, 1, 1, 3), moon.ones(1, 1, 1, 2), {padding = \"same\"}) "
                "--> {{{{2, 2, 1}}}}",
     .forward = forward_conv2d, .backward = backward_conv2d },
-  { .name = "conv2d_fused", .casts = OP_CASTS_LOW, .dtypes = OP_FLOATS, .flags = OP_FUNCTION_ONLY,
+  { .name = "conv2d_fused", .casts = OP_CASTS_LOW, .stays = "weight bias scale",
+    .dtypes = OP_FLOATS, .flags = OP_FUNCTION_ONLY,
     .schema = "(input: Tensor, weight: Tensor, bias: Tensor?, stride: int[2] = 1, "
               "padding: pads[2] = 0, dilation: int[2] = 1, groups: int = 1, scale: Tensor?, "
               "add: Tensor?, activation: \"none\"|\"relu\"|\"relu6\" = \"none\") -> out",
@@ -216,14 +219,14 @@ static op_descriptor descriptors[] = {
                "--> {{{{3, 3}}, {{0, 0}}}}",
     .forward = forward_fused },
   { .name = "conv2d_input_gradient", .flags = OP_HIDDEN, .saves = "gradient@weight weight@gradient",
-    .schema = "(gradient: Tensor, weight: Tensor, " GRADIENT_OPTIONS,
+    .schema = "(gradient: Tensor, weight: Tensor, " GRADIENT_OPTIONS ") -> out",
     .doc = "The gradient of conv2d's input, of `height` and `width`, from that of its result: each "
            "element of the result spreads by the weight (a transposed convolution).",
     .forward = forward_input_gradient, .backward = backward_input_gradient },
   { .name = "conv2d_weight_gradient", .flags = OP_HIDDEN, .saves = "gradient@input input@gradient",
-    .schema = "(gradient: Tensor, input: Tensor, " GRADIENT_OPTIONS,
+    .schema = "(gradient: Tensor, input: Tensor, " GRADIENT_OPTIONS ", dtype: dtype) -> out",
     .doc = "The gradient of conv2d's weight, whose kernel is `height` by `width`, from that of its "
-           "result.",
+           "result, in type `dtype`.",
     .forward = forward_weight_gradient, .backward = backward_weight_gradient },
 };
 OP_FAMILY(convolution, descriptors);

@@ -68,7 +68,8 @@ static moon_status forward_conv3d(op_call *call) {
 }
 
 static op_descriptor descriptors[] = {
-  { .name = "conv1d", .casts = OP_CASTS_LOW, .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
+  { .name = "conv1d", .casts = OP_CASTS_LOW, .stays = "weight bias",
+    .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
     .schema = "(input: Tensor, weight: Tensor, bias: Tensor?, stride: int[1] = 1, "
               "padding: pads[1] = 0, dilation: int[1] = 1, groups: int = 1) -> out",
     .doc = "Convolution (cross-correlation) of input (n, c, length) with weight (out channels, "
@@ -78,7 +79,8 @@ static op_descriptor descriptors[] = {
     .example = "moon.conv1d(moon.tensor {{{1, 2, 3, 4}}}, moon.tensor {{{-1, 1}}}) "
                "--> {{{1, 1, 1}}}",
     .forward = forward_conv1d },
-  { .name = "conv3d", .casts = OP_CASTS_LOW, .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
+  { .name = "conv3d", .casts = OP_CASTS_LOW, .stays = "weight bias",
+    .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
     .schema = "(input: Tensor, weight: Tensor, bias: Tensor?, stride: int[3] = 1, "
               "padding: pads[3] = 0, dilation: int[3] = 1, groups: int = 1) -> out",
     .doc = "Convolution (cross-correlation) of input (n, c, d, h, w) with weight (out channels, "

@@ -31,16 +31,17 @@ static moon_status check_tensors(const op_value *args, int ndim, bool transposed
     "(in channels, out channels / groups, h, w)", "(in channels, out channels / groups, d, h, w)",
   };
   const moon_tensor *input = args[INPUT].tensor, *weight = args[WEIGHT].tensor;
+  moon_status (*need_dtype)(const char *, const moon_tensor *, const char *, const moon_tensor *) =
+      transposed ? ops_need_same_dtype : ops_need_parameter_dtype;
   char text[TENSOR_SHAPE_TEXT];
   MOON_TRY(ops_need_float("input", input));
   if (input->ndim == ndim + 1)
     return moon_fail(MOON_BAD_SHAPE, "input must have %d dimensions %s, got %s; add the batch with "
                      "input:unsqueeze(1)", ndim + 2, inputs[ndim], tensor_shape_text(input, text));
   MOON_TRY(ops_need_ndim("input", input, ndim + 2, inputs[ndim]));
-  MOON_TRY(ops_need_same_dtype("input", input, "weight", weight));
+  MOON_TRY(need_dtype("input", input, "weight", weight));
   MOON_TRY(ops_need_ndim("weight", weight, ndim + 2, (transposed ? backwards : weights)[ndim]));
-  if (args[BIAS].tensor) MOON_TRY(ops_need_same_dtype("input", input, "bias", args[BIAS].tensor));
-  return MOON_OK;
+  return args[BIAS].tensor ? need_dtype("input", input, "bias", args[BIAS].tensor) : MOON_OK;
 }
 
 static moon_status check_kernel(const moon_tensor *weight, convolution_geometry *g) {

@@ -8,7 +8,6 @@
 #include "ops/support.h"
 
 enum { A, B };                        // of the plain products
-enum { INPUT, WEIGHT, BIAS };         // of linear
 enum { ADDED, LEFT, RIGHT, BETA, ALPHA };   // of addmm
 
 // -- checks
@@ -265,63 +264,6 @@ static moon_status backward_addmm(op_backward_call *call) {
   return status;
 }
 
-// -- linear
-
-static moon_status check_linear(const moon_tensor *input, const moon_tensor *weight,
-                                const moon_tensor *bias) {
-  char p[TENSOR_SHAPE_TEXT], q[TENSOR_SHAPE_TEXT];
-  MOON_TRY(check_floats("input", input, "weight", weight));
-  MOON_TRY(ops_need_ndim("weight", weight, 2, "(out features, in features)"));
-  if (input->ndim == 0)
-    return moon_fail(MOON_BAD_SHAPE, "input must have at least 1 dimension (..., features), got "
-                     "0-d");
-  int64_t features = input->shape[input->ndim - 1];
-  if (features != weight->shape[1])
-    return moon_fail(MOON_BAD_SHAPE, "input has %" PRId64 " features but weight expects %" PRId64
-                     " (input %s, weight %s)", features, weight->shape[1],
-                     tensor_shape_text(input, p), tensor_shape_text(weight, q));
-  if (!bias) return MOON_OK;
-  MOON_TRY(ops_need_same_dtype("input", input, "bias", bias));
-  if (bias->ndim != 1 || bias->shape[0] != weight->shape[0])
-    return moon_fail(MOON_BAD_SHAPE, "bias must have one element for each of the %" PRId64
-                     " out features, got %s", weight->shape[0], tensor_shape_text(bias, p));
-  return MOON_OK;
-}
-
-// The bias is written first and the product added to it, so that the result is passed over once.
-static moon_status forward_linear(op_call *call) {
-  const moon_tensor *input = call->args[INPUT].tensor, *weight = call->args[WEIGHT].tensor;
-  const moon_tensor *bias = call->args[BIAS].tensor;
-  MOON_TRY(check_linear(input, weight, bias));
-  int64_t shape[MOON_MAX_DIMS], out = weight->shape[0];
-  memcpy(shape, input->shape, sizeof shape);
-  shape[input->ndim - 1] = out;
-  MOON_TRY(ops_new(call->engine, input, input->dtype, input->ndim, shape, &call->results[0]));
-  if (bias) MOON_TRY(ops_copy(call->engine, bias, call->results[0]));
-
-  device_array x = product_matrix(input, true), w = tensor_array(weight), turned = w;
-  device_array c = tensor_array(call->results[0]);
-  turned.shape[0] = w.shape[1], turned.shape[1] = w.shape[0];
-  turned.strides[0] = w.strides[1], turned.strides[1] = w.strides[0];
-  if (input->ndim == 1) {
-    c.ndim = 2;
-    c.shape[0] = 1, c.strides[0] = out;
-    c.shape[1] = out, c.strides[1] = 1;
-  }
-  turned = product_stretch(&turned, c.ndim, c.shape);
-  return product_run(call->engine, tensor_kernels(input), 1, &x, &turned, bias ? 1 : 0, &c);
-}
-
-static moon_status backward_linear(op_backward_call *call) {
-  moon_tensor *g = call->grads[0];
-  if (call->needs[INPUT])
-    MOON_TRY(times(call->engine, g, call->args[WEIGHT].tensor, &call->out[INPUT]));
-  if (call->needs[WEIGHT])
-    MOON_TRY(product_of_rows(call->engine, g, call->args[INPUT].tensor, &call->out[WEIGHT]));
-  if (call->needs[BIAS]) call->out[BIAS] = tensor_retain(g);   // the walk sums it
-  return MOON_OK;
-}
-
 #define PRODUCT_SCHEMA "(a: Tensor, b: Tensor) -> out"
 #define PRODUCT_SAVES "a@b b@a"
 
@@ -367,13 +309,5 @@ static op_descriptor descriptors[] = {
     .doc = "beta * input + alpha * a b for matrices a (m, k) and b (k, n); input broadcasts to "
            "(m, n) and is not read where beta is 0.",
     .forward = forward_addmm, .backward = backward_addmm },
-  { .name = "linear", .casts = OP_CASTS_LOW,
-    .example = "moon.linear(moon.tensor {{1, 2}}, moon.tensor {{3, 4}}, moon.tensor {1}) "
-               "--> {{12}}",
-    .dtypes = OP_FLOATS, .schema = "(input: Tensor, weight: Tensor, bias: Tensor?) -> out",
-    .saves = "input@weight weight@input",
-    .doc = "A fully connected layer: input (..., in) times the transposed weight (out, in), plus "
-           "bias (out), gives (..., out).",
-    .forward = forward_linear, .backward = backward_linear },
 };
 OP_FAMILY(linalg, descriptors);

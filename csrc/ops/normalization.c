@@ -22,11 +22,12 @@ static moon_dtype statistics_dtype(moon_dtype dtype) {
   return dtype == MOON_F64 ? MOON_F64 : MOON_F32;
 }
 
-static moon_status check_vector(const op_value *args, int i, const char *name, bool statistics) {
+// Of the input's type, or float32 beside the half types.
+static moon_status check_vector(const op_value *args, int i, const char *name) {
   const moon_tensor *input = args[INPUT].tensor, *vector = args[i].tensor;
   char x[TENSOR_SHAPE_TEXT], v[TENSOR_SHAPE_TEXT];
   if (!vector) return MOON_OK;
-  if (!statistics || vector->dtype != statistics_dtype(input->dtype))
+  if (vector->dtype != statistics_dtype(input->dtype))
     MOON_TRY(ops_need_same_dtype("input", input, name, vector));
   if (vector->ndim == 1 && vector->shape[0] == input->shape[1]) return MOON_OK;
   return moon_fail(MOON_BAD_SHAPE, "%s must have one element for each of the %" PRId64 " channels "
@@ -51,10 +52,10 @@ static moon_status check_batch_norm(const op_value *args) {
   if (input->ndim < 2)
     return moon_fail(MOON_BAD_SHAPE, "input must have dimensions (n, c) or (n, c, ...), got %s",
                      tensor_shape_text(input, text));
-  MOON_TRY(check_vector(args, WEIGHT, "weight", false));
-  MOON_TRY(check_vector(args, BIAS, "bias", false));
-  MOON_TRY(check_vector(args, MEAN, "running_mean", true));
-  MOON_TRY(check_vector(args, VAR, "running_var", true));
+  MOON_TRY(check_vector(args, WEIGHT, "weight"));
+  MOON_TRY(check_vector(args, BIAS, "bias"));
+  MOON_TRY(check_vector(args, MEAN, "running_mean"));
+  MOON_TRY(check_vector(args, VAR, "running_var"));
   MOON_TRY(check_add(input, args[ADD].tensor));
   if (!running && (args[MEAN].tensor || args[VAR].tensor))
     return moon_fail(MOON_BAD_ARGUMENT, "running_mean and running_var belong together, got one of "
@@ -307,7 +308,7 @@ static moon_status backward_lrn(op_backward_call *call) {
 }
 
 static op_descriptor descriptors[] = {
-  { .name = "batch_norm", .stays = "running_mean running_var",
+  { .name = "batch_norm", .stays = "weight bias running_mean running_var",
     .example = "moon.batch_norm(moon.tensor {{1}, {3}}, nil, nil, nil, nil, {training = "
                "true}) --> {{-1}, {1}}",
     .dtypes = OP_FLOATS,

@@ -7,7 +7,8 @@ enum { A, B, C };
 
 // The last two dimensions of `x` behind a stack of one.
 static device_array stack_of_one(const device_array *x) {
-  device_array stack = { .data = x->data, .dtype = x->dtype, .ndim = 3, .shape = { 1 } };
+  device_array stack = { .data = x->data, .dtype = x->dtype, .ndim = 3, .shape = { 1 },
+                         .derived = x->derived, .version = x->version };
   memcpy(stack.shape + 1, x->shape + x->ndim - 2, 2 * sizeof *x->shape);
   memcpy(stack.strides + 1, x->strides + x->ndim - 2, 2 * sizeof *x->strides);
   return stack;
@@ -88,7 +89,8 @@ device_array product_matrix(const moon_tensor *tensor, bool left) {
 }
 
 device_array product_stretch(const device_array *x, int ndim, const int64_t *shape) {
-  device_array y = { .data = x->data, .dtype = x->dtype, .ndim = ndim };
+  device_array y = { .data = x->data, .dtype = x->dtype, .ndim = ndim, .derived = x->derived,
+                     .version = x->version };
   int missing = ndim - x->ndim;
   for (int i = 0; i < ndim; i++) {
     bool matrix = i >= ndim - 2;

@@ -29,6 +29,12 @@ moon_status ops_need_same_dtype(const char *a, const moon_tensor *x, const char 
                    dtype_name(x->dtype), b, dtype_name(y->dtype), b, dtype_name(x->dtype));
 }
 
+moon_status ops_need_parameter_dtype(const char *a, const moon_tensor *x, const char *b,
+                                     const moon_tensor *parameter) {
+  if (x->dtype == MOON_BF16 && parameter->dtype == MOON_F32) return MOON_OK;
+  return ops_need_same_dtype(a, x, b, parameter);
+}
+
 moon_status ops_need_ndim(const char *argument, const moon_tensor *tensor, int ndim,
                           const char *layout) {
   char text[TENSOR_SHAPE_TEXT];

@@ -32,6 +32,10 @@ MOON_MUST_CHECK moon_status ops_need_dtype(const char *argument, const moon_tens
 // Both of one dtype; the sentence names the cast to write.
 MOON_MUST_CHECK moon_status ops_need_same_dtype(const char *a, const moon_tensor *x, const char *b,
                                                 const moon_tensor *y);
+// The same for a parameter, which may also be float32 beside a bfloat16 tensor (mixed precision: it
+// is rounded as it is read).
+MOON_MUST_CHECK moon_status ops_need_parameter_dtype(const char *a, const moon_tensor *x,
+                                                     const char *b, const moon_tensor *parameter);
 MOON_MUST_CHECK moon_status ops_need_ndim(const char *argument, const moon_tensor *tensor, int ndim,
                                           const char *layout);   // "(n, c, h, w)"
 

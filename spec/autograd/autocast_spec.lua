@@ -69,6 +69,62 @@ describe("bfloat16 convolutions", function()
   end)
 end)
 
+-- Weights and vectors stay float32 in mixed precision.
+describe("float32 parameters beside bfloat16", function()
+  -- The weights' rounding comes on top of the result's, on processors that round them.
+  local function double(t) return t:detach():to "float64" end
+
+  for _, case in ipairs { { 4, 70, 50 }, { 1, 33, 1 }, { 40, 1100, 65 }, { 17, 64, 32 } } do
+    local rows, inputs, outputs = unpack(case)
+    it(("in a linear layer of %d rows, %d to %d"):format(rows, inputs, outputs), function()
+      local x, w, b = draw(rows, inputs), moon.randn(outputs, inputs), moon.randn(outputs)
+      local function exact() return moon.linear(double(x), double(w), double(b)) end
+      local first = moon.linear(x, w, b)
+      assert.equal("bfloat16", first.dtype)
+      assert.is_true(off(first, exact()) <= 2 * BFLOAT)
+      assert.is_true(moon.equal(moon.linear(x, w, b), first))   -- by what was kept
+      w:mul_(2)                                                  -- and no longer is
+      assert.is_true(off(moon.linear(x, w, b), exact()) <= 2 * BFLOAT)
+      w:requires_grad_()
+      x:requires_grad_()
+      local g = draw(rows, outputs)
+      moon.linear(x, w, b):backward(g)
+      assert.equal("float32", w.grad.dtype)
+      assert.is_true(off(w.grad, double(g):t():mm(double(x))) <= 1e-5)
+      assert.is_true(off(x.grad, double(g):mm(double(w))) <= 2 * BFLOAT)
+    end)
+  end
+
+  it("in a convolution, whose weights may be changed and lie in any order", function()
+    local x, b = draw(2, 32, 6, 5), moon.randn(40)
+    local w = moon.randn(3, 40, 3, 32):permute(2, 4, 1, 3)
+    local function exact() return moon.conv2d(double(x), double(w), double(b)) end
+    for _ = 1, 2 do assert.is_true(off(moon.conv2d(x, w, b), exact()) <= 2 * BFLOAT) end
+    w:mul_(-1)
+    assert.is_true(off(moon.conv2d(x, w, b), exact()) <= 2 * BFLOAT)
+  end)
+
+  it("in batch normalisation", function()
+    local x, w, b = draw(3, 5, 4, 4), moon.rand(5), moon.randn(5)
+    for _, parameter in ipairs { w, b } do parameter:requires_grad_() end
+    local y = moon.batch_norm(x, w, b, nil, nil, { training = true })
+    assert.equal("bfloat16", y.dtype)
+    local exact = moon.batch_norm(double(x), double(w), double(b), nil, nil, { training = true })
+    assert.is_true(off(y, exact) <= BFLOAT)
+    y:sum():backward()
+    assert.equal("float32", w.grad.dtype)
+    assert.is_true((b.grad - 48):abs():max():item() == 0)
+  end)
+
+  it("and not the other way round, nor anything but parameters", function()
+    local low, high = draw(2, 3), moon.randn(2, 3)
+    assert.has_error(function() moon.linear(high, low) end, "linear: input is float32 but weight "
+      .. "is bfloat16; cast one, as in weight:to \"float32\"")
+    assert.has_error(function() return low + high end)
+    assert.has_error(function() moon.linear(low, high:to "float64") end)
+  end)
+end)
+
 describe("autocast", function()
   it("calculates products in bfloat16 and losses in float32", function()
     local x, w = moon.randn(4, 6), moon.randn(3, 6)
@@ -109,6 +165,27 @@ describe("autocast", function()
       local cosine = a:dot(b):item() / (a:norm():item() * b:norm():item())
       if i ~= 2 then assert.is_true(cosine > 0.995, ("%d: %g"):format(i, cosine)) end
     end
+  end)
+
+  it("leaves weights as they are, and gives their gradients unrounded", function()
+    moon.manual_seed(5)
+    local x, w, v = draw(3, 40, 7, 6), moon.randn(36, 40, 3, 3), moon.randn(5, 36)
+    w:requires_grad_()
+    v:requires_grad_()
+    local g = draw(3, 5)
+    moon.autocast(function()
+      local y = moon.conv2d(x, w, nil, { padding = 1 })
+      return moon.linear(y:mean { 3, 4 }, v)
+    end):backward(g)
+    local W, V = w:detach():to("bfloat16"):to "float64", v:detach():to("bfloat16"):to "float64"
+    W:requires_grad_()
+    V:requires_grad_()
+    local y = moon.conv2d(x:to "float64", W, nil, { padding = 1 })
+    moon.linear(y:mean { 3, 4 }, V):backward(g:to "float64")
+    assert.equal("float32", w.grad.dtype)
+    assert.equal("float32", v.grad.dtype)
+    assert.is_true(off(w.grad, W.grad) <= BFLOAT)   -- of gradients that came rounded
+    assert.is_true(off(v.grad, V.grad) <= BFLOAT)
   end)
 
   it("ends with an error and passes it on, and wants a function", function()
