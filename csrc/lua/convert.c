@@ -314,6 +314,16 @@ static int tensor_address(lua_State *L) {
   return 1;
 }
 
+// core.write_count(x) -> how often x's memory was written to; nil where its address was given out,
+// and with it the means to write unseen
+static int write_count(lua_State *L) {
+  const moon_tensor *t = tensor_check(L, 1, "write_count", "x");
+  if (atomic_load_explicit(&t->storage->exposed, memory_order_relaxed)) return 0;
+  uint_fast32_t writes = atomic_load_explicit(&t->storage->version, memory_order_relaxed);
+  lua_pushnumber(L, (lua_Number)writes);
+  return 1;
+}
+
 static int is_tensor(lua_State *L) {
   lua_pushboolean(L, handle_at(L, 1) != NULL);
   return 1;
@@ -395,6 +405,7 @@ static int field_grad_fn(lua_State *L) {
 
 static const luaL_Reg functions[] = {
   { "tensor", make_tensor }, { "from_bytes", from_bytes }, { "is_tensor", is_tensor },
+  { "write_count", write_count },
   { NULL, NULL },
 };
 

@@ -57,6 +57,45 @@ describe("fusion in a Sequential", function()
     assert.is_true(deviation(evaluate(net, x), moon.no_grad(one_by_one, net, x)) < 1e-14)
   end)
 
+  it("makes a normalisation's factors once, and again for other arrays or writes", function()
+    local net, x = make "float64":eval(), moon.randn(2, 3, 5, 5, { dtype = "float64" })
+    local function made() return calls("rsqrt_", function() evaluate(net, x) end) end
+    local function is_right()
+      local expected = moon.no_grad(one_by_one, net, x)
+      return deviation(evaluate(net, x), expected) < 1e-14
+    end
+    assert.equal(3, made())
+    assert.equal(0, made())
+    net(x)                               -- evaluation on the tape writes nothing
+    assert.equal(0, made())
+    net:train()(x)                       -- new statistics
+    net:eval()
+    assert.equal(3, made())
+    assert.is_true(is_right())
+    net[2].eps = 0.5
+    net[5].running_var = net[5].running_var + 1
+    net[1].bias = moon.nn.parameter(net[1].bias:detach() + 1)
+    assert.equal(2, made())
+    assert.is_true(is_right())
+    local other = make "float64"
+    for _, p in ipairs(other:parameters()) do p:detach():mul_(2) end
+    net:load_state_dict(other:state_dict())
+    assert.is_true(is_right())
+    assert.equal(0, made())
+  end)
+
+  it("keeps factors made in a scope, and none of memory that is written unseen", function()
+    local net, x = make "float64":eval(), moon.randn(2, 3, 5, 5, { dtype = "float64" })
+    local expected = moon.no_grad(one_by_one, net, x)
+    moon.scope(function() evaluate(net, x) end)
+    assert.is_true(deviation(evaluate(net, x), expected) < 1e-14)
+    net[2].running_mean:address()
+    for _ = 1, 2 do
+      assert.equal(1, calls("rsqrt_", function() evaluate(net, x) end))
+      assert.is_true(deviation(evaluate(net, x), expected) < 1e-14)
+    end
+  end)
+
   it("gives the modules' bits, gradients and statistics in training", function()
     local fused, plain = make "float32", make "float32"
     local x = moon.randn(2, 3, 9, 7)

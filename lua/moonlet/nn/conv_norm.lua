@@ -9,6 +9,7 @@
 local core = require "moonlet.core"
 local Conv2d = require "moonlet.nn.conv2d"
 local BatchNorm2d = require "moonlet.nn.batchnorm2d"
+local folded = require "moonlet.nn.folded"
 local profile_calls = require "moonlet.profile.calls"
 
 local wide = { float32 = true, float64 = true }
@@ -33,23 +34,11 @@ function M.is_linear(norm)
     and wide[norm.running_mean.dtype] ~= nil
 end
 
-local function factor_and_term(norm, bias)
-  local factor = norm.running_var:add(norm.eps):rsqrt_()
-  if norm.weight then factor:mul_(norm.weight) end
-  local mean = bias and norm.running_mean:sub(bias) or norm.running_mean
-  local term = mean:mul(factor)
-  if norm.bias then return factor, norm.bias:sub(term) end
-  return factor, term:neg_()
-end
-
 local function fused(conv, norm, x, given)
   local scale, bias = nil, conv.bias
-  if norm then scale, bias = factor_and_term(norm, conv.bias) end
-  return core.conv2d_fused(x, conv.weight, bias, {
-    stride = conv.stride, padding = conv.padding, dilation = conv.dilation,
-    groups = conv.groups, scale = scale, add = given and given.add,
-    activation = given and given.activation,
-  })
+  if norm then scale, bias = folded(norm, bias) end
+  return core.conv2d_fused(x, conv.weight, bias, conv.stride, conv.padding, conv.dilation,
+    conv.groups, scale, given and given.add, given and given.activation or "none")
 end
 
 --- One pass, for a convolution that takes more and a linear normalisation or none. To a profile it
