@@ -29,19 +29,13 @@ MOON_SHARED double draw_uniform(uint32_t word, double low, double range, double 
 }
 
 // Box and Muller (1958): two words become two normal numbers, radius times cosine and sine. The
-// angle is cut into quarters; within one, Cephes' polynomials (sinf.c) serve |t| <= pi/4.
+// angle is cut into quarters; within one, polynomials serve |t| <= pi/4.
 MOON_SHARED void draw_normal_pair(uint32_t word0, uint32_t word1, float *first, float *second) {
   float unit = (float)((word0 >> 8) + 1u) * 0x1p-24f;   // in (0, 1]
   float radius = sqrtf(-2.0f * FORMULA_CALL(log, f32)(unit));
   uint32_t quarter = (word1 + 0x20000000u) >> 30;
   float t = (float)((int32_t)(word1 - (quarter << 30)) >> 6) * (0x1p-24f * 1.57079632679489662f);
-  float s = t * t;
-  float p = formula_fma(-1.9515295891e-4f, s, 8.3321608736e-3f);
-  p = formula_fma(p, s, -1.6666654611e-1f);
-  float sine = formula_fma(p * s, t, t);
-  float q = formula_fma(2.443315711809948e-5f, s, -1.388731625493765e-3f);
-  q = formula_fma(q, s, 4.166664568298827e-2f);
-  float cosine = formula_fma(q * s, s, formula_fma(-0.5f, s, 1.0f));
+  float sine = formula_sine_near_0(t), cosine = formula_cosine_near_0(t);
   float x = quarter & 1u ? sine : cosine, y = quarter & 1u ? cosine : sine;
   *first = radius * ((quarter + 1u) & 2u ? -x : x);
   *second = radius * (quarter & 2u ? -y : y);

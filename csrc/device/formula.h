@@ -16,6 +16,7 @@
 #define FORMULA_NUMBER(name, ...) formula_##name(__VA_ARGS__)
 #define FORMULA_NUMBER2(name, x, y) formula_##name(x, y)
 #define FORMULA_FLOAT2(name, x, y) formula_##name(x, y)
+#define FORMULA_NUMBER3(name, c, x, y) formula_##name(c, x, y)
 #else
 #define FORMULA_FLOAT(name, x) \
   _Generic((x), float: formula_##name##_f32, double: formula_##name##_f64)(x)
@@ -27,11 +28,16 @@
 #define FORMULA_NUMBER2(name, x, y)                                          \
   _Generic((x), float: formula_##name##_f32, double: formula_##name##_f64, \
            int64_t: formula_##name##_i64)(x, y)
+#define FORMULA_NUMBER3(name, c, x, y)                                       \
+  _Generic((x), float: formula_##name##_f32, double: formula_##name##_f64, \
+           int64_t: formula_##name##_i64)(c, x, y)
 #endif
 
 #define F(number) ((T)(number))
 #define ZERO F(0)
-#define select(condition, p, q) ((condition) ? (p) : (q))
+// Both sides are calculated: a branch would make the compiler calculate lanes that nobody asked for
+// from whatever it finds, and denormal numbers among that are slow.
+#define select(condition, p, q) FORMULA_NUMBER3(select, condition, (T)(p), (T)(q))
 
 #undef abs
 #undef sqrt
