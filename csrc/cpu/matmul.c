@@ -9,7 +9,9 @@ enum { LONGEST_ROW = 256 };   // elements converted at a time
 static void store_f32(const matmul_target *t, float *to, int64_t columns, const float *tile) {
   float alpha = (float)t->alpha, beta = (float)t->beta;
   int64_t step = t->column_stride;
-  if (beta != 0) {
+  if (beta != 0 && step == 1) {
+    for (int64_t j = 0; j < columns; j++) to[j] = alpha * tile[j] + beta * to[j];
+  } else if (beta != 0) {
     for (int64_t j = 0; j < columns; j++) to[j * step] = alpha * tile[j] + beta * to[j * step];
   } else if (step == 1) {
     for (int64_t j = 0; j < columns; j++) to[j] = alpha * tile[j];
@@ -45,20 +47,47 @@ static void store_half(const matmul_target *t, uint16_t *to, int64_t columns, co
   }
 }
 
-// Whether a tile only changes places on its way into c.
-static bool is_turned_only(const matmul_target *t) {
-  return t->row_stride == 1 && t->alpha == 1 && t->beta == 0 &&
+// Whether rows of a tile become columns of c as they are.
+static bool is_turned(const matmul_target *t) {
+  return t->row_stride == 1 && t->column_stride != 1 && t->alpha == 1 &&
          (t->dtype == MOON_F32 || t->dtype == MOON_F64);
+}
+
+static void turn(moon_dtype dtype, const void *tile, int64_t stride, int64_t rows, int64_t columns,
+                 void *to, int64_t to_stride) {
+  if (dtype == MOON_F32) CPU(gemm_turn_f32)(tile, stride, rows, columns, to, to_stride);
+  else CPU(gemm_turn_f64)(tile, stride, rows, columns, to, to_stride);
+}
+
+// c += the tile, turned, a square at a time: c is added to along its rows.
+static void add_turned(const matmul_target *t, char *c, int64_t rows, int64_t columns,
+                       const char *tile, int64_t stride) {
+  enum { SQUARE = 32 };
+  double memory[SQUARE * SQUARE];
+  const int64_t size = (int64_t)dtype_size(t->dtype);
+  const matmul_target row = { .dtype = t->dtype, .alpha = 1, .beta = t->beta, .column_stride = 1 };
+  for (int64_t j = 0; j < columns; j += SQUARE)
+    for (int64_t i = 0; i < rows; i += SQUARE) {
+      int64_t high = rows - i < SQUARE ? rows - i : SQUARE;
+      int64_t wide = columns - j < SQUARE ? columns - j : SQUARE;
+      turn(t->dtype, tile + (i * stride + j) * size, stride, high, wide, memory, SQUARE);
+      for (int64_t k = 0; k < wide; k++) {
+        void *to = c + ((j + k) * t->column_stride + i) * size;
+        const char *from = (const char *)memory + k * SQUARE * size;
+        if (t->dtype == MOON_F32) store_f32(&row, to, high, (const float *)from);
+        else store_f64(&row, to, high, (const double *)from);
+      }
+    }
 }
 
 void CPU(matmul_store)(const matmul_target *t, int64_t batch, int64_t row, int64_t rows,
                        int64_t column, int64_t columns, const void *tile, int64_t stride) {
   int64_t size = (int64_t)dtype_size(t->dtype);
   int64_t first = batch * t->batch_stride + row * t->row_stride + column * t->column_stride;
-  if (is_turned_only(t)) {
-    void *to = t->data + first * size;
-    if (t->dtype == MOON_F32) CPU(gemm_turn_f32)(tile, stride, rows, columns, to, t->column_stride);
-    else CPU(gemm_turn_f64)(tile, stride, rows, columns, to, t->column_stride);
+  if (is_turned(t)) {
+    char *to = t->data + first * size;
+    if (t->beta == 0) turn(t->dtype, tile, stride, rows, columns, to, t->column_stride);
+    else add_turned(t, to, rows, columns, tile, stride);
     return;
   }
   for (int64_t i = 0; i < rows; i++) {
