@@ -29,6 +29,8 @@ local shapes = {
   { { 2, 34, 19, 18 }, { 33, 34, 5, 5 }, { padding = 2 } },
   { { 1, 3, 40, 37 }, { 6, 3, 11, 11 }, { stride = { 4, 3 }, padding = { { 1, 2 }, 0 } } },
   { { 2, 4, 1, 90 }, { 3, 4, 1, 13 }, { padding = { 0, 20 }, dilation = { 1, 2 } } },
+  { { 1, 3, 70, 11 }, { 6, 3, 5, 4 }, { padding = 2, dilation = { 3, 1 } } },
+  { { 37, 5, 5, 5 }, { 8, 5, 5, 5 }, {} },
 }
 
 local function channels_last(x) return x:permute(1, 3, 4, 2):contiguous():permute(1, 4, 2, 3) end
@@ -124,6 +126,7 @@ describe("engines leak nothing where an allocation fails:", function()
   check("implicit", { 8, 3, 9, 9 }, { 4, 3, 3, 3 }, { padding = 1 })
   check("depthwise", { 2, 3, 9, 9 }, { 6, 1, 3, 3 }, { padding = 1, groups = 3 })
   check("fft", { 2, 3, 9, 9 }, { 4, 3, 7, 7 }, { padding = 3 })
+  check("col2im", { 2, 3, 20, 9 }, { 4, 3, 5, 5 }, { padding = 1 })
 end)
 
 describe("what inference keeps beside a weight", function()
