@@ -2,12 +2,13 @@
 // input, weight and result, so the derivatives of each are the other two. The weight may be float32
 // beside a bfloat16 input: it is rounded as it is read, and its gradient is float32 again.
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 #include "ops/product.h"
 #include "ops/support.h"
 
-enum { INPUT, WEIGHT, BIAS };
+enum { INPUT, WEIGHT, BIAS, ACTIVATION };   // the last of linear_fused
 enum { GRADIENT, OTHER, G_DTYPE };    // of the gradients
 
 // (a, b) as (b, a)
@@ -18,17 +19,22 @@ static device_array turned(device_array matrix) {
   return matrix;
 }
 
-// rows (..., size) times a matrix into a new tensor (..., columns); `added`, a vector or NULL, is
+// Rows (..., columns) beside rows (..., size).
+static moon_status new_rows(moon_engine *engine, const moon_tensor *rows, int64_t columns,
+                            moon_tensor **result) {
+  int64_t shape[MOON_MAX_DIMS];
+  memcpy(shape, rows->shape, sizeof shape);
+  shape[rows->ndim - 1] = columns;
+  return ops_new(engine, rows, rows->dtype, rows->ndim, shape, result);
+}
+
+// rows (..., size) times a matrix into `result` (..., columns); `added`, a vector or NULL, is
 // written first and the product added to it, so that the result is passed over once.
 static moon_status rows_times(moon_engine *engine, const moon_tensor *rows,
                               const device_array *matrix, const moon_tensor *added,
-                              moon_tensor **result) {
-  int64_t shape[MOON_MAX_DIMS], columns = matrix->shape[1];
-  memcpy(shape, rows->shape, sizeof shape);
-  shape[rows->ndim - 1] = columns;
-  MOON_TRY(ops_new(engine, rows, rows->dtype, rows->ndim, shape, result));
-  if (added) MOON_TRY(ops_copy(engine, added, *result));
-  device_array x = product_matrix(rows, true), c = product_matrix(*result, true);
+                              const moon_tensor *result) {
+  if (added) MOON_TRY(ops_copy(engine, added, result));
+  device_array x = product_matrix(rows, true), c = product_matrix(result, true);
   device_array y = product_stretch(matrix, c.ndim, c.shape);
   return product_run(engine, tensor_kernels(rows), 1, &x, &y, added ? 1 : 0, &c);
 }
@@ -57,13 +63,68 @@ static moon_status check_linear(const moon_tensor *input, const moon_tensor *wei
   return MOON_OK;
 }
 
-static moon_status forward_linear(op_call *call) {
+// Of the rows' elements on their way out: clamp(value, low, high).
+typedef struct limits { double low, high; } limits;
+
+static bool is_clamp(const limits *l) { return l->low != -INFINITY || l->high != INFINITY; }
+
+// Few rows are quicker where the weight lies, and so is a weight that no cache could hold.
+enum { FEW_ROWS = 16, MOST_KEPT = 8 << 20 };
+
+static bool suits_pixels(const moon_tensor *input, const device_array *w) {
+  int64_t rows = w->shape[1] > 0 ? tensor_count(input) / w->shape[1] : 0;
+  return w->derived && input->dtype == w->dtype && (w->dtype == MOON_F32 || w->dtype == MOON_F64) &&
+         rows > FEW_ROWS && tensor_is_contiguous(input) &&
+         array_count(w) * (int64_t)dtype_size(w->dtype) <= MOST_KEPT;
+}
+
+// Contiguous rows as the pixels of one line, (1, features, 1, rows), channels last.
+static device_array as_pixels(const moon_tensor *x) {
+  int64_t features = x->shape[x->ndim - 1], rows = features > 0 ? tensor_count(x) / features : 0;
+  return (device_array){ .data = tensor_data(x), .dtype = x->dtype, .ndim = 4,
+                         .shape = { 1, features, 1, rows },
+                         .strides = { rows * features, 1, rows * features, features } };
+}
+
+// A layer is a convolution of 1 x 1 over its rows, whose weights stay packed in inference.
+static moon_status run_pixels(op_call *call, const device_array *w, const limits *l) {
+  const moon_tensor *input = call->args[INPUT].tensor, *bias = call->args[BIAS].tensor;
+  const conv2d_geometry plain = { .stride = { 1, 1 }, .dilation = { 1, 1 }, .groups = 1 };
+  device_array x = as_pixels(input), kernel = *w, shift;
+  kernel.ndim = 4;
+  for (int i = 2; i < 4; i++) kernel.shape[i] = kernel.strides[i] = 1;
+  conv2d_finish finish = { .low = l->low, .high = l->high };
+  if (bias) {
+    shift = tensor_array(bias);
+    finish.shift = &shift;
+  }
+  device_array out = as_pixels(call->results[0]);
+  return tensor_kernels(input)->conv2d_forward(call->engine, &plain, &x, &kernel, &finish, &out);
+}
+
+static moon_status run_linear(op_call *call, const limits *l) {
   const moon_tensor *input = call->args[INPUT].tensor, *weight = call->args[WEIGHT].tensor;
+  const moon_tensor *bias = call->args[BIAS].tensor;
   device_array w;
-  MOON_TRY(check_linear(input, weight, call->args[BIAS].tensor));
+  MOON_TRY(check_linear(input, weight, bias));
   MOON_TRY(tensor_weight_array(weight, !call->recording, &w));
+  MOON_TRY(new_rows(call->engine, input, weight->shape[0], &call->results[0]));
+  if (suits_pixels(input, &w)) return run_pixels(call, &w, l);
   w = turned(w);
-  return rows_times(call->engine, input, &w, call->args[BIAS].tensor, &call->results[0]);
+  MOON_TRY(rows_times(call->engine, input, &w, bias, call->results[0]));
+  if (!is_clamp(l)) return MOON_OK;
+  device_array out = tensor_array(call->results[0]);
+  const double range[MOON_MAX_POINTWISE_ATTRIBUTES] = { l->low, l->high };
+  return tensor_kernels(input)->unary(call->engine, UNARY_clamp, range, &out, &out);
+}
+
+static moon_status forward_linear(op_call *call) {
+  return run_linear(call, &(limits){ -INFINITY, INFINITY });
+}
+
+static moon_status forward_fused(op_call *call) {
+  static const limits known[] = { { -INFINITY, INFINITY }, { 0, INFINITY }, { 0, 6 } };
+  return run_linear(call, &known[call->args[ACTIVATION].integer]);
 }
 
 static moon_status backward_linear(op_backward_call *call) {
@@ -81,8 +142,10 @@ static moon_status backward_linear(op_backward_call *call) {
 // -- its gradients
 
 static moon_status forward_input_gradient(op_call *call) {
+  const moon_tensor *g = call->args[GRADIENT].tensor;
   device_array w = tensor_array(call->args[OTHER].tensor);
-  return rows_times(call->engine, call->args[GRADIENT].tensor, &w, NULL, &call->results[0]);
+  MOON_TRY(new_rows(call->engine, g, w.shape[1], &call->results[0]));
+  return rows_times(call->engine, g, &w, NULL, call->results[0]);
 }
 
 static moon_status backward_input_gradient(op_backward_call *call) {
@@ -147,6 +210,15 @@ static op_descriptor descriptors[] = {
            "bias (out), gives (..., out). Weight and bias have input's type, or are float32 "
            "beside a bfloat16 input.",
     .forward = forward_linear, .backward = backward_linear },
+  { .name = "linear_fused", .casts = OP_CASTS_LOW, .stays = "weight bias",
+    .flags = OP_FUNCTION_ONLY,
+    .example = "moon.linear_fused(moon.tensor {{1, 2}}, moon.tensor {{3, 4}}, moon.tensor {-12}, "
+               "{activation = \"relu\"}) --> {{0}}",
+    .dtypes = OP_FLOATS, .schema = "(input: Tensor, weight: Tensor, bias: Tensor?, "
+                                   "activation: \"none\"|\"relu\"|\"relu6\" = \"none\") -> out",
+    .doc = "activation(linear(input, weight, bias)) in one pass, for inference: there is no "
+           "gradient.",
+    .forward = forward_fused },
   { .name = "linear_input_gradient", .flags = OP_HIDDEN, .saves = "gradient@weight weight@gradient",
     .schema = "(gradient: Tensor, weight: Tensor) -> out",
     .doc = "The gradient of linear's input from that of its result.",

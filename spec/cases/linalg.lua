@@ -125,4 +125,25 @@ return {
       { T{ 0, 4 }, T{ 5, 4 }, T{ 5 } },
     },
   },
+  linear_fused = {
+    naive = function(input, weight, bias, activation)
+      local low = activation == "none" and -math.huge or 0
+      local high = activation == "relu6" and 6 or math.huge
+      return places.pointwise(function(y) return math.min(high, math.max(low, y)) end,
+        naive_linear(input, weight, bias))
+    end,
+    gradient = false, why = "it is for inference alone", tolerance = sums,
+    large = { T{ 100, 80 }, T{ 120, 80 }, T{ 120 }, "relu" },
+    fuzz = function(draw)
+      local i, o = draw(1, 9), draw(1, 9)
+      return { T{ draw(1, 40), i }, T{ o, i }, draw(0, 1) == 0 and T{ o } or nil,
+               ({ "none", "relu", "relu6" })[draw(1, 3)], n = 4 }
+    end,
+    cases = {
+      { T{ 20, 4 }, T{ 5, 4 }, T{ 5 }, "relu", torch = "F.relu(F.linear(a, b, c))" },
+      { T{ 2, 9, 4 }, T{ 33, 4 }, nil, "relu6", n = 4, torch = "F.relu6(F.linear(a, b))" },
+      { T{ 4 }, T{ 5, 4 }, T{ 5 }, "relu", torch = "F.relu(F.linear(a, b, c))" },
+      { T{ 0, 4 }, T{ 5, 4 }, T{ 5 }, "none" },
+    },
+  },
 }

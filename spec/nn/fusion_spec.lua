@@ -48,6 +48,18 @@ describe("fusion in a Sequential", function()
     end
   end)
 
+  it("lets a linear layer activate its rows in evaluation", function()
+    local net = nn.Sequential(nn.Linear(7, 40), nn.ReLU(), nn.Linear(40, 30, { bias = false }),
+      nn.ReLU6(), nn.Linear(30, 3), nn.Tanh())
+    for _, rows in ipairs { 2, 50 } do
+      local x = moon.randn(rows, 7)
+      local expected = moon.no_grad(one_by_one, net, x)
+      assert.is_true(deviation(evaluate(net, x), expected) < 2e-6)
+      assert.equal(2, calls("linear_fused", function() evaluate(net, x) end))
+      assert.equal(0, calls("linear_fused", function() net(x) end))
+    end
+  end)
+
   it("follows the weights and statistics as they are at each call", function()
     local net, x = make "float64":eval(), moon.randn(1, 3, 5, 5, { dtype = "float64" })
     evaluate(net, x)

@@ -232,6 +232,19 @@ describe("linear", function()
     gradcheck.check(moon.linear, { input, weight, bias })
   end)
 
+  it("follows the weight in inference, where it is kept packed for many rows", function()
+    local input, weight = naive.random({ 40, 30 }), naive.random({ 50, 30 })
+    local bias = naive.random { 50 }
+    for _ = 1, 3 do
+      for _, rows in ipairs { input, input:narrow(1, 3, 20), input:t():contiguous():t() } do
+        naive.close(moon.no_grad(function() return moon.linear(rows, weight, bias) end),
+          linear(rows, weight, bias), 1e-12)
+      end
+      weight:mul_(-2)
+      weight[{ 3, 4 }] = 7
+    end
+  end)
+
   it("gives an empty batch and zero gradients for it", function()
     local weight = moon.ones(5, 4, { requires_grad = true })
     local bias = moon.ones(5, { requires_grad = true })

@@ -3,14 +3,18 @@
 --   BatchNorm2d, ReLU or ReLU6                 always
 --   Conv2d, BatchNorm2d, ReLU or ReLU6         in evaluation, off the tape; the first two alone and
 --   Conv2d, ReLU or ReLU6                      without normalisation as well
+--   Linear, ReLU or ReLU6                      likewise
 --
 -- Results are those of the modules one by one, but for rounding where a convolution takes its
 -- normalisation along. Modules with hooks or a forward of their own are left alone.
 
 local conv_norm = require "moonlet.nn.conv_norm"
 local activations = require "moonlet.nn.activations"
+local core = require "moonlet.core"
 local Conv2d = require "moonlet.nn.conv2d"
+local Linear = require "moonlet.nn.linear"
 local BatchNorm2d = require "moonlet.nn.batchnorm2d"
+local profile_calls = require "moonlet.profile.calls"
 
 local is_plain = conv_norm.is_plain
 
@@ -40,6 +44,17 @@ starts[Conv2d] = function(conv, after, last, x)
   if norm then given = activation_of(last) else given = activation_of(after) end
   if not norm and not given then return conv(x), 1 end
   return conv_norm.in_one_pass(conv, norm, x, given), 1 + (norm and 1 or 0) + (given and 1 or 0)
+end
+
+local function activated(linear, x, given)
+  return core.linear_fused(x, linear.weight, linear.bias, given.activation)
+end
+
+starts[Linear] = function(linear, after, _, x)
+  local given = not core.is_grad_enabled() and is_plain(linear, Linear) and activation_of(after)
+  if not given then return linear(x), 1 end
+  if profile_calls.depth > 0 then return profile_calls.run(activated, linear, x, given), 2 end
+  return activated(linear, x, given), 2
 end
 
 return starts
