@@ -43,6 +43,14 @@ local function sliced(x)
   return wide:narrow(2, 2, x.shape[2])
 end
 
+-- The same weights with kernels stored column by column, and as every third number of an array.
+local function turned(w) return w:transpose(3, 4):contiguous():transpose(3, 4) end
+local function scattered(w)
+  local wide = moon.zeros(w.shape[1], w.shape[2], w.shape[3], w.shape[4], 3, { dtype = w.dtype })
+  return wide:select(5, 2):copy_(w)
+end
+local function scattered_last(w) return scattered(w:permute(1, 3, 4, 2)):permute(1, 4, 2, 3) end
+
 local function with_engine(name, f)
   moon.conv_engine(name)
   local results = { pcall(f) }
@@ -90,6 +98,21 @@ for _, engine in ipairs(engines.names()) do
         end), expected, 1e-13)
       end)
     end
+
+    it("reads weights in any order", function()
+      for _, options in ipairs { { padding = 1 }, { stride = 2 } } do
+        local x, w = moon.randn(2, 18, 11, 12), moon.randn(37, 18, 3, 4)
+        local expected = gradients(x:double(), w:double(), nil, options)
+        for _, layout in ipairs { channels_last, turned, scattered, scattered_last } do
+          close(with_engine(engine, function()
+            return gradients(x, layout(w), nil, options)
+          end), expected, engines.tolerance(engine))
+          close(with_engine(engine, function()
+            return gradients(x:double(), layout(w:double()), nil, options)
+          end), expected, 1e-13)
+        end
+      end
+    end)
 
     it("gives the same bits with any number of threads", function()
       local usual = { { 72, 20, 3, 3 }, { padding = 1 } }
