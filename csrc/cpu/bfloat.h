@@ -18,16 +18,17 @@ static inline int64_t bfloat_steps(int64_t depth) { return (depth + AMX_DEPTH - 
 // source[j * column_stride + k * depth_stride].
 void CPU(bfloat_pack_panel)(const uint16_t *source, int64_t column_stride, int64_t depth_stride,
                             int64_t columns, int64_t depth, uint16_t *panel);
-// The same, element (k, j) at rows[k][j]; NULL is a row of zeros.
-void CPU(bfloat_pack_steps)(const uint16_t *const *rows, int64_t columns, int64_t depth,
-                            uint16_t *panel);
+// The same, element (k, j) at rows[k][first + j]; NULL is a row of zeros.
+void CPU(bfloat_pack_steps)(const uint16_t *const *rows, int64_t first, int64_t columns,
+                            int64_t depth, uint16_t *panel);
 // AMX_ROWS rows of bfloat_steps(depth) * AMX_DEPTH elements, zeros round the edges: element (r, k)
 // is at source[r * row_stride + k * depth_stride].
 void CPU(bfloat_pack_rows)(const uint16_t *source, int64_t row_stride, int64_t depth_stride,
                            int64_t rows, int64_t depth, uint16_t *target);
-// The same, element (r, k) at steps[k][r] (a pixel's channels); depth up to BFLOAT_CHUNK.
-void CPU(bfloat_pack_turned)(const uint16_t *const *steps, int64_t rows, int64_t depth,
-                             uint16_t *target);
+// Turns AMX_ROWS columns round: target[r * target_stride + k] = source[k * stride + r] for up to
+// BFLOAT_CHUNK k, zeros behind them up to a whole AMX_DEPTH.
+void CPU(bfloat_turn)(const uint16_t *source, int64_t stride, int64_t depth, uint16_t *target,
+                      int64_t target_stride);
 
 // `count` elements, `stride` apart, of a float32 or bfloat16 array as bfloat16.
 void CPU(bfloat_take)(moon_dtype dtype, const void *source, int64_t stride, int64_t count,
@@ -38,6 +39,9 @@ void CPU(bfloat_take)(moon_dtype dtype, const void *source, int64_t stride, int6
 static inline int64_t bfloat_conv_steps(const conv_product *p, int64_t span) {
   return p->taps / span * bfloat_steps(span * p->depth);
 }
+// How many taps are better joined: where channels are few and pixels lie side by side, those of a
+// kernel's row.
+int64_t CPU(bfloat_span)(const conv_problem *problem, const conv_product *p);
 MOON_MUST_CHECK moon_status CPU(bfloat_pack_weights)(moon_engine *engine, const conv_product *p,
                                                      int64_t span, uint16_t *panels);
 

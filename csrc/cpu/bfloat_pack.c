@@ -31,21 +31,21 @@ static inline void interleave(const uint16_t *restrict even, const uint16_t *res
   }
 }
 
-void CPU(bfloat_pack_steps)(const uint16_t *const *rows, int64_t columns, int64_t depth,
-                            uint16_t *panel) {
+void CPU(bfloat_pack_steps)(const uint16_t *const *rows, int64_t first, int64_t columns,
+                            int64_t depth, uint16_t *panel) {
   int64_t padded = bfloat_steps(depth) * AMX_DEPTH;
   if (columns < AMX_COLUMNS) memset(panel, 0, (size_t)(padded * AMX_COLUMNS) * sizeof *panel);
   for (int64_t k = 0; k < padded; k += 2) {
-    const uint16_t *even = k < depth && rows[k] ? rows[k] : no_row;
-    const uint16_t *odd = k + 1 < depth && rows[k + 1] ? rows[k + 1] : no_row;
+    const uint16_t *even = k < depth && rows[k] ? rows[k] + first : no_row;
+    const uint16_t *odd = k + 1 < depth && rows[k + 1] ? rows[k + 1] + first : no_row;
     uint16_t *to = panel + place(k, 0);
     if (columns == AMX_COLUMNS) {
       interleave(even, odd, HALF_COLUMNS, to);
       interleave(even + HALF_COLUMNS, odd + HALF_COLUMNS, HALF_COLUMNS, to + HALF);
     } else {
-      int64_t first = columns < HALF_COLUMNS ? columns : HALF_COLUMNS;
-      interleave(even, odd, first, to);
-      interleave(even + first, odd + first, columns - first, to + HALF);
+      int64_t left = columns < HALF_COLUMNS ? columns : HALF_COLUMNS;
+      interleave(even, odd, left, to);
+      interleave(even + left, odd + left, columns - left, to + HALF);
     }
   }
 }
@@ -73,7 +73,7 @@ void CPU(bfloat_pack_panel)(const uint16_t *source, int64_t column_stride, int64
     for (int64_t k0 = 0; k0 < depth; k0 += BFLOAT_CHUNK) {
       int64_t count = depth - k0 < BFLOAT_CHUNK ? depth - k0 : BFLOAT_CHUNK;
       for (int64_t k = 0; k < count; k++) rows[k] = source + (k0 + k) * depth_stride;
-      CPU(bfloat_pack_steps)(rows, columns, count, panel + k0 * AMX_COLUMNS);
+      CPU(bfloat_pack_steps)(rows, 0, columns, count, panel + k0 * AMX_COLUMNS);
     }
     return;
   }
@@ -88,29 +88,25 @@ void CPU(bfloat_pack_panel)(const uint16_t *source, int64_t column_stride, int64
       panel[place(k, j)] = source[j * column_stride + k * depth_stride];
 }
 
-void CPU(bfloat_pack_turned)(const uint16_t *const *steps, int64_t rows, int64_t depth,
-                             uint16_t *target) {
+// Pairs of neighbours along the depth, row after row, are what is turned round as floats.
+void CPU(bfloat_turn)(const uint16_t *source, int64_t stride, int64_t depth, uint16_t *target,
+                      int64_t target_stride) {
   uint16_t pairs[BFLOAT_CHUNK * AMX_ROWS] __attribute__((aligned(64)));
   int64_t padded = bfloat_steps(depth) * AMX_DEPTH;
-  if (rows < AMX_ROWS) memset(pairs, 0, sizeof pairs);
   for (int64_t k = 0; k < padded; k += 2) {
-    const uint16_t *even = k < depth && steps[k] ? steps[k] : no_row;
-    const uint16_t *odd = k + 1 < depth && steps[k + 1] ? steps[k + 1] : no_row;
-    uint16_t *to = pairs + k * AMX_ROWS;
-    if (rows == AMX_ROWS) interleave(even, odd, AMX_ROWS, to);
-    else interleave(even, odd, rows, to);
+    const uint16_t *even = k < depth ? source + k * stride : no_row;
+    const uint16_t *odd = k + 1 < depth ? source + (k + 1) * stride : no_row;
+    interleave(even, odd, AMX_ROWS, pairs + k * AMX_ROWS);
   }
   CPU(gemm_turn_f32)((const float *)(const void *)pairs, AMX_ROWS, padded / 2, AMX_ROWS,
-                     (float *)(void *)target, padded / 2);
+                     (float *)(void *)target, target_stride / 2);
 }
 
 void CPU(bfloat_pack_rows)(const uint16_t *source, int64_t row_stride, int64_t depth_stride,
                            int64_t rows, int64_t depth, uint16_t *target) {
   int64_t padded = bfloat_steps(depth) * AMX_DEPTH;
-  if (row_stride == 1 && depth <= BFLOAT_CHUNK) {
-    const uint16_t *steps[BFLOAT_CHUNK];
-    for (int64_t k = 0; k < depth; k++) steps[k] = source + k * depth_stride;
-    CPU(bfloat_pack_turned)(steps, rows, depth, target);
+  if (row_stride == 1 && rows == AMX_ROWS && depth <= BFLOAT_CHUNK) {
+    CPU(bfloat_turn)(source, depth_stride, depth, target, padded);
     return;
   }
   if (rows < AMX_ROWS || depth < padded)

@@ -40,15 +40,6 @@ typedef struct bfloat_conv {
 
 // -- the plan
 
-// Joining taps wastes less of the depth where channels are few. It takes pixels side by side.
-static int64_t span_of(const conv_problem *problem, const conv_product *p) {
-  const int64_t taps = problem->weight->shape[3];
-  bool joins = problem->direction == CONV_FORWARD && taps > 1 && p->groups == 1 &&
-               problem->geometry->dilation[1] == 1 && p->source->strides[3] == p->depth &&
-               bfloat_steps(taps * p->depth) < taps * bfloat_steps(p->depth);
-  return joins ? taps : 1;
-}
-
 static bool reads_in_place(const conv_product *p) {
   const device_array *x = p->source;
   return p->taps == 1 && p->tap[0].down == 0 && p->tap[0].across == 0 && p->step[0] == 1 &&
@@ -335,7 +326,7 @@ static moon_status run_products(moon_engine *engine, bfloat_plan *b) {
   derived_hold weights;
   if (b->plan.gaps) MOON_TRY(CPU(fill)(engine, 0, problem->image));
   if (b->plan.count == 0) return MOON_OK;
-  b->span = span_of(problem, &b->plan.products[0]);
+  b->span = CPU(bfloat_span)(problem, &b->plan.products[0]);
   for (int64_t i = 0; i < b->plan.count; i++)
     elements += panels_size(&b->plan.products[i], b->span);
   MOON_TRY(alloc_product(elements, sizeof(uint16_t), &bytes));

@@ -6,6 +6,14 @@
 #include "cpu/bfloat.h"
 #include "cpu/whole.h"
 
+int64_t CPU(bfloat_span)(const conv_problem *problem, const conv_product *p) {
+  const int64_t taps = problem->weight->shape[3];
+  bool joins = problem->direction == CONV_FORWARD && taps > 1 && p->groups == 1 &&
+               problem->geometry->dilation[1] == 1 && p->source->strides[3] == p->depth &&
+               bfloat_steps(taps * p->depth) < taps * bfloat_steps(p->depth);
+  return joins ? taps : 1;
+}
+
 typedef struct pack_job {
   moon_engine *engine;
   const conv_product *product;

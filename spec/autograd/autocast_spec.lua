@@ -35,7 +35,11 @@ describe("bfloat16 convolutions", function()
       { 2, 3, 9, 8, 5, 3, 1, 1, 1, 1 }, { 2, 6, 9, 8, 4, 3, 2, 1, 1, 2 },
       { 2, 40, 9, 8, 36, 3, 2, 1, 1, 2 },
       { 1, 64, 11, 10, 70, 1, 1, 0, 1, 1 }, { 3, 32, 8, 7, 33, 1, 2, 0, 1, 1 },
-      { 2, 40, 12, 9, 36, 3, 1, 2, 2, 1 }, { 2, 3, 17, 17, 8, 7, 2, 3, 1, 1 } } do
+      { 2, 40, 12, 9, 36, 3, 1, 2, 2, 1 }, { 2, 3, 17, 17, 8, 7, 2, 3, 1, 1 },
+      { 2, 64, 61, 45, 72, 3, 1, 1, 1, 1 }, { 2, 3, 130, 131, 40, 7, 2, 3, 1, 1 },
+      { 5, 96, 7, 7, 130, 3, 1, 1, 1, 1 }, { 9, 70, 15, 14, 40, 3, 2, 1, 1, 1 },
+      { 3, 64, 33, 31, 100, 1, 1, 0, 1, 1 }, { 2, 64, 12, 12, 64, 5, 3, 0, 1, 2 },
+      { 1, 34, 20, 6, 33, 3, 4, 5, 2, 1 } } do
     local n, c, h, w, o, kernel, stride, padding, dilation, groups = unpack(case)
     local options = { stride = stride, padding = padding, dilation = dilation, groups = groups }
     local title = "of %dx%dx%dx%d to %d, kernel %d, stride %d, padding %d, dilation %d, groups %d"
@@ -57,15 +61,35 @@ describe("bfloat16 convolutions", function()
     end)
   end
 
-  it("give the same bits on any number of threads", function()
-    local x, weight = draw(3, 40, 13, 11), draw(50, 40, 3, 3)
-    local threads, results = moon.get_num_threads(), {}
-    for count = 1, 3 do
-      moon.set_num_threads(count)
-      results[count] = moon.conv2d(x, weight, nil, { padding = 1 })
+  it("sum the gradient of a float32 weight in float32", function()
+    local x, weight, g = draw(3, 40, 37, 30), moon.randn(50, 40, 3, 3), draw(3, 50, 37, 30)
+    local exact = weight:to "float64"
+    for _, w in ipairs { weight, exact } do
+      w:requires_grad_()
+      moon.conv2d(x:to(w == exact and "float64" or "bfloat16"), w, nil, { padding = 1 })
+        :backward(g:to(w == exact and "float64" or "bfloat16"))
     end
-    moon.set_num_threads(threads)
-    for count = 2, 3 do assert.is_true(moon.equal(results[count], results[1])) end
+    assert.equal("float32", weight.grad.dtype)
+    assert.is_true(off(weight.grad, exact.grad) <= 1e-5)
+  end)
+
+  it("give the same bits on any number of threads", function()
+    for _, case in ipairs { { 3, 40, 13, 11, 50 }, { 2, 3, 90, 80, 33 }, { 1, 64, 60, 61, 70 } } do
+      local n, c, h, w, o = unpack(case)
+      local x, weight, g = draw(n, c, h, w), moon.randn(o, c, 3, 3), draw(n, o, h, w)
+      local threads, results = moon.get_num_threads(), {}
+      for count = 1, 3 do
+        moon.set_num_threads(count)
+        local a, b = x:clone():requires_grad_(), weight:clone():requires_grad_()
+        local y = moon.conv2d(a, b, nil, { padding = 1 })
+        y:backward(g)
+        results[count] = { y, a.grad, b.grad }
+      end
+      moon.set_num_threads(threads)
+      for count = 2, 3 do
+        for i = 1, 3 do assert.is_true(moon.equal(results[count][i], results[1][i])) end
+      end
+    end
   end)
 end)
 
