@@ -64,10 +64,10 @@ moon_status autocast_open(moon_engine *engine, const op_descriptor *op, const op
   moon_dtype wanted = wanted_dtype(engine->autocast, op, first);
   for (int i = 0; i < s->param_count; i++) {
     const op_param *param = &s->params[i];
+    if (op->stays && strstr(op->stays, param->name)) continue;
     if (param->kind == OP_TENSORS) {
       MOON_TRY(cast_list(engine, wanted, &call->args[i], call));
     } else if (is_tensor(param->kind) && changes(engine->autocast, args[i].tensor, wanted)) {
-      if (op->stays && strstr(op->stays, param->name)) continue;
       MOON_TRY(cast(engine, args[i].tensor, wanted, &call->held[i]));
       call->args[i].tensor = call->held[i];
     }

@@ -1,4 +1,5 @@
 // The convolution slots: arrays are brought into the engines' form, an engine is chosen and run.
+#include "base/threads.h"
 #include "cpu/bfloat.h"
 
 #include <math.h>
@@ -149,7 +150,7 @@ static moon_status run_ready(moon_engine *engine, const conv_problem *given, rea
                            .image = &r->image.array, .weight = &r->weight.array,
                            .result = &r->result.array, .finish = given->finish };
   const conv_engine *chosen = choose(engine, &problem);
-  engine_chose(engine, chosen->name);
+  if (!threads_inside()) engine_chose(engine, chosen->name);   // a task has no say for the call
   MOON_TRY(arrays_open(engine, given, chosen, &problem, r));
   MOON_TRY(chosen->run(engine, &problem));
   switch (given->direction) {

@@ -79,6 +79,42 @@ local function fused(x, w, bias, stride, padding, dilation, groups, scale, add, 
   end)
 end
 
+local function chained(x, weights, scales, biases, strides, paddings, groups, activation, last, add)
+  for i, w in ipairs(weights) do
+    local final = i == #weights
+    x = fused(x, w, biases[i], strides[i], paddings[i], 1, groups[i], scales[i],
+      final and add or nil, final and last or activation)
+  end
+  return x
+end
+
+-- The tensors of a chain over `channels`, the first of them the image's; every convolution from
+-- the second on has a group a channel where the numbers of channels allow.
+local function chain_lists(channels, kernels)
+  local weights, scales, biases, groups = {}, {}, {}, {}
+  for i = 2, #channels do
+    local inputs, outputs = channels[i - 1], channels[i]
+    groups[i - 1] = i > 2 and inputs == outputs and outputs or 1
+    weights[i - 1] = T { outputs, inputs / groups[i - 1], kernels[i - 1], kernels[i - 1] }
+    scales[i - 1], biases[i - 1] = T { outputs }, T { outputs }
+  end
+  return case.list(weights), case.list(scales), case.list(biases), groups
+end
+
+local function fuzz_chain(draw)
+  local count, middle = draw(1, 3), draw(1, 4)
+  local channels, kernels, strides, paddings = { draw(1, 3) }, {}, {}, {}
+  for i = 1, count do
+    channels[i + 1] = i == 3 and draw(1, 4) or middle
+    kernels[i], strides[i] = draw(1, 3), draw(1, 2)
+    paddings[i] = draw(0, kernels[i] - 1)
+  end
+  local weights, scales, biases, groups = chain_lists(channels, kernels)
+  local known = { "none", "relu", "relu6" }
+  return { T { draw(1, 2), channels[1], draw(12, 15), draw(12, 14) }, weights, scales, biases,
+           strides, paddings, groups, known[draw(1, 3)], known[draw(1, 3)], n = 9 }
+end
+
 local function fuzz_fused(draw)
   local drawn = fuzz_convolution(2)(draw)
   local x, w, bias, o = drawn[1], drawn[2], drawn[3], drawn[4]
@@ -253,6 +289,25 @@ return {
       { T { 1, 2, 3, 3 }, T { 2, 2, 1, 1 }, nil, 1, 0, 1, 1, nil, T { 1, 2, 3, 3 }, n = 9,
         torch = "F.conv2d(a, b) + c" },
       { T { 0, 3, 5, 5 }, T { 4, 3, 3, 3 }, torch = "F.conv2d(a, b)" },
+    },
+  },
+  conv2d_chain = {
+    naive = chained, fuzz = fuzz_chain,
+    gradient = false, why = "it is for inference alone",
+    cases = {
+      { T { 2, 2, 5, 6 }, case.list { T { 4, 2, 1, 1 }, T { 4, 1, 3, 3 }, T { 2, 4, 1, 1 } },
+        case.list { T { 4 }, T { 4 }, T { 2 } }, case.list { T { 4 }, T { 4 }, T { 2 } },
+        { 1, 1, 1 }, { 0, 1, 0 }, { 1, 4, 1 }, "relu6", "none", T { 2, 2, 5, 6 },
+        torch = "F.conv2d(F.relu6(F.conv2d(F.relu6(F.conv2d(a, b) * e[:, None, None] + " ..
+          "h[:, None, None]), c, padding=1, groups=4) * f[:, None, None] + i[:, None, None]), " ..
+          "d) * g[:, None, None] + j[:, None, None] + k" },
+      { T { 1, 3, 9, 7 }, case.list { T { 4, 3, 3, 3 }, T { 2, 4, 2, 2 } },
+        case.list { T { 4 }, T { 2 } }, case.list { T { 4 }, T { 2 } }, { 2, 1 }, { 1, 0 },
+        { 1, 1 }, "none", "relu", n = 9,
+        torch = "F.relu(F.conv2d(F.conv2d(a, b, stride=2, padding=1) * d[:, None, None] + " ..
+          "f[:, None, None], c) * e[:, None, None] + g[:, None, None])" },
+      { T { 0, 3, 5, 5 }, case.list { T { 4, 3, 3, 3 } }, case.list { T { 4 } },
+        case.list { T { 4 } }, { 1 }, { 0 }, { 1 } },
     },
   },
   conv3d = {

@@ -40,8 +40,7 @@ function InvertedResidual:init(inputs, outputs, stride, widening)
 end
 
 function InvertedResidual:forward(x)
-  local y = self.conv(x)
-  return self.around and y:add(x) or y
+  return nn.conv_chain(self.conv, x, self.around and x or nil)
 end
 
 local function make_features(o)
