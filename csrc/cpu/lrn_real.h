@@ -1,17 +1,8 @@
 // Local response normalisation for one compute type: LRN_COLUMNS neighbouring elements of all
 // channels of one image at a time. Window sums are taken afresh for every channel (a sliding sum
 // would subtract what it added and lose digits).
-#include "cpu/lrn_power_real.h"
-#include "cpu/network.h"
-
 #include "base/alloc.h"
-
-// sum[j] += a[j] * b[j] over channels low .. high, rows `stride` apart.
-static void add_window(const REAL *a, const REAL *b, int64_t low, int64_t high, int64_t stride,
-                       int64_t count, REAL *sum) {
-  for (int64_t c = low; c <= high; c++)
-    for (int64_t j = 0; j < count; j++) sum[j] += a[c * stride + j] * b[c * stride + j];
-}
+#include "cpu/lrn_power_real.h"
 
 static int64_t lowest(int64_t channel, int64_t before) {
   return channel > before ? channel - before : 0;
@@ -20,15 +11,25 @@ static int64_t highest(int64_t channel, int64_t after, int64_t channels) {
   return channel + after < channels ? channel + after : channels - 1;
 }
 
-static void lrn_block(const lrn_job *job, const REAL *x, int64_t count, REAL *out, REAL *scale) {
-  const lrn_options *o = job->options;
-  int64_t before = o->size / 2, after = (o->size - 1) / 2;
-  REAL factor = (REAL)(o->alpha / (double)o->size), k = (REAL)o->k;
+// s^-beta and 1 / s of channel c's columns; count <= LRN_COLUMNS.
+static void column_powers(const lrn_job *job, const REAL *x, int64_t c, int64_t count,
+                          REAL power[LRN_COLUMNS], REAL inverse[LRN_COLUMNS]) {
+  lrn_rule rule = lrn_rule_of(job->options);
+  int64_t last = highest(c, (job->options->size - 1) / 2, job->channels);
+  REAL sum[LRN_COLUMNS] = { 0 };
+  for (int64_t i = lowest(c, job->options->size / 2); i <= last; i++)
+    for (int64_t j = 0; j < count; j++) sum[j] += x[i * job->inner + j] * x[i * job->inner + j];
+  for (int64_t j = 0; j < count; j += LANES) {
+    lanes inverses;
+    lanes_store(power + j, lrn_power(&rule, lanes_load(sum + j), &inverses));
+    lanes_store(inverse + j, inverses);
+  }
+}
+
+static void lrn_block(const lrn_job *job, const REAL *x, int64_t count, REAL *out) {
   for (int64_t c = 0; c < job->channels; c++) {
-    REAL sum[LRN_COLUMNS] = { 0 }, power[LRN_COLUMNS];
-    add_window(x, x, lowest(c, before), highest(c, after, job->channels), job->inner, count, sum);
-    for (int64_t j = 0; j < count; j++) scale[c * job->inner + j] = k + factor * sum[j];
-    negative_power(o->beta, scale + c * job->inner, count, power);
+    REAL power[LRN_COLUMNS], inverse[LRN_COLUMNS];
+    column_powers(job, x, c, count, power, inverse);
     for (int64_t j = 0; j < count; j++)
       out[c * job->inner + j] = x[c * job->inner + j] * power[j];
   }
@@ -45,8 +46,7 @@ moon_status CPU(NAME(lrn_blocks))(void *context, int64_t first, int64_t last) {
   const lrn_job *job = context;
   for (int64_t index = first; index < last; index++) {
     int64_t count, at = lrn_offset(job, index, &count);
-    lrn_block(job, (const REAL *)job->x + at, count, (REAL *)job->out + at,
-              (REAL *)job->scale + at);
+    lrn_block(job, (const REAL *)job->x + at, count, (REAL *)job->out + at);
   }
   return MOON_OK;
 }
@@ -56,16 +56,16 @@ moon_status CPU(NAME(lrn_blocks))(void *context, int64_t first, int64_t last) {
 static void lrn_back_block(const lrn_job *job, int64_t at, int64_t count, REAL *ratio) {
   const lrn_options *o = job->options;
   const REAL *g = (const REAL *)job->gradient + at, *x = (const REAL *)job->x + at;
-  const REAL *scale = (const REAL *)job->scale + at;
   REAL *dx = (REAL *)job->out + at;
   int64_t inner = job->inner, before = (o->size - 1) / 2, after = o->size / 2;
-  REAL factor = (REAL)(2 * o->alpha * o->beta / (double)o->size);
+  lrn_rule rule = lrn_rule_of(o);
+  REAL factor = lrn_factor(&rule);
   for (int64_t c = 0; c < job->channels; c++) {
-    REAL power[LRN_COLUMNS];
-    negative_power(o->beta, scale + c * inner, count, power);
+    REAL power[LRN_COLUMNS], inverse[LRN_COLUMNS];
+    column_powers(job, x, c, count, power, inverse);
     for (int64_t j = 0; j < count; j++) {
       dx[c * inner + j] = g[c * inner + j] * power[j];
-      ratio[c * LRN_COLUMNS + j] = dx[c * inner + j] * x[c * inner + j] / scale[c * inner + j];
+      ratio[c * LRN_COLUMNS + j] = dx[c * inner + j] * x[c * inner + j] * inverse[j];
     }
   }
   for (int64_t c = 0; c < job->channels; c++) {

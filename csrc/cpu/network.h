@@ -28,7 +28,7 @@ typedef struct lrn_job {
   const lrn_options *options;
   int64_t channels, inner, blocks;   // blocks of an image
   const void *x, *gradient;
-  void *out, *scale;                 // backward: out is dx, scale is read
+  void *out;                         // backward: dx
 } lrn_job;
 NETWORK_TASK(lrn_blocks);
 NETWORK_TASK(lrn_back_blocks);
@@ -38,7 +38,7 @@ typedef struct lrn_pixels {
   moon_engine *engine;
   const lrn_options *options;
   int64_t channels, before, after;   // channels of the window in front of each and behind it
-  pixel_rows x, gradient, out, scale;
+  pixel_rows x, gradient, out;
 } lrn_pixels;
 NETWORK_STORED_TASK(lrn_pixels_forward);
 NETWORK_STORED_TASK(lrn_pixels_backward);

@@ -4,6 +4,7 @@
 #define REAL float
 #define REAL_BYTES 4
 #define STORED uint16_t
+#define STORED_IS_BFLOAT
 #define STORED_LOAD(element) bfloat_to_float(element)
 #define STORED_SAVE(value) bfloat_from_float(value)
 #define NAME(word) word##_bf16

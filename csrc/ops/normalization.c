@@ -255,7 +255,6 @@ static moon_status backward_batch_norm(op_backward_call *call) {
 // -- local_response_norm
 
 enum { LRN_INPUT, LRN_SIZE, LRN_ALPHA, LRN_BETA, LRN_K };
-enum { LRN_OUT, LRN_SCALE };
 
 static lrn_options read_lrn(const op_value *args) {
   return (lrn_options){ .size = args[LRN_SIZE].integer, .alpha = args[LRN_ALPHA].number,
@@ -276,13 +275,10 @@ static moon_status forward_lrn(op_call *call) {
   if (!isfinite(options.alpha) || !isfinite(options.beta) || !isfinite(options.k))
     return moon_fail(MOON_BAD_ARGUMENT, "alpha, beta and k must be finite, got %g, %g and %g",
                      options.alpha, options.beta, options.k);
-  MOON_TRY(tensor_new_like(call->engine, input, &call->results[LRN_OUT]));
-  MOON_TRY(tensor_new_like(call->engine, input, &call->results[LRN_SCALE]));
+  MOON_TRY(tensor_new_like(call->engine, input, &call->results[0]));
   MOON_TRY(channels_open(call->engine, input, &x, &copy));
-  device_array out = channels_of(call->results[LRN_OUT]);
-  device_array scale = channels_of(call->results[LRN_SCALE]);
-  moon_status status =
-      tensor_kernels(input)->lrn_forward(call->engine, &options, &x, &out, &scale);
+  device_array out = channels_of(call->results[0]);
+  moon_status status = tensor_kernels(input)->lrn_forward(call->engine, &options, &x, &out);
   tensor_release(copy);
   return status;
 }
@@ -292,15 +288,14 @@ static moon_status backward_lrn(op_backward_call *call) {
   lrn_options options = read_lrn(call->args);
   device_array x, g;
   if (call->engine->grad_enabled)
-    return norm_lrn_gradient(call->engine, &options, call->grads[LRN_OUT], input,
+    return norm_lrn_gradient(call->engine, &options, call->grads[0], input,
                              &call->out[LRN_INPUT]);
   MOON_TRY(tensor_new_like(call->engine, input, &call->out[LRN_INPUT]));
   MOON_TRY(channels_open(call->engine, input, &x, &copy_of_x));
   moon_status status = channels_open(call->engine, call->grads[0], &g, &copy_of_g);
   if (status == MOON_OK) {
-    device_array scale = channels_of(call->results[LRN_SCALE]);
     device_array dx = channels_of(call->out[LRN_INPUT]);
-    status = tensor_kernels(input)->lrn_backward(call->engine, &options, &g, &x, &scale, &dx);
+    status = tensor_kernels(input)->lrn_backward(call->engine, &options, &g, &x, &dx);
     tensor_release(copy_of_g);
   }
   tensor_release(copy_of_x);
@@ -328,8 +323,8 @@ static op_descriptor descriptors[] = {
                "--> {{{{0.5}}}}",
     .dtypes = OP_FLOATS,
     .schema = "(input: Tensor, size: int = 5, alpha: number = 1e-4, beta: number = 0.75, "
-              "k: number = 1) -> out, [scale]",
-    .saves = "input scale",
+              "k: number = 1) -> out",
+    .saves = "input",
     .doc = "input / (k + alpha / size * sum of squares over size neighbouring channels) ^ beta, "
            "for input (n, c, ...); channels beyond the ends count as 0 (Krizhevsky et al. 2012).",
     .forward = forward_lrn, .backward = backward_lrn },
