@@ -8,6 +8,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "ops/compose.h"
+#include "ops/pointwise.h"
+
 enum { INPUT, WEIGHT, BIAS, STRIDE, PADDING, DILATION, GROUPS };
 enum { SCALE = GROUPS + 1, ADD, ACTIVATION };   // of conv2d_fused
 
@@ -103,23 +106,73 @@ static void image_size(const int64_t *shape, op_value sizes[2]) {
   for (int i = 0; i < 2; i++) sizes[i] = op_int(shape[2 + i]);
 }
 
-static moon_status backward_conv2d(op_backward_call *call) {
+// Of input and weight, from that of the sums.
+static moon_status backward_sums(op_backward_call *call, moon_tensor *g) {
   moon_engine *e = call->engine;
   const op_value *args = call->args;
-  moon_tensor *g = call->grads[0];
   op_value taken = op_tensor(g), sizes[2];
   op_value stride = args[STRIDE], padding = args[PADDING], dilation = args[DILATION];
   image_size(call->inputs[INPUT].shape, sizes);
   if (call->needs[INPUT])
     MOON_TRY(OP_RUN(e, ops_get(OP_conv2d_input_gradient), &call->out[INPUT], taken, args[WEIGHT],
                     sizes[0], sizes[1], stride, padding, dilation, args[GROUPS]));
+  if (!call->needs[WEIGHT]) return MOON_OK;
   image_size(call->inputs[WEIGHT].shape, sizes);
-  if (call->needs[WEIGHT])
-    MOON_TRY(OP_RUN(e, ops_get(OP_conv2d_weight_gradient), &call->out[WEIGHT], taken, args[INPUT],
-                    sizes[0], sizes[1], stride, padding, dilation, args[GROUPS],
-                    op_dtype(call->inputs[WEIGHT].dtype)));
+  return OP_RUN(e, ops_get(OP_conv2d_weight_gradient), &call->out[WEIGHT], taken, args[INPUT],
+                sizes[0], sizes[1], stride, padding, dilation, args[GROUPS],
+                op_dtype(call->inputs[WEIGHT].dtype));
+}
+
+static op_value all_but_channels(void) { return op_ints(3, (int64_t[]){ 0, 2, 3 }); }
+
+static moon_status backward_bias(op_backward_call *call) {
   if (!call->needs[BIAS]) return MOON_OK;
-  return OP_RUN(e, ops_get(OP_sum), &call->out[BIAS], taken, op_ints(3, (int64_t[]){ 0, 2, 3 }));
+  return OP_RUN(call->engine, ops_get(OP_sum), &call->out[BIAS], op_tensor(call->grads[0]),
+                all_but_channels());
+}
+
+static moon_status backward_conv2d(op_backward_call *call) {
+  MOON_TRY(backward_sums(call, call->grads[0]));
+  return backward_bias(call);
+}
+
+// -- conv2d_fused's gradient
+
+// Of scale, for which the sums are calculated again.
+static void backward_scale(op_backward_call *call, compose *c) {
+  const op_value *args = call->args;
+  moon_tensor *sums = COMPOSE(c, conv2d, args[INPUT], args[WEIGHT], op_none(), args[STRIDE],
+                              args[PADDING], args[DILATION], args[GROUPS]);
+  moon_tensor *products = COMPOSE(c, mul, op_tensor(sums), op_tensor(call->grads[0]));
+  compose_keep(c, COMPOSE(c, sum, op_tensor(products), all_but_channels()), &call->out[SCALE]);
+}
+
+// `g` by channel times scale, in g's type.
+static moon_tensor *scaled(op_backward_call *call, compose *c) {
+  moon_tensor *g = call->grads[0], *scale = call->args[SCALE].tensor;
+  if (scale->dtype != g->dtype) scale = COMPOSE(c, cast, op_tensor(scale), op_dtype(g->dtype));
+  scale = compose_reshape(c, scale, 3, (int64_t[]){ g->shape[1], 1, 1 });
+  return COMPOSE(c, mul, op_tensor(g), op_tensor(scale));
+}
+
+static moon_status backward_scaled(op_backward_call *call) {
+  compose c = compose_open(call->engine);
+  if (call->needs[SCALE]) backward_scale(call, &c);
+  if (call->needs[INPUT] || call->needs[WEIGHT]) {
+    moon_tensor *g = scaled(call, &c);
+    if (g) compose_check(&c, backward_sums(call, g));
+  }
+  return compose_close(&c, NULL, &(moon_tensor *){ NULL });
+}
+
+static moon_status backward_fused(op_backward_call *call) {
+  static const char *const activations[] = { NULL, "relu", "relu6" };
+  const char *activation = activations[call->args[ACTIVATION].integer];
+  if (activation) MOON_TRY(pointwise_back_through(call, activation));
+  if (call->needs[ADD]) call->out[ADD] = tensor_retain(call->grads[0]);
+  if (!call->args[SCALE].given) return backward_conv2d(call);
+  MOON_TRY(backward_scaled(call));
+  return backward_bias(call);
 }
 
 // -- its gradients, operators too. The three are one form, linear in each of image, weight and
@@ -210,14 +263,15 @@ static op_descriptor descriptors[] = {
     .schema = "(input: Tensor, weight: Tensor, bias: Tensor?, stride: int[2] = 1, "
               "padding: pads[2] = 0, dilation: int[2] = 1, groups: int = 1, scale: Tensor?, "
               "add: Tensor?, activation: \"none\"|\"relu\"|\"relu6\" = \"none\") -> out",
+    .saves = "input@weight input@scale weight@input weight@scale scale@input scale@weight out",
     .doc = "activation(conv2d(input, weight) * scale + bias + add) in the one pass that writes the "
-           "convolution, for inference: there is no gradient. scale and bias have an element an "
-           "output channel (batch normalisation with given statistics is such a pair), add the "
-           "result's shape.",
+           "convolution. scale and bias have an element an output channel (batch normalisation "
+           "with given statistics is such a pair), add the result's shape. The gradient of scale "
+           "calculates the convolution once more.",
     .example = "moon.conv2d_fused(moon.ones(1, 1, 1, 2), moon.ones(2, 1, 1, 1), moon.tensor "
                "{0, -3}, {scale = moon.tensor {3, 2}, activation = \"relu\"}) "
                "--> {{{{3, 3}}, {{0, 0}}}}",
-    .forward = forward_fused },
+    .forward = forward_fused, .backward = backward_fused },
   { .name = "conv2d_input_gradient", .flags = OP_HIDDEN, .saves = "gradient@weight weight@gradient",
     .schema = "(gradient: Tensor, weight: Tensor, " GRADIENT_OPTIONS ") -> out",
     .doc = "The gradient of conv2d's input, of `height` and `width`, from that of its result: each "

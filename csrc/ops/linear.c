@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "ops/pointwise.h"
 #include "ops/product.h"
 #include "ops/support.h"
 
@@ -139,6 +140,13 @@ static moon_status backward_linear(op_backward_call *call) {
   return MOON_OK;
 }
 
+static moon_status backward_fused(op_backward_call *call) {
+  static const char *const activations[] = { NULL, "relu", "relu6" };
+  const char *activation = activations[call->args[ACTIVATION].integer];
+  if (activation) MOON_TRY(pointwise_back_through(call, activation));
+  return backward_linear(call);
+}
+
 // -- its gradients
 
 static moon_status forward_input_gradient(op_call *call) {
@@ -216,9 +224,9 @@ static op_descriptor descriptors[] = {
                "{activation = \"relu\"}) --> {{0}}",
     .dtypes = OP_FLOATS, .schema = "(input: Tensor, weight: Tensor, bias: Tensor?, "
                                    "activation: \"none\"|\"relu\"|\"relu6\" = \"none\") -> out",
-    .doc = "activation(linear(input, weight, bias)) in one pass, for inference: there is no "
-           "gradient.",
-    .forward = forward_fused },
+    .saves = "input@weight weight@input out",
+    .doc = "activation(linear(input, weight, bias)) in one pass.",
+    .forward = forward_fused, .backward = backward_fused },
   { .name = "linear_input_gradient", .flags = OP_HIDDEN, .saves = "gradient@weight weight@gradient",
     .schema = "(gradient: Tensor, weight: Tensor) -> out",
     .doc = "The gradient of linear's input from that of its result.",

@@ -255,6 +255,39 @@ static moon_status backward_unary(op_backward_call *call) {
                                            x ? &ax : NULL, y ? &ay : NULL, &dx);
 }
 
+static moon_status back_through_recorded(op_backward_call *call, const op_descriptor *op,
+                                         moon_tensor **grad) {
+  compose c = compose_open(call->engine);
+  derivative_names names = { .g = call->grads[0], .y = call->results[0] };
+  return compose_close(&c, derivative_run(&c, parsed[op - descriptors][0], &names), grad);
+}
+
+static moon_status back_through_kernel(op_backward_call *call, const op_descriptor *op,
+                                       moon_tensor **grad) {
+  static const double none[MOON_MAX_POINTWISE_ATTRIBUTES] = { 0 };
+  const moon_tensor *g = call->grads[0];
+  device_array ag = tensor_array(g), y = tensor_array(call->results[0]);
+  *grad = op_take_gradient(call);
+  if (!*grad)
+    MOON_TRY(ops_new_like(call->engine, g, g->dtype, g->shape, grad));
+  device_array dx = tensor_array(*grad);
+  return tensor_kernels(g)->unary_backward(call->engine, (int)op->row, none, &ag, NULL, &y, &dx);
+}
+
+moon_status pointwise_back_through(op_backward_call *call, const char *activation) {
+  const op_descriptor *op = find_row(activation);
+  moon_tensor *grad = NULL;
+  moon_status status = call->engine->grad_enabled ? back_through_recorded(call, op, &grad)
+                                                  : back_through_kernel(call, op, &grad);
+  if (status != MOON_OK) {
+    tensor_release(grad);
+    return status;
+  }
+  tensor_release(call->grads[0]);
+  call->grads[0] = grad;
+  return MOON_OK;
+}
+
 // -- two inputs
 
 static moon_status broadcast_inputs(op_call *call, int *ndim, int64_t *shape) {

@@ -280,7 +280,6 @@ return {
   },
   conv2d_fused = {
     naive = fused, fuzz = fuzz_fused,
-    gradient = false, why = "it is for inference alone",
     cases = {
       { T { 2, 3, 5, 4 }, T { 4, 3, 3, 2 }, T { 4 }, 1, 0, 1, 1, T { 4 }, T { 2, 4, 3, 3 }, "relu",
         torch = "F.relu(F.conv2d(a, b) * d[:, None, None] + c[:, None, None] + e)" },

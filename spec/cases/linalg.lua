@@ -132,7 +132,7 @@ return {
       return places.pointwise(function(y) return math.min(high, math.max(low, y)) end,
         naive_linear(input, weight, bias))
     end,
-    gradient = false, why = "it is for inference alone", tolerance = sums,
+    tolerance = sums,
     large = { T{ 100, 80 }, T{ 120, 80 }, T{ 120 }, "relu" },
     fuzz = function(draw)
       local i, o = draw(1, 9), draw(1, 9)

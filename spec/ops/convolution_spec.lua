@@ -245,8 +245,4 @@ describe("conv2d_fused says", function()
     naive.refuses("conv2d_fused", "input is float32 but add is float64", x, w,
       { add = moon.zeros(2, 4, 3, 3):double() })
   end)
-
-  it("that it has no gradient", function()
-    naive.refuses("conv2d_fused", "no gradient is defined", x, w:requires_grad_())
-  end)
 end)

@@ -22,10 +22,14 @@ end
 
 local M = { is_plain = is_plain }
 
---- Whether the convolution can do what comes after it: off the tape, padding with zeros.
+--- Whether the convolution can activate what it writes: one of the core alone, padding with zeros.
+function M.takes_activation(conv, x)
+  return is_plain(conv, Conv2d) and conv.pad_mode == nil and core.is_tensor(x) and x:dim() == 4
+end
+
+--- Whether it can take a normalisation along as well, whose factors have no gradient.
 function M.takes_more(conv, x)
-  return not core.is_grad_enabled() and is_plain(conv, Conv2d) and conv.pad_mode == nil
-    and core.is_tensor(x) and x:dim() == 4
+  return not core.is_grad_enabled() and M.takes_activation(conv, x)
 end
 
 --- Whether the normalisation is a factor and a term for each channel.

@@ -1,16 +1,15 @@
 -- Fusion: neighbours in a Sequential that are calculated in one pass over memory.
 --
 --   BatchNorm2d, ReLU or ReLU6                 always
---   Conv2d, BatchNorm2d, ReLU or ReLU6         in evaluation, off the tape; the first two alone and
---   Conv2d, ReLU or ReLU6                      without normalisation as well
---   Linear, ReLU or ReLU6                      likewise
+--   Conv2d or Linear, ReLU or ReLU6            always
+--   Conv2d, BatchNorm2d, ReLU or ReLU6         in evaluation, off the tape; without the last, too
 --
 -- Results are those of the modules one by one, but for rounding where a convolution takes its
 -- normalisation along. Modules with hooks or a forward of their own are left alone.
 
+local core = require "moonlet.core"
 local conv_norm = require "moonlet.nn.conv_norm"
 local activations = require "moonlet.nn.activations"
-local core = require "moonlet.core"
 local Conv2d = require "moonlet.nn.conv2d"
 local Linear = require "moonlet.nn.linear"
 local BatchNorm2d = require "moonlet.nn.batchnorm2d"
@@ -38,8 +37,8 @@ starts[BatchNorm2d] = function(norm, after, _, x)
 end
 
 starts[Conv2d] = function(conv, after, last, x)
-  if not conv_norm.takes_more(conv, x) then return conv(x), 1 end
-  local norm = conv_norm.is_linear(after) and after or nil
+  if not conv_norm.takes_activation(conv, x) then return conv(x), 1 end
+  local norm = conv_norm.takes_more(conv, x) and conv_norm.is_linear(after) and after or nil
   local given
   if norm then given = activation_of(last) else given = activation_of(after) end
   if not norm and not given then return conv(x), 1 end
@@ -51,7 +50,7 @@ local function activated(linear, x, given)
 end
 
 starts[Linear] = function(linear, after, _, x)
-  local given = not core.is_grad_enabled() and is_plain(linear, Linear) and activation_of(after)
+  local given = is_plain(linear, Linear) and activation_of(after)
   if not given then return linear(x), 1 end
   if profile_calls.depth > 0 then return profile_calls.run(activated, linear, x, given), 2 end
   return activated(linear, x, given), 2
