@@ -18,9 +18,10 @@ static inline int64_t bfloat_steps(int64_t depth) { return (depth + AMX_DEPTH - 
 // source[j * column_stride + k * depth_stride].
 void CPU(bfloat_pack_panel)(const uint16_t *source, int64_t column_stride, int64_t depth_stride,
                             int64_t columns, int64_t depth, uint16_t *panel);
-// The same, element (k, j) at rows[k][first + j]; NULL is a row of zeros.
-void CPU(bfloat_pack_steps)(const uint16_t *const *rows, int64_t first, int64_t columns,
-                            int64_t depth, uint16_t *panel);
+// The same for any number of columns, in panels `pitch` elements apart, element (k, j) at
+// rows[k][j]; NULL is a row of zeros.
+void CPU(bfloat_pack_steps)(const uint16_t *const *rows, int64_t columns, int64_t depth,
+                            int64_t pitch, uint16_t *panels);
 // AMX_ROWS rows of bfloat_steps(depth) * AMX_DEPTH elements, zeros round the edges: element (r, k)
 // is at source[r * row_stride + k * depth_stride].
 void CPU(bfloat_pack_rows)(const uint16_t *source, int64_t row_stride, int64_t depth_stride,

@@ -23,29 +23,41 @@ static int64_t place(int64_t k, int64_t j) {
 
 static const uint16_t no_row[AMX_COLUMNS];
 
+typedef uint32_t pair __attribute__((may_alias));
+
 static inline void interleave(const uint16_t *restrict even, const uint16_t *restrict odd,
-                              int64_t count, uint16_t *restrict pairs) {
-  for (int64_t j = 0; j < count; j++) {
-    pairs[2 * j] = even[j];
-    pairs[2 * j + 1] = odd[j];
-  }
+                              int64_t count, uint16_t *restrict target) {
+  pair *restrict pairs = (pair *)(void *)target;
+  for (int64_t j = 0; j < count; j++) pairs[j] = (pair)even[j] | (pair)odd[j] << 16;
 }
 
-void CPU(bfloat_pack_steps)(const uint16_t *const *rows, int64_t first, int64_t columns,
-                            int64_t depth, uint16_t *panel) {
+// Two rows of a panel: `columns` of them, zeros behind.
+static inline void pack_pair(const uint16_t *even, const uint16_t *odd, int64_t columns,
+                             uint16_t *to) {
+  uint16_t part[2][AMX_COLUMNS] = { 0 };
+  if (columns < AMX_COLUMNS) {
+    memcpy(part[0], even, (size_t)columns * sizeof *even);
+    memcpy(part[1], odd, (size_t)columns * sizeof *odd);
+    even = part[0], odd = part[1];
+  }
+  interleave(even, odd, HALF_COLUMNS, to);
+  interleave(even + HALF_COLUMNS, odd + HALF_COLUMNS, HALF_COLUMNS, to + HALF);
+}
+
+// A few panels at a time, so that what is read lies together.
+void CPU(bfloat_pack_steps)(const uint16_t *const *rows, int64_t columns, int64_t depth,
+                            int64_t pitch, uint16_t *panels) {
+  enum { TOGETHER = 4 * AMX_COLUMNS };
   int64_t padded = bfloat_steps(depth) * AMX_DEPTH;
-  if (columns < AMX_COLUMNS) memset(panel, 0, (size_t)(padded * AMX_COLUMNS) * sizeof *panel);
-  for (int64_t k = 0; k < padded; k += 2) {
-    const uint16_t *even = k < depth && rows[k] ? rows[k] + first : no_row;
-    const uint16_t *odd = k + 1 < depth && rows[k + 1] ? rows[k + 1] + first : no_row;
-    uint16_t *to = panel + place(k, 0);
-    if (columns == AMX_COLUMNS) {
-      interleave(even, odd, HALF_COLUMNS, to);
-      interleave(even + HALF_COLUMNS, odd + HALF_COLUMNS, HALF_COLUMNS, to + HALF);
-    } else {
-      int64_t left = columns < HALF_COLUMNS ? columns : HALF_COLUMNS;
-      interleave(even, odd, left, to);
-      interleave(even + left, odd + left, columns - left, to + HALF);
+  for (int64_t first = 0; first < columns; first += TOGETHER, panels += 4 * pitch) {
+    int64_t last = first + TOGETHER < columns ? first + TOGETHER : columns;
+    for (int64_t k = 0; k < padded; k += 2) {
+      const uint16_t *even = k < depth ? rows[k] : NULL;
+      const uint16_t *odd = k + 1 < depth ? rows[k + 1] : NULL;
+      uint16_t *to = panels + place(k, 0);
+      for (int64_t j = first; j < last; j += AMX_COLUMNS, to += pitch)
+        pack_pair(even ? even + j : no_row, odd ? odd + j : no_row,
+                  last - j < AMX_COLUMNS ? last - j : AMX_COLUMNS, to);
     }
   }
 }
@@ -73,7 +85,7 @@ void CPU(bfloat_pack_panel)(const uint16_t *source, int64_t column_stride, int64
     for (int64_t k0 = 0; k0 < depth; k0 += BFLOAT_CHUNK) {
       int64_t count = depth - k0 < BFLOAT_CHUNK ? depth - k0 : BFLOAT_CHUNK;
       for (int64_t k = 0; k < count; k++) rows[k] = source + (k0 + k) * depth_stride;
-      CPU(bfloat_pack_steps)(rows, 0, columns, count, panel + k0 * AMX_COLUMNS);
+      CPU(bfloat_pack_steps)(rows, columns, count, 0, panel + k0 * AMX_COLUMNS);
     }
     return;
   }

@@ -17,8 +17,9 @@
 enum {
   WANTED_JOBS = 8,
   BLOCK_BYTES = 1 << 20,           // of packed positions
-  CHUNK = 16,                      // steps of a row that stay in the first cache
+  CHUNK = 8,                      // steps of a row that stay in the first cache
   ONLY_CHUNK = 32,                 // so many are better done at once: sums are stored straight
+  FETCHED = 16,                    // floats that the cache fetches at once
 };
 
 // What packing an element takes, and adding up one of a share's sums.
@@ -195,15 +196,11 @@ static void find_places(const weight_plan *w, const job *b, int64_t n) {
 }
 
 static void pack_columns(const weight_plan *w, const job *b) {
+  int64_t columns = minimum(b->panels * AMX_COLUMNS, w->outputs - b->panel * AMX_COLUMNS);
   for (int64_t n = 0; n < w->images; n++) {
     find_places(w, b, n);
-    for (int64_t j = 0; j < b->panels; j++) {
-      int64_t column = (b->panel + j) * AMX_COLUMNS;
-      CPU(bfloat_pack_steps)(b->places, j * AMX_COLUMNS,
-                             minimum(AMX_COLUMNS, w->outputs - column),
-                             w->image_steps * AMX_DEPTH,
-                             b->columns + (j * w->steps + n * w->image_steps) * AMX_PANEL);
-    }
+    CPU(bfloat_pack_steps)(b->places, columns, w->image_steps * AMX_DEPTH, w->steps * AMX_PANEL,
+                           b->columns + n * w->image_steps * AMX_PANEL);
   }
 }
 
@@ -293,22 +290,51 @@ static inline void store_sum(const device_array *to, int64_t at, float sum) {
   else ((uint16_t *)to->data)[at] = bfloat_from_float(sum);
 }
 
+// Sums of a tile in the order of a row-major float32 gradient.
+static void store_lines(const weight_plan *w, float *to, int64_t rows, int64_t columns,
+                        const float *sums) {
+  const int64_t taps = w->planes.taps, between = w->problem->weight->strides[0];
+  if (taps == 1) {
+    CPU(gemm_turn_f32)(sums, AMX_COLUMNS, rows, columns, to, between);
+    return;
+  }
+  for (int64_t c = 0; c < columns; c++, to += between) {
+    const float *next = to + (c + 1 < columns ? between : 0);
+    for (int64_t k = 0; k < rows * taps; k += FETCHED) __builtin_prefetch(next + k, 1);
+    for (int64_t t = 0; t < taps; t++)
+      for (int64_t r = 0; r < rows; r++)
+        to[r * taps + t] = sums[t * AMX_TILE + r * AMX_COLUMNS + c];
+  }
+}
+
+static bool stores_lines(const weight_plan *w) {
+  const device_array *to = w->problem->weight;
+  return to->dtype == MOON_F32 && w->planes.span == 1 && to->strides[3] == 1 &&
+         to->strides[2] == to->shape[3] && to->strides[1] == to->shape[2] * to->shape[3];
+}
+
 // A column at a time: its taps and rows lie side by side in the weight's gradient.
 static void store_tiles(const weight_plan *w, const job *b, int64_t i, int64_t j,
                         const float *sums) {
   const device_array *to = w->problem->weight;
-  const int64_t span = w->planes.span, channels = w->inputs / span;
+  const int64_t span = w->planes.span, taps = w->planes.taps, channels = w->inputs / span;
   const int64_t row = (b->tile + i) * AMX_ROWS, rows = minimum(AMX_ROWS, w->inputs - row);
   const int64_t column = (b->panel + j) * AMX_COLUMNS;
   const int64_t columns = minimum(AMX_COLUMNS, w->outputs - column);
-  for (int64_t c = 0; c < columns; c++) {
+  int64_t first = (b->group * w->outputs + column) * to->strides[0];
+  if (stores_lines(w)) {
+    store_lines(w, (float *)to->data + first + row * to->strides[1], rows, columns, sums);
+    return;
+  }
+  for (int64_t c = 0; c < columns; c++, first += to->strides[0]) {
     const conv_tap *tap = w->products.taps + row / channels;
-    int64_t first = (b->group * w->outputs + column + c) * to->strides[0], channel = row % channels;
+    int64_t channel = row % channels;
     for (int64_t r = 0; r < rows; r++, channel++) {
       if (channel == channels) channel = 0, tap++;
-      for (int64_t t = 0; t < w->planes.taps; t++)
-        store_sum(to, first + channel * to->strides[1] + tap[t * span].weight,
-                  sums[t * AMX_TILE + r * AMX_COLUMNS + c]);
+      const float *sum = sums + r * AMX_COLUMNS + c;
+      int64_t at = first + channel * to->strides[1];
+      for (int64_t t = 0; t < taps; t++)
+        store_sum(to, at + tap[t * span].weight, sum[t * AMX_TILE]);
     }
   }
 }
