@@ -47,10 +47,12 @@ typedef struct amx_finish {
   const float *scale, *shift;            // an element a column
   const uint16_t *const *add;            // a pointer to each row's first column
   float low, high;
+  bool past_caches;                      // for large results: what is not read need not be fetched
 } amx_finish;
 
-// Stores `rows` x `columns` sums of a tile as bfloat16, row r at out[r]; NULL is left out.
-void amx_store(const amx_finish *finish, const float *sums, int64_t rows, int64_t columns,
+// Stores `columns` sums of all rows of a tile as bfloat16, row r at out[r] + column; NULL is left
+// out. scale, shift and add start `column` on, too.
+void amx_store(const amx_finish *finish, const float *sums, int64_t column, int64_t columns,
                uint16_t *const *out);
 
 #endif

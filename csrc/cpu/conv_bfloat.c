@@ -21,6 +21,7 @@ enum {
   SUM_BYTES = 512 << 10,
   CHUNK = 18,                      // steps: 36 KiB of weights
   WANTED_TASKS = 8,
+  LARGE_RESULT = 1 << 20,          // elements that the second cache does not hold
 };
 
 typedef struct bfloat_conv {
@@ -36,6 +37,7 @@ typedef struct bfloat_conv {
   int64_t near;                    // panels whose sums are kept at once
   int64_t tiles;                   // of an image's part of a task
   int64_t *offset;                 // of each step
+  bool past_caches;                // results are stored so
 } bfloat_conv;
 
 // -- the plan
@@ -211,19 +213,13 @@ static void store_tile(const bfloat_conv *c, const task *t, int64_t tile, int64_
                        const float *sums) {
   const conv_product *p = c->product;
   const conv2d_finish *f = p->finish;
-  const int64_t row = tile * AMX_ROWS, column = panel * AMX_COLUMNS;
-  const int64_t channel = t->group * p->columns + column;
-  uint16_t *out[AMX_ROWS];
-  const uint16_t *add[AMX_ROWS];
-  amx_finish finish = { .low = (float)f->low, .high = (float)f->high };
-  if (f->scale) finish.scale = (const float *)f->scale->data + channel;
-  if (f->shift) finish.shift = (const float *)f->shift->data + channel;
-  if (f->add) finish.add = add;
-  for (int r = 0; r < AMX_ROWS; r++) {
-    out[r] = t->out[row + r] ? t->out[row + r] + column : NULL;
-    add[r] = out[r] && f->add ? t->add[row + r] + column : NULL;
-  }
-  amx_store(&finish, sums, AMX_ROWS, minimum(AMX_COLUMNS, p->columns - column), out);
+  const int64_t row = tile * AMX_ROWS, column = panel * AMX_COLUMNS, group = t->group * p->columns;
+  amx_finish finish = { .low = (float)f->low, .high = (float)f->high,
+                        .past_caches = c->past_caches };
+  if (f->scale) finish.scale = (const float *)f->scale->data + group;
+  if (f->shift) finish.shift = (const float *)f->shift->data + group;
+  if (f->add) finish.add = t->add + row;
+  amx_store(&finish, sums, column, minimum(AMX_COLUMNS, p->columns - column), t->out + row);
 }
 
 // Panels first .. last - 1, whose sums are kept from chunk to chunk.
@@ -283,7 +279,8 @@ static moon_status multiply(moon_engine *engine, const conv_product *product, in
   bfloat_conv c = { .engine = engine, .product = product, .panels = panels,
                     .in_group = divide_up(product->columns, AMX_COLUMNS),
                     .steps = bfloat_conv_steps(product, span),
-                    .in_place = reads_in_place(product) };
+                    .in_place = reads_in_place(product),
+                    .past_caches = array_count(product->target) > LARGE_RESULT };
   moon_status status = CPU(bfloat_planes_open)(product, span, &c.planes);
   if (status == MOON_OK) {
     cut(&c);

@@ -45,7 +45,11 @@ AMX void amx_open(int64_t rows) {
   _tile_loadconfig(&layout);
 }
 
-AMX void amx_close(void) { _tile_release(); }
+// Stores past the caches have to be seen by whoever is told that they are done.
+AMX void amx_close(void) {
+  _tile_release();
+  _mm_sfence();
+}
 
 enum { ROW = AMX_COLUMNS * sizeof(float), HALF = AMX_PANEL / 2 };
 
@@ -115,7 +119,7 @@ VECTORS static inline __m512 widened(__m256i bits) {
 // Half of a row of sums; `mask` says which columns there are.
 VECTORS static inline __m512 finished(const amx_finish *f, const float *sums, int64_t row,
                                       int64_t column, __mmask16 mask) {
-  __m512 sum = _mm512_loadu_ps(sums + row * AMX_COLUMNS + column);
+  __m512 sum = _mm512_loadu_ps(sums);
   if (f->scale) sum = _mm512_mul_ps(sum, _mm512_maskz_loadu_ps(mask, f->scale + column));
   if (f->shift) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, f->shift + column));
   if (f->add)
@@ -125,15 +129,20 @@ VECTORS static inline __m512 finished(const amx_finish *f, const float *sums, in
   return _mm512_min_ps(_mm512_set1_ps(f->high), sum);
 }
 
-VECTORS void amx_store(const amx_finish *finish, const float *sums, int64_t rows, int64_t columns,
-                       uint16_t *const *out) {
-  __mmask32 mask = columns >= AMX_COLUMNS ? ~(__mmask32)0 : ((__mmask32)1 << columns) - 1;
-  for (int64_t r = 0; r < rows; r++) {
+VECTORS void amx_store(const amx_finish *finish, const float *sums, int64_t column,
+                       int64_t columns, uint16_t *const *out) {
+  const __mmask32 all = ~(__mmask32)0;
+  const __mmask32 mask = columns >= AMX_COLUMNS ? all : ((__mmask32)1 << columns) - 1;
+  for (int64_t r = 0; r < AMX_ROWS; r++, sums += AMX_COLUMNS) {
     if (!out[r]) continue;
-    __m512 first = finished(finish, sums, r, 0, (__mmask16)mask);
-    __m512 second = finished(finish, sums, r, 16, (__mmask16)(mask >> 16));
+    __m512 first = finished(finish, sums, r, column, (__mmask16)mask);
+    __m512 second = finished(finish, sums + 16, r, column + 16, (__mmask16)(mask >> 16));
     __m512i row = (__m512i)_mm512_cvtne2ps_pbh(second, first);
-    _mm512_mask_storeu_epi16(out[r], mask, row);
+    uint16_t *to = out[r] + column;
+    if (finish->past_caches && mask == all && (uintptr_t)to % sizeof row == 0)
+      _mm512_stream_si512((void *)to, row);
+    else
+      _mm512_mask_storeu_epi16(to, mask, row);
   }
 }
 
@@ -150,9 +159,9 @@ void amx_multiply_few(int64_t steps, const amx_rows *rows, const uint16_t *panel
                       bool add) {
   (void)steps, (void)rows, (void)panel, (void)sums, (void)add;
 }
-void amx_store(const amx_finish *finish, const float *sums, int64_t rows, int64_t columns,
+void amx_store(const amx_finish *finish, const float *sums, int64_t column, int64_t columns,
                uint16_t *const *out) {
-  (void)finish, (void)sums, (void)rows, (void)columns, (void)out;
+  (void)finish, (void)sums, (void)column, (void)columns, (void)out;
 }
 
 #endif
