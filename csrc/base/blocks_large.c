@@ -2,9 +2,11 @@
 // class (last in, first out: its pages are warm) and in one list by age, out of which blocks go
 // when the cache holds more than it may. The records lie in the blocks themselves.
 //
-// How much may be kept: live and cached blocks together stay within 3/2 of the most that was live
+// How much may be kept: live and cached blocks together stay within 9/8 of the most that was live
 // in the last WINDOW_SECONDS or two, or within CACHE_FLOOR above what is live now. What a step of
 // training releases, the next step finds; what a program no longer does is not paid for long.
+// Where a class has no spare and no more may be kept, the large spare nearest in size is resized,
+// so that its pages are used where other sizes are wanted in other parts of a step.
 #include "base/blocks.h"
 
 #include "base/os.h"
@@ -98,34 +100,66 @@ static void count_live(size_t live) {
 
 static size_t cache_limit(size_t live) {
   size_t peak = cache.peak > cache.peak_before ? cache.peak : cache.peak_before;
-  size_t whole = peak + peak / 2;
+  size_t whole = peak + peak / 8;
   size_t limit = whole > live ? whole - live : 0;
   return limit > CACHE_FLOOR ? limit : CACHE_FLOOR;
 }
 
+// The large spare nearest in size to a class that has none; NULL where there is none at all.
+static spare *nearest(int class) {
+  const int least = blocks_class(BLOCKS_LARGE_MIN);
+  for (int off = 1; off < BLOCKS_CLASSES; off++) {
+    if (class + off < BLOCKS_CLASSES && cache.first[class + off] != NULL)
+      return cache.first[class + off];
+    if (class - off >= least && cache.first[class - off] != NULL) return cache.first[class - off];
+  }
+  return NULL;
+}
+
 // -- for alloc.c
 
-// A cached block of the class, or NULL and in *old what must go before fresh memory is fetched.
-static void *take_cached(int class, size_t cache_room, spare **old) {
+// What may serve for a block, found under the lock.
+typedef struct supply {
+  spare *same;     // of its class
+  spare *other;    // to be resized
+  int class;       // of that
+  spare *old;      // to be discarded before fresh memory is fetched
+} supply;
+
+static supply look(int class, size_t cache_room) {
+  supply s = { 0 };
+  const size_t bytes = blocks_size(class);
   spin_acquire(&cache.lock);
-  spare *found = cache.first[class];
-  if (found != NULL) {
-    take_out(found);
-    count_live(cache.live + blocks_size(class));
+  s.same = cache.first[class];
+  if (s.same != NULL) {
+    take_out(s.same);
+    count_live(cache.live + bytes);
   } else {
-    size_t limit = cache_limit(cache.live + blocks_size(class));
-    *old = shrink(limit < cache_room ? limit : cache_room);
+    size_t limit = cache_limit(cache.live + bytes);
+    if (limit > cache_room) limit = cache_room;
+    if (cache.cached > limit && bytes >= BLOCKS_LARGE_MIN) s.other = nearest(class);
+    if (s.other != NULL) {
+      s.class = s.other->class;
+      take_out(s.other);
+    }
+    s.old = shrink(limit);
   }
   spin_release(&cache.lock);
-  return found;
+  return s;
+}
+
+static void *resize(spare *other, int from, int class) {
+  void *block = os_pages_resize(other, blocks_size(from), blocks_size(class));
+  if (block == NULL) discard(other, from);
+  return block;
 }
 
 void *blocks_large_take(int class, size_t cache_room) {
-  spare *old = NULL;
-  void *block = take_cached(class, cache_room, &old);
-  if (block != NULL) return block;
-  discard_list(old);
-  block = fetch(class);
+  supply s = look(class, cache_room);
+  if (s.same != NULL) return s.same;
+  discard_list(s.old);
+  void *block = s.other != NULL ? resize(s.other, s.class, class) : NULL;
+  if (block == NULL) block = fetch(class);
   if (block == NULL) return NULL;
   spin_acquire(&cache.lock);
   count_live(cache.live + blocks_size(class));

@@ -41,6 +41,9 @@ uint64_t os_resident_bytes(void);      // resident size of this process; 0 if un
 // Pages: large blocks straight from the system, aligned to 2 MiB, huge pages advised.
 void *os_pages_new(size_t bytes);      // NULL when refused
 void os_pages_delete(void *pages, size_t bytes);
+// Larger or smaller pages, at another place, with the memory of `pages`, which are gone: only what
+// is new has to be touched for the first time. NULL where that cannot be; `pages` stay then.
+void *os_pages_resize(void *pages, size_t old, size_t bytes);
 // Blocks of the C heap aligned to a power of two (at least that of a pointer); NULL when refused.
 void *os_aligned_new(size_t alignment, size_t bytes);
 void os_aligned_delete(void *block);

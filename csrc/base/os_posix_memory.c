@@ -46,6 +46,20 @@ void *os_pages_new(size_t bytes) {
   return pages;
 }
 
+void *os_pages_resize(void *pages, size_t old, size_t bytes) {
+#ifdef MREMAP_FIXED
+  void *place = os_pages_new(bytes);
+  if (place == NULL) return NULL;
+  bytes = whole_pages(bytes);
+  if (mremap(pages, whole_pages(old), bytes, MREMAP_MAYMOVE | MREMAP_FIXED, place) == place)
+    return place;
+  munmap(place, bytes);
+#else
+  (void)pages, (void)old, (void)bytes;
+#endif
+  return NULL;
+}
+
 void os_pages_delete(void *pages, size_t bytes) {
   if (pages != NULL) munmap(pages, whole_pages(bytes));
 }

@@ -64,7 +64,7 @@ static void add_row(const col2im_job *job, const band *b, const position *at, co
 static void add_tile(const col2im_job *job, const band *b, const position *at, int count,
                      REAL *product) {
   static const NAME(micro_finish) plain = { .low = -(REAL)INFINITY, .high = (REAL)INFINITY };
-  const device_array *y = job->problem->result, *w = job->problem->weight;
+  const device_array *y = job->problem->result;
   const int64_t depth = y->shape[1];
   const REAL *rows[MICRO_ROWS];
   REAL *out[MICRO_ROWS];
@@ -78,11 +78,7 @@ static void add_tile(const col2im_job *job, const band *b, const position *at, i
     for (int r = 0; r < MICRO_ROWS; r++) out[r] = product + r * job->padded + j;
     CPU(NAME(micro_rows))(&tile, rows, (const REAL *)job->panels + j * depth, COLUMNS);
   }
-  // Neighbours overlap: what has just been stored is not in the first cache yet.
-  const int64_t apart = divide_up(w->shape[3], job->problem->geometry->stride[1]);
-  for (int64_t first = 0; first < apart; first++)
-    for (int64_t r = first; r < count; r += apart)
-      add_row(job, b, &at[r], product + r * job->padded);
+  for (int r = 0; r < count; r++) add_row(job, b, &at[r], product + r * job->padded);
 }
 
 // Rows of the result that reach rows first .. last of the image.

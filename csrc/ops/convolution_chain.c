@@ -298,8 +298,9 @@ static moon_status forward_chain(op_call *call) {
   MOON_TRY(read_chain(call, &c));
   if (!tensor_device(call->args[INPUT].tensor)->on_host || !cut(&c)) return run_layers(call, &c);
   find_room(&c);
+  moon_status status = threads_run(call->engine, c.out.shape[0] * c.bands, 1, run_bands, &c);
   engine_chose(call->engine, "bands");
-  return threads_run(call->engine, c.out.shape[0] * c.bands, 1, run_bands, &c);
+  return status;
 }
 
 static op_descriptor descriptors[] = {

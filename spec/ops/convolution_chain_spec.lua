@@ -55,7 +55,7 @@ describe("conv2d_chain", function()
 
     it("takes maps through in bands: " .. table.concat(shape, "x"), function()
       local x = moon.randn(shape)
-      assert.equal("bands", (algorithm(function() run(chain, x, "relu6", "none") end)))
+      assert.truthy(algorithm(function() run(chain, x, "relu6", "none") end):find "bands")
       local add = moon.randn(one_by_one(chain, x, "relu6", "none").shape)
       for _, given in ipairs { x, x:contiguous "channels_last" } do
         local expected = one_by_one(chain, given, "relu6", "relu", add)
