@@ -32,6 +32,11 @@ static inline lanes stored_load_within(const STORED *row, int64_t at, int64_t co
 #endif
 }
 
+// The first `count` elements only (all where it is LANES or more), zeros behind them.
+static inline lanes stored_load_some(const STORED *source, int64_t count) {
+  return stored_load_within(source, 0, count);
+}
+
 // The first `count` elements only, all where it is LANES or more.
 static inline void stored_save_some(STORED *target, lanes value, int64_t count) {
 #if defined(__AVX512F__) && !defined(STORED_IS_BFLOAT)

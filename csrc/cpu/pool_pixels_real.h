@@ -1,28 +1,48 @@
-// Pooling by pixels, for one compute type REAL and the type STORED that arrays are kept in: the
-// pixels under a window are gone through one by one, in loops over their channels. Backward every
-// pixel of dx gathers from the windows that hold it, so that it is written once and threads need no
-// order. A NaN in a window is its maximum; padding never is.
+// Pooling by pixels, for one compute type REAL and the type STORED that arrays are kept in. For
+// each pixel of the result, the pixels that it is made of are listed; then they are gone through
+// for one vector of channels after the other, so that what is found stays in registers. Backward
+// every pixel of dx gathers from the windows that hold it, so that it is written once and threads
+// need no order. A NaN in a window is its maximum; padding never is.
 #include "cpu/pool.h"
 
 #include <math.h>
-#include <string.h>
 
 #include "base/alloc.h"
+#include "cpu/lanes_bytes.h"
+#include "cpu/lanes_stored.h"
+#include "cpu/whole.h"
+
+// A pixel that goes into a result, with the number of its tap or the share it has.
+typedef struct pool_source {
+  const STORED *from;
+  const void *taken;      // of a window, backward
+  int32_t number;
+  REAL share;
+} pool_source;
+
+typedef struct pool_sources {
+  int64_t count, line;    // line: how many of them lie on one line of the image, forward
+  REAL share;             // of each, in a forward average
+  pool_source *list;
+} pool_sources;
+
+// Windows first ... last - 1 of an axis that may have a tap at a position.
+typedef struct pool_cover { int64_t first, last; } pool_cover;
+
+// A row of the result: of image `n`, the y-th.
+typedef struct pool_row {
+  int64_t n, y;
+  pool_window down;       // forward
+  pool_cover covered;     // backward; `columns`: those of its pixels
+  const pool_cover *columns;
+} pool_row;
 
 static const STORED *pool_pixel(pixel_rows rows, int64_t pixel) {
   return (const STORED *)rows.data + pixel * rows.stride;
 }
 
-// Where a pixel of the result is calculated: in its place, or in scratch where it is stored in
-// another type; then store_pixel brings it there.
-static REAL *result_pixel(const pool_job *job, int64_t pixel, REAL *scratch) {
-  STORED *to = (STORED *)job->to.data + pixel * job->to.stride;
-  return sizeof(STORED) == sizeof(REAL) ? (REAL *)(void *)to : scratch;
-}
-static void store_pixel(const pool_job *job, int64_t pixel, const REAL *restrict values) {
-  STORED *restrict to = (STORED *)job->to.data + pixel * job->to.stride;
-  if (sizeof(STORED) == sizeof(REAL)) return;
-  for (int64_t c = 0; c < job->channels; c++) to[c] = STORED_SAVE(values[c]);
+static STORED *result_pixel(const pool_job *job, int64_t pixel) {
+  return (STORED *)job->to.data + pixel * job->to.stride;
 }
 
 static char *taken_at(const pool_job *job, int64_t pixel) {
@@ -30,72 +50,33 @@ static char *taken_at(const pool_job *job, int64_t pixel) {
   return (char *)job->taken + pixel * job->taken_stride * size;
 }
 
-// -- maxima
+// -- numbers of taps of `left` channels from c on
 
-static void take_larger(const STORED *restrict x, int64_t n, REAL *restrict best) {
-  for (int64_t c = 0; c < n; c++) {
-    REAL value = STORED_LOAD(x[c]);
-    best[c] = (value > best[c]) | (value != value) ? value : best[c];
+static inline lanes_bits load_numbers(const pool_job *job, const void *taken, int64_t c,
+                                      int64_t left) {
+  const uint8_t *bytes = (const uint8_t *)taken + c;
+  const int32_t *words = (const int32_t *)taken + c;
+  if (job->bytes && left >= LANES) return lanes_from_bytes(bytes);
+  lanes_bits numbers = { 0 };
+  for (int i = 0; i < LANES && i < left; i++) numbers[i] = job->bytes ? bytes[i] : words[i];
+  return numbers;
+}
+
+static inline void store_numbers(const pool_job *job, void *taken, int64_t c, lanes_bits numbers,
+                                 int64_t left) {
+  uint8_t *bytes = (uint8_t *)taken + c;
+  int32_t *words = (int32_t *)taken + c;
+  if (job->bytes && left >= LANES) {
+    lanes_to_bytes(numbers, bytes);
+    return;
+  }
+  for (int i = 0; i < LANES && i < left; i++) {
+    if (job->bytes) bytes[i] = (uint8_t)numbers[i];
+    else words[i] = (int32_t)numbers[i];
   }
 }
 
-static void take_larger_number(const STORED *restrict x, int64_t n, int32_t number,
-                               REAL *restrict best, int32_t *restrict numbers) {
-  for (int64_t c = 0; c < n; c++) {
-    REAL value = STORED_LOAD(x[c]);
-    bool taken = (value > best[c]) | (value != value);
-    best[c] = taken ? value : best[c];
-    numbers[c] = taken ? number : numbers[c];
-  }
-}
-
-static void start_window(const STORED *restrict x, int64_t n, int32_t number, REAL *restrict best,
-                         int32_t *restrict numbers) {
-  for (int64_t c = 0; c < n; c++) {
-    best[c] = x ? STORED_LOAD(x[c]) : -(REAL)INFINITY;
-    numbers[c] = number;
-  }
-}
-
-// The window of result pixel (i, j) of image n.
-static void max_pixel(const pool_job *job, int64_t n, int64_t i, int64_t j, REAL *best,
-                      int32_t *numbers) {
-  const pool2d_geometry *g = job->geometry;
-  pool_window down = pool_window_at(g, 0, i, job->height);
-  pool_window across = pool_window_at(g, 1, j, job->width);
-  bool started = false;
-  for (int64_t y = down.first; y < down.last; y += g->dilation[0])
-    for (int64_t x = across.first; x < across.last; x += g->dilation[1]) {
-      const STORED *from = pool_pixel(job->from, (n * job->height + y) * job->width + x);
-      int32_t number = pool_number(job, i, j, y, x);
-      if (!started) start_window(from, job->channels, number, best, numbers);
-      else if (job->taken) take_larger_number(from, job->channels, number, best, numbers);
-      else take_larger(from, job->channels, best);
-      started = true;
-    }
-  if (!started) start_window(NULL, job->channels, -1, best, numbers);
-}
-
-moon_status CPU(NAME(max_pool_pixels))(void *context, int64_t first, int64_t last) {
-  const pool_job *job = context;
-  size_t bytes = (size_t)job->channels * (sizeof(REAL) + sizeof(int32_t));
-  REAL *scratch;
-  MOON_TRY(alloc_bytes(job->engine, bytes, (void **)&scratch));
-  int32_t *numbers = (int32_t *)(scratch + job->channels);
-  for (int64_t row = first; row < last; row++)
-    for (int64_t j = 0; j < job->out_width; j++) {
-      int64_t pixel = row * job->out_width + j;
-      REAL *best = result_pixel(job, pixel, scratch);
-      max_pixel(job, row / job->out_height, row % job->out_height, j, best, numbers);
-      store_pixel(job, pixel, best);
-      if (job->taken) pool_store_numbers(job->bytes, numbers, job->channels, taken_at(job, pixel));
-    }
-  alloc_release(job->engine, scratch, bytes);
-  return MOON_OK;
-}
-
-// Windows first ... last - 1 of an axis that may have a tap at a position.
-typedef struct pool_cover { int64_t first, last; } pool_cover;
+// -- lists
 
 static pool_cover cover_of(const pool2d_geometry *g, int axis, int64_t at, int64_t count) {
   int64_t reach = at + g->padding[axis], stride = g->stride[axis];
@@ -106,69 +87,164 @@ static pool_cover cover_of(const pool2d_geometry *g, int axis, int64_t at, int64
   return cover;
 }
 
-// Scratch of a backward task: a pixel, and the covers of every column.
-static size_t back_bytes(const pool_job *job) {
-  return (size_t)job->channels * sizeof(double) + (size_t)job->width * sizeof(pool_cover);
-}
-static pool_cover *covers_in(const pool_job *job, void *scratch) {
-  pool_cover *covers = (pool_cover *)((double *)scratch + job->channels);
-  for (int64_t x = 0; x < job->width; x++)
-    covers[x] = cover_of(job->geometry, 1, x, job->out_width);
-  return covers;
+// The most sources that any result has.
+static size_t source_bytes(const pool_job *job) {
+  const int64_t *kernel = job->geometry->kernel;
+  return (size_t)(minimum(kernel[0], maximum(job->height, job->out_height)) *
+                  minimum(kernel[1], maximum(job->width, job->out_width))) * sizeof(pool_source);
 }
 
-#define GATHER_NUMBERS(type)                                                                     \
-  static void gather_##type(const STORED *restrict g, const type *restrict numbers, type number, \
-                            int64_t n, bool more, REAL *restrict sum) {                          \
-    if (more)                                                                                    \
-      for (int64_t c = 0; c < n; c++)                                                            \
-        sum[c] += numbers[c] == number ? STORED_LOAD(g[c]) : (REAL)0;                            \
-    else                                                                                         \
-      for (int64_t c = 0; c < n; c++)                                                            \
-        sum[c] = numbers[c] == number ? STORED_LOAD(g[c]) : (REAL)0;                             \
-  }
-GATHER_NUMBERS(uint8_t)
-GATHER_NUMBERS(int32_t)
-#undef GATHER_NUMBERS
-
-// What the windows in `down` and `across` give to pixel (y, x) of image n.
-static void gather_maxima(const pool_job *job, int64_t n, int64_t y, int64_t x, pool_cover down,
-                          pool_cover across, REAL *sum) {
+// The image's pixels under the window of a row's pixel j.
+static void list_window(const pool_job *job, const pool_row *row, int64_t j,
+                        pool_sources *sources) {
   const pool2d_geometry *g = job->geometry;
-  bool more = false;
-  for (int64_t i = down.first; i < down.last; i++)
-    for (int64_t j = across.first; j < across.last; j++) {
-      if (pool_tap_at(g, 0, i, y) < 0 || pool_tap_at(g, 1, j, x) < 0) continue;
-      int64_t window = (n * job->out_height + i) * job->out_width + j;
-      int32_t number = pool_number(job, i, j, y, x);
-      const STORED *from = pool_pixel(job->from, window);
-      const void *numbers = taken_at(job, window);
-      if (job->bytes) gather_uint8_t(from, numbers, (uint8_t)number, job->channels, more, sum);
-      else gather_int32_t(from, numbers, number, job->channels, more, sum);
-      more = true;
-    }
-  if (!more) memset(sum, 0, (size_t)job->channels * sizeof(REAL));
+  pool_window down = row->down, across = pool_window_at(g, 1, j, job->width);
+  int64_t count = 0;
+  sources->line = 0;
+  for (int64_t y = down.first; y < down.last; y += g->dilation[0]) {
+    int64_t line = (row->n * job->height + y) * job->width;
+    for (int64_t x = across.first; x < across.last; x += g->dilation[1])
+      sources->list[count++] = (pool_source){ .from = pool_pixel(job->from, line + x),
+                                              .number = pool_number(job, row->y, j, y, x) };
+    if (sources->line == 0) sources->line = count;
+  }
+  sources->count = count;
+  if (job->shares) sources->share = ((const REAL *)job->shares)[row->y * job->out_width + j];
 }
 
-moon_status CPU(NAME(max_pool_back_pixels))(void *context, int64_t first, int64_t last) {
-  const pool_job *job = context;
-  REAL *scratch;
-  MOON_TRY(alloc_bytes(job->engine, back_bytes(job), (void **)&scratch));
-  const pool_cover *covers = covers_in(job, scratch);
-  for (int64_t row = first; row < last; row++) {
-    int64_t n = row / job->height, y = row % job->height;
-    pool_cover down = cover_of(job->geometry, 0, y, job->out_height);
-    for (int64_t x = 0; x < job->width; x++) {
-      REAL *sum = result_pixel(job, row * job->width + x, scratch);
-      gather_maxima(job, n, y, x, down, covers[x], sum);
-      store_pixel(job, row * job->width + x, sum);
+// The windows that hold a row's pixel x.
+static inline void list_windows(const pool_job *job, const pool_row *row, int64_t x,
+                                pool_sources *sources) {
+  const pool2d_geometry *g = job->geometry;
+  pool_cover down = row->covered, across = row->columns[x];
+  const REAL *shares = job->shares;
+  int32_t place = (int32_t)(row->y * job->width + x);
+  pool_source *next = sources->list;
+  for (int64_t i = down.first; i < down.last; i++) {
+    int64_t line = (row->n * job->out_height + i) * job->out_width;
+    int64_t tap = pool_tap_at(g, 0, i, row->y);
+    if (tap < 0) continue;
+    for (int64_t j = across.first; j < across.last; j++) {
+      int64_t column = pool_tap_at(g, 1, j, x);
+      if (column < 0) continue;
+      next->from = pool_pixel(job->from, line + j);
+      if (shares) {
+        next->share = shares[i * job->out_width + j];
+      } else {
+        next->taken = taken_at(job, line + j);
+        next->number = job->bytes ? (int32_t)(tap * g->kernel[1] + column) : place;
+      }
+      next++;
     }
   }
-  alloc_release(job->engine, scratch, back_bytes(job));
+  sources->count = next - sources->list;
+}
+
+// -- what is done with a list: for `left` channels from c on of result `pixel`
+typedef void (*pool_each)(const pool_job *job, const pool_sources *sources, int64_t pixel,
+                          int64_t c, int64_t left);
+
+static inline lanes lanes_either(lanes_bits condition, lanes yes, lanes no) {
+  return (lanes)((condition & (lanes_bits)yes) | (~condition & (lanes_bits)no));
+}
+
+static inline void take_largest(const pool_job *job, const pool_sources *sources, int64_t pixel,
+                                int64_t c, int64_t left) {
+  lanes best = lanes_all(-(REAL)INFINITY);
+  lanes_bits numbers = (lanes_bits){ 0 } - 1;
+  if (sources->count > 0) {
+    best = stored_load_some(sources->list[0].from + c, left);
+    numbers += sources->list[0].number + 1;
+  }
+  for (int64_t k = 1; k < sources->count; k++) {
+    lanes value = stored_load_some(sources->list[k].from + c, left);
+    lanes_bits larger = (value > best) | (value != value), number = { 0 };
+    best = lanes_either(larger, value, best);
+    numbers = (larger & (number + sources->list[k].number)) | (~larger & numbers);
+  }
+  stored_save_some(result_pixel(job, pixel) + c, best, left);
+  if (job->taken) store_numbers(job, taken_at(job, pixel), c, numbers, left);
+}
+
+static inline void gather_largest(const pool_job *job, const pool_sources *sources, int64_t pixel,
+                                  int64_t c, int64_t left) {
+  lanes sum = lanes_zero();
+  for (int64_t k = 0; k < sources->count; k++) {
+    const pool_source *source = &sources->list[k];
+    lanes_bits numbers = load_numbers(job, source->taken, c, left);
+    lanes from = stored_load_some(source->from + c, left);
+    sum += (lanes)((numbers == source->number) & (lanes_bits)from);
+  }
+  stored_save_some(result_pixel(job, pixel) + c, sum, left);
+}
+
+// Line by line, for accuracy.
+static inline void take_average(const pool_job *job, const pool_sources *sources, int64_t pixel,
+                                int64_t c, int64_t left) {
+  lanes sum = lanes_zero();
+  for (int64_t k = 0; k < sources->count;) {
+    lanes line = lanes_zero();
+    for (int64_t end = k + sources->line; k < end; k++)
+      line += stored_load_some(sources->list[k].from + c, left);
+    sum += line;
+  }
+  stored_save_some(result_pixel(job, pixel) + c, sum * lanes_all(sources->share), left);
+}
+
+static inline void gather_averages(const pool_job *job, const pool_sources *sources, int64_t pixel,
+                                   int64_t c, int64_t left) {
+  lanes sum = lanes_zero();
+  for (int64_t k = 0; k < sources->count; k++)
+    sum = lanes_fma(stored_load_some(sources->list[k].from + c, left),
+                    lanes_all(sources->list[k].share), sum);
+  stored_save_some(result_pixel(job, pixel) + c, sum, left);
+}
+
+// -- the tasks
+
+static inline __attribute__((always_inline)) void each_vector(const pool_job *job,
+                                                              const pool_sources *sources,
+                                                              int64_t pixel, pool_each each) {
+  int64_t c = 0;
+  for (; c + LANES <= job->channels; c += LANES) each(job, sources, pixel, c, LANES);
+  if (c < job->channels) each(job, sources, pixel, c, job->channels - c);
+}
+
+// Scratch of a task: the list, and behind it the covers of every column.
+static size_t scratch_bytes(const pool_job *job) {
+  return source_bytes(job) + (size_t)job->width * sizeof(pool_cover);
+}
+
+static inline __attribute__((always_inline)) moon_status each_pixel(
+    const pool_job *job, int64_t first, int64_t last, bool backward, pool_each each) {
+  pool_sources sources = { .count = 0 };
+  MOON_TRY(alloc_bytes(job->engine, scratch_bytes(job), (void **)&sources.list));
+  pool_cover *columns = (pool_cover *)(void *)((char *)sources.list + source_bytes(job));
+  int64_t width = backward ? job->width : job->out_width;
+  int64_t height = backward ? job->height : job->out_height;
+  for (int64_t x = 0; backward && x < width; x++)
+    columns[x] = cover_of(job->geometry, 1, x, job->out_width);
+  for (int64_t at = first; at < last; at++) {
+    pool_row row = { .n = at / height, .y = at % height, .columns = columns };
+    if (backward) row.covered = cover_of(job->geometry, 0, row.y, job->out_height);
+    else row.down = pool_window_at(job->geometry, 0, row.y, job->height);
+    for (int64_t x = 0; x < width; x++) {
+      if (backward) list_windows(job, &row, x, &sources);
+      else list_window(job, &row, x, &sources);
+      each_vector(job, &sources, at * width + x, each);
+    }
+  }
+  alloc_release(job->engine, sources.list, scratch_bytes(job));
   return MOON_OK;
 }
 
-// -- averages
+moon_status CPU(NAME(max_pool_pixels))(void *context, int64_t first, int64_t last) {
+  return each_pixel(context, first, last, false, take_largest);
+}
+
+moon_status CPU(NAME(max_pool_back_pixels))(void *context, int64_t first, int64_t last) {
+  return each_pixel(context, first, last, true, gather_largest);
+}
 
 moon_status CPU(NAME(avg_pool_shares))(void *context, int64_t first, int64_t last) {
   const pool_job *job = context;
@@ -183,79 +259,10 @@ moon_status CPU(NAME(avg_pool_shares))(void *context, int64_t first, int64_t las
   return MOON_OK;
 }
 
-static void add_pixel(const STORED *restrict x, int64_t n, REAL *restrict sum) {
-  for (int64_t c = 0; c < n; c++) sum[c] += STORED_LOAD(x[c]);
-}
-
-static void add_share(const STORED *restrict x, REAL share, int64_t n, bool more,
-                      REAL *restrict sum) {
-  if (more)
-    for (int64_t c = 0; c < n; c++) sum[c] += STORED_LOAD(x[c]) * share;
-  else
-    for (int64_t c = 0; c < n; c++) sum[c] = STORED_LOAD(x[c]) * share;
-}
-
-static void add_line(const REAL *restrict line, int64_t n, REAL *restrict sum) {
-  for (int64_t c = 0; c < n; c++) sum[c] += line[c];
-}
-
-static void average_pixel(const pool_job *job, int64_t n, int64_t i, int64_t j, REAL *line,
-                          REAL *restrict sum) {
-  const pool2d_geometry *g = job->geometry;
-  size_t bytes = (size_t)job->channels * sizeof(REAL);
-  pool_window down = pool_window_at(g, 0, i, job->height);
-  pool_window across = pool_window_at(g, 1, j, job->width);
-  REAL share = ((const REAL *)job->shares)[i * job->out_width + j];
-  memset(sum, 0, bytes);
-  for (int64_t y = down.first; y < down.last; y++) {   // line by line, for accuracy
-    memset(line, 0, bytes);
-    for (int64_t x = across.first; x < across.last; x++)
-      add_pixel(pool_pixel(job->from, (n * job->height + y) * job->width + x), job->channels, line);
-    add_line(line, job->channels, sum);
-  }
-  for (int64_t c = 0; c < job->channels; c++) sum[c] *= share;
-}
-
 moon_status CPU(NAME(avg_pool_pixels))(void *context, int64_t first, int64_t last) {
-  const pool_job *job = context;
-  size_t bytes = 2 * (size_t)job->channels * sizeof(REAL);
-  REAL *scratch;
-  MOON_TRY(alloc_bytes(job->engine, bytes, (void **)&scratch));
-  for (int64_t row = first; row < last; row++)
-    for (int64_t j = 0; j < job->out_width; j++) {
-      int64_t pixel = row * job->out_width + j;
-      REAL *sum = result_pixel(job, pixel, scratch + job->channels);
-      average_pixel(job, row / job->out_height, row % job->out_height, j, scratch, sum);
-      store_pixel(job, pixel, sum);
-    }
-  alloc_release(job->engine, scratch, bytes);
-  return MOON_OK;
-}
-
-// What the windows in `down` and `across` give to a pixel of image n.
-static void gather_shares(const pool_job *job, int64_t n, pool_cover down, pool_cover across,
-                          REAL *sum) {
-  bool more = false;
-  for (int64_t i = down.first; i < down.last; i++)
-    for (int64_t j = across.first; j < across.last; j++, more = true)
-      add_share(pool_pixel(job->from, (n * job->out_height + i) * job->out_width + j),
-                ((const REAL *)job->shares)[i * job->out_width + j], job->channels, more, sum);
-  if (!more) memset(sum, 0, (size_t)job->channels * sizeof(REAL));
+  return each_pixel(context, first, last, false, take_average);
 }
 
 moon_status CPU(NAME(avg_pool_back_pixels))(void *context, int64_t first, int64_t last) {
-  const pool_job *job = context;
-  REAL *scratch;
-  MOON_TRY(alloc_bytes(job->engine, back_bytes(job), (void **)&scratch));
-  const pool_cover *covers = covers_in(job, scratch);
-  for (int64_t row = first; row < last; row++) {
-    pool_cover down = cover_of(job->geometry, 0, row % job->height, job->out_height);
-    for (int64_t x = 0; x < job->width; x++) {
-      REAL *sum = result_pixel(job, row * job->width + x, scratch);
-      gather_shares(job, row / job->height, down, covers[x], sum);
-      store_pixel(job, row * job->width + x, sum);
-    }
-  }
-  alloc_release(job->engine, scratch, back_bytes(job));
-  return MOON_OK;
+  return each_pixel(context, first, last, true, gather_averages);
 }
