@@ -3,9 +3,23 @@
 #include "cpu/network.h"
 #include "cpu/operands.h"
 
+// Where there is one label an image, the images are the inner dimension.
 static cross_entropy_job job_of(const cross_entropy_options *options, const device_array *logits) {
-  return (cross_entropy_job){ .options = options, .size = logits->shape[1],
-                              .inner = logits->shape[2] };
+  int64_t inner = logits->shape[2] == 1 ? logits->shape[0] : logits->shape[2];
+  return (cross_entropy_job){ .options = options, .size = logits->shape[1], .inner = inner };
+}
+
+// Where an array of the compute type lies; others go through scratch first.
+static class_rows rows_of(const device_array *x) {
+  if (!x) return (class_rows){ .data = NULL };
+  if (x->shape[2] == 1) return (class_rows){ x->data, 0, x->strides[1], x->strides[0] };
+  return (class_rows){ x->data, x->strides[0], x->strides[1], x->strides[2] };
+}
+static class_rows rows_in(operands *set, const device_array *x) {
+  return rows_of(x->dtype == cpu_compute_dtype(x->dtype) ? x : CPU(operand_in)(set, x));
+}
+static class_rows rows_out(operands *set, const device_array *x) {
+  return rows_of(x->dtype == cpu_compute_dtype(x->dtype) ? x : CPU(operand_out)(set, x));
 }
 
 static moon_status run(moon_engine *engine, const device_array *logits, cross_entropy_job *job,
@@ -20,15 +34,15 @@ moon_status CPU(cross_entropy_forward)(moon_engine *engine, const cross_entropy_
                                        const device_array *logp) {
   MOON_TRY(CPU(softmax_forward)(engine, true, 1, logits, logp));
   operands set = { .engine = engine };
-  const device_array *p = CPU(operand_in)(&set, logp), *y = CPU(operand_in)(&set, labels);
-  const device_array *w = CPU(operand_in)(&set, weight), *to = CPU(operand_out)(&set, losses);
+  cross_entropy_job job = job_of(options, logits);
+  job.logp = rows_in(&set, logp);
+  const device_array *y = CPU(operand_in)(&set, labels), *w = CPU(operand_in)(&set, weight);
+  const device_array *to = CPU(operand_out)(&set, losses);
   if (set.status == MOON_OK) {
-    cross_entropy_job job = job_of(options, logits);
-    job.logp = p->data;
     job.labels = y->data;
     job.weight = w ? w->data : NULL;
-    job.out = to->data;
-    set.status = run(engine, logits, &job, NETWORK_TASK_FOR(cross_entropy_losses, p->dtype));
+    job.losses = to->data;
+    set.status = run(engine, logits, &job, NETWORK_TASK_FOR(cross_entropy_losses, logp->dtype));
   }
   return CPU(operands_close)(&set);
 }
@@ -38,17 +52,16 @@ moon_status CPU(cross_entropy_backward)(moon_engine *engine, const cross_entropy
                                         const device_array *labels, const device_array *weight,
                                         const device_array *dlogits) {
   operands set = { .engine = engine };
-  const device_array *g = CPU(operand_in)(&set, gradient), *p = CPU(operand_in)(&set, logp);
-  const device_array *y = CPU(operand_in)(&set, labels), *w = CPU(operand_in)(&set, weight);
-  const device_array *to = CPU(operand_out)(&set, dlogits);
+  cross_entropy_job job = job_of(options, logp);
+  job.logp = rows_in(&set, logp);
+  job.dlogits = rows_out(&set, dlogits);
+  const device_array *g = CPU(operand_in)(&set, gradient), *y = CPU(operand_in)(&set, labels);
+  const device_array *w = CPU(operand_in)(&set, weight);
   if (set.status == MOON_OK) {
-    cross_entropy_job job = job_of(options, logp);
     job.gradient = g->data;
-    job.logp = p->data;
     job.labels = y->data;
     job.weight = w ? w->data : NULL;
-    job.out = to->data;
-    set.status = run(engine, logp, &job, NETWORK_TASK_FOR(cross_entropy_back, p->dtype));
+    set.status = run(engine, logp, &job, NETWORK_TASK_FOR(cross_entropy_back, logp->dtype));
   }
   return CPU(operands_close)(&set);
 }

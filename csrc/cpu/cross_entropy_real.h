@@ -2,9 +2,15 @@
 // and smoothing s over c classes (as PyTorch defines it):
 //   loss    = (1 - s) w[y] (-logp[y]) + s / c * sum_j w[j] (-logp[j])
 //   dlogits = g ((1 - s) w[y] (p[j] - [j = y]) + s / c * (p[j] sum_k w[k] - w[j]))
+// Arrays are read where they lie. The gradient goes by blocks of labels: along these where a class
+// is a plane, along the run of all their classes where those lie side by side.
 #include "cpu/network.h"
+#include "cpu/whole.h"
 
 #include <math.h>
+#include <string.h>
+
+enum { LABELS = 64 };   // of a block
 
 static REAL class_weight(const cross_entropy_job *job, int64_t class) {
   return job->weight ? ((const REAL *)job->weight)[class] : 1;
@@ -15,54 +21,111 @@ static moon_status bad_label(const cross_entropy_job *job, int64_t label) {
                    (long long)label + 1, (long long)job->size);
 }
 
+// The logit of class 0 that goes with label `index`.
+static REAL *logit_at(const cross_entropy_job *job, class_rows rows, int64_t index) {
+  return (REAL *)rows.data + index / job->inner * rows.outer + index % job->inner * rows.inner;
+}
+
 moon_status CPU(NAME(cross_entropy_losses))(void *context, int64_t first, int64_t last) {
   const cross_entropy_job *job = context;
   double smoothing = job->options->smoothing;
+  int64_t step = job->logp.step;
   for (int64_t index = first; index < last; index++) {
-    const REAL *logp = (const REAL *)job->logp +
-                       index / job->inner * job->size * job->inner + index % job->inner;
+    const REAL *logp = logit_at(job, job->logp, index);
     int64_t label = job->labels[index];
-    REAL *loss = (REAL *)job->out + index;
+    REAL *loss = (REAL *)job->losses + index;
     *loss = 0;
     if (label == job->options->ignore) continue;
     if (label < 0 || label >= job->size) return bad_label(job, label);
     double sum = 0;
     if (smoothing != 0)
       for (int64_t c = 0; c < job->size; c++)
-        sum -= (double)(class_weight(job, c) * logp[c * job->inner]);
-    double own = -(double)class_weight(job, label) * (double)logp[label * job->inner];
+        sum -= (double)(class_weight(job, c) * logp[c * step]);
+    double own = -(double)class_weight(job, label) * (double)logp[label * step];
     *loss = (REAL)((1 - smoothing) * own + smoothing / (double)job->size * sum);
   }
   return MOON_OK;
 }
 
-// The gradient of one label's column; weights: sum over all classes.
-static void back_column(const cross_entropy_job *job, const REAL *logp, REAL g, int64_t label,
-                        double weights, REAL *to) {
+// A block of labels: what the probabilities of each are multiplied by, what is taken off for each
+// weight, and what is taken off at the label.
+typedef struct label_block {
+  int64_t count;
+  const int64_t *labels;
+  REAL on_probability[LABELS], on_weight[LABELS], own[LABELS];
+} label_block;
+
+// weights: sum over all classes.
+static moon_status open_labels(const cross_entropy_job *job, int64_t index, double weights,
+                               label_block *block) {
   double smoothing = job->options->smoothing, share = smoothing / (double)job->size;
-  double own = (1 - smoothing) * (double)class_weight(job, label);
-  REAL on_probability = (REAL)(own + share * weights) * g;
-  for (int64_t c = 0; c < job->size; c++)
-    to[c * job->inner] = REAL_EXP(logp[c * job->inner]) * on_probability -
-                         (REAL)share * class_weight(job, c) * g;
-  to[label * job->inner] -= (REAL)own * g;
+  block->labels = job->labels + index;
+  for (int64_t j = 0; j < block->count; j++) {
+    int64_t label = block->labels[j];
+    block->on_probability[j] = block->on_weight[j] = block->own[j] = 0;
+    if (label == job->options->ignore) continue;
+    if (label < 0 || label >= job->size) return bad_label(job, label);
+    REAL g = ((const REAL *)job->gradient)[index + j];
+    double own = (1 - smoothing) * (double)class_weight(job, label);
+    block->on_probability[j] = (REAL)(own + share * weights) * g;
+    block->on_weight[j] = (REAL)share * g;
+    block->own[j] = (REAL)own * g;
+  }
+  return MOON_OK;
+}
+
+// Classes side by side, those of one label after the other's.
+static void back_pixels(const cross_entropy_job *job, const label_block *block, const REAL *logp,
+                        REAL *restrict to) {
+  int64_t size = job->size;
+  for (int64_t i = 0; i < block->count * size; i++) to[i] = REAL_EXP(logp[i]);
+  for (int64_t j = 0; j < block->count; j++)
+    for (int64_t c = 0; c < size; c++) to[j * size + c] *= block->on_probability[j];
+  if (job->options->smoothing == 0) return;
+  for (int64_t j = 0; j < block->count; j++)
+    for (int64_t c = 0; c < size; c++)
+      to[j * size + c] -= class_weight(job, c) * block->on_weight[j];
+}
+
+static void back_planes(const cross_entropy_job *job, const label_block *block, const REAL *logp,
+                        REAL *restrict to) {
+  for (int64_t c = 0; c < job->size; c++) {
+    const REAL *from = logp + c * job->logp.step;
+    REAL *plane = to + c * job->dlogits.step, weight = class_weight(job, c);
+    for (int64_t j = 0; j < block->count; j++)
+      plane[j * job->dlogits.inner] =
+          REAL_EXP(from[j * job->logp.inner]) * block->on_probability[j] -
+          weight * block->on_weight[j];
+  }
+}
+
+static void close_labels(const cross_entropy_job *job, const label_block *block, REAL *to) {
+  for (int64_t j = 0; j < block->count; j++) {
+    REAL *own = to + j * job->dlogits.inner;
+    int64_t label = block->labels[j];
+    if (label != job->options->ignore) own[label * job->dlogits.step] -= block->own[j];
+    else
+      for (int64_t c = 0; c < job->size; c++) own[c * job->dlogits.step] = 0;
+  }
+}
+
+static bool goes_by_pixels(const cross_entropy_job *job, class_rows rows) {
+  return rows.step == 1 && rows.inner == job->size;
 }
 
 moon_status CPU(NAME(cross_entropy_back))(void *context, int64_t first, int64_t last) {
   const cross_entropy_job *job = context;
+  bool pixels = goes_by_pixels(job, job->logp) && goes_by_pixels(job, job->dlogits);
   double weights = 0;
   for (int64_t c = 0; c < job->size; c++) weights += (double)class_weight(job, c);
-  for (int64_t index = first; index < last; index++) {
-    int64_t at = index / job->inner * job->size * job->inner + index % job->inner;
-    int64_t label = job->labels[index];
-    REAL *to = (REAL *)job->out + at;
-    if (label == job->options->ignore) {
-      for (int64_t c = 0; c < job->size; c++) to[c * job->inner] = 0;
-      continue;
-    }
-    if (label < 0 || label >= job->size) return bad_label(job, label);
-    back_column(job, (const REAL *)job->logp + at, ((const REAL *)job->gradient)[index], label,
-                weights, to);
+  label_block block;
+  for (int64_t index = first; index < last; index += block.count) {
+    block.count = minimum(minimum(LABELS, last - index), job->inner - index % job->inner);
+    const REAL *logp = logit_at(job, job->logp, index);
+    REAL *to = logit_at(job, job->dlogits, index);
+    MOON_TRY(open_labels(job, index, weights, &block));
+    (pixels ? back_pixels : back_planes)(job, &block, logp, to);
+    close_labels(job, &block, to);
   }
   return MOON_OK;
 }

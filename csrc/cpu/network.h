@@ -55,13 +55,18 @@ typedef struct softmax_job {
 NETWORK_TASK(softmax_blocks);
 NETWORK_TASK(softmax_back_blocks);
 
-// -- cross entropy on log-probabilities (outer, size, inner): an item is one label
+// -- cross entropy on log-probabilities (outer, size, inner), anyhow laid out: an item is a label
+typedef struct class_rows {
+  void *data;
+  int64_t outer, step, inner;             // distances of neighbours; step: of classes
+} class_rows;
 typedef struct cross_entropy_job {
   const cross_entropy_options *options;
   int64_t size, inner;
-  const void *logp, *weight, *gradient;   // weight: NULL for one
+  class_rows logp, dlogits;
+  const void *weight, *gradient;          // weight: NULL for one
   const int64_t *labels;
-  void *out;                              // losses, or dlogits
+  void *losses;
 } cross_entropy_job;
 NETWORK_TASK(cross_entropy_losses);
 NETWORK_TASK(cross_entropy_back);

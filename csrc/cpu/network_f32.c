@@ -4,6 +4,7 @@
 #define REAL float
 #define REAL_BYTES 4
 #define REAL_EXP formula_exp_f32
+#define REAL_LOG formula_log_f32
 #define STORED REAL
 #define STORED_LOAD(element) (element)
 #define STORED_SAVE(value) (value)

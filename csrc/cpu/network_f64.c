@@ -2,6 +2,7 @@
 #define REAL double
 #define REAL_BYTES 8
 #define REAL_EXP exp
+#define REAL_LOG log
 #define STORED REAL
 #define STORED_LOAD(element) (element)
 #define STORED_SAVE(value) (value)

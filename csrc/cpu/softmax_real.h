@@ -6,12 +6,31 @@
 
 #include <math.h>
 
-static REAL larger_of(REAL a, REAL b) { return (b > a) | (b != b) ? b : a; }
+// Rows of up to SOFTMAX_SHORT elements go together, as many as have SOFTMAX_RUN elements.
+enum { SOFTMAX_SHORT = 64, SOFTMAX_RUN = 512 };
+
+// A NaN need not be found: it comes through by the sum.
+static REAL larger_of(REAL a, REAL b) { return b > a ? b : a; }
+
+static lanes lanes_larger(lanes a, lanes b) {
+  lanes_bits larger = b > a;
+  return (lanes)((larger & (lanes_bits)b) | (~larger & (lanes_bits)a));
+}
 
 static REAL row_maximum(const REAL *x, int64_t n) {
-  REAL best = x[0];
-  for (int64_t i = 1; i < n; i++) best = larger_of(best, x[i]);
-  return best;
+  REAL largest = x[0];
+  if (n < LANES) {
+    for (int64_t i = 1; i < n; i++) largest = larger_of(largest, x[i]);
+    return largest;
+  }
+  lanes best = lanes_load(x);
+  for (int64_t i = LANES; i < n; i += LANES)   // the last may overlap
+    best = lanes_larger(best, lanes_load(x + (i + LANES <= n ? i : n - LANES)));
+  lanes_bits place = { 0 };
+  for (int i = 0; i < LANES; i++) place[i] = i;
+  for (int width = LANES / 2; width > 0; width /= 2)
+    best = lanes_larger(best, __builtin_shuffle(best, (place + width) & (LANES - 1)));
+  return best[0];
 }
 
 // out[i] = exp(x[i] - shift); gives the sum. With out NULL only the sum.
@@ -38,11 +57,41 @@ static double row_exponentials(const REAL *x, REAL shift, int64_t n, REAL *out) 
 static void softmax_row(const softmax_job *job, const REAL *x, REAL *out) {
   REAL maximum = row_maximum(x, job->size);
   if (job->log) {
-    REAL shift = maximum, base = (REAL)log(row_exponentials(x, shift, job->size, NULL));
-    for (int64_t i = 0; i < job->size; i++) out[i] = (x[i] - shift) - base;
+    REAL base = REAL_LOG((REAL)row_exponentials(x, maximum, job->size, NULL));
+    for (int64_t i = 0; i < job->size; i++) out[i] = (x[i] - maximum) - base;
   } else {
     REAL factor = (REAL)(1 / row_exponentials(x, maximum, job->size, out));
     for (int64_t i = 0; i < job->size; i++) out[i] *= factor;
+  }
+}
+
+// Rows of n <= SOFTMAX_SHORT elements, several at a time: exponentials go along their run.
+static inline __attribute__((always_inline)) void softmax_short_rows(
+    bool log_wanted, int64_t n, const REAL *x, int64_t rows, REAL *out) {
+  REAL shifted[SOFTMAX_RUN], part[SOFTMAX_RUN], sum[SOFTMAX_RUN];
+  for (int64_t r = 0; r < rows; r++) {
+    REAL best = row_maximum(x + r * n, n);
+    for (int64_t i = 0; i < n; i++) shifted[r * n + i] = x[r * n + i] - best;
+  }
+  for (int64_t i = 0; i < rows * n; i += LANES)
+    lanes_store(part + i, lanes_exp(lanes_load(shifted + i)));
+  for (int64_t r = 0; r < rows; r++) {
+    sum[r] = part[r * n];
+    for (int64_t i = 1; i < n; i++) sum[r] += part[r * n + i];
+  }
+  for (int64_t r = 0; r < rows; r++) sum[r] = log_wanted ? REAL_LOG(sum[r]) : 1 / sum[r];
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t i = 0; i < n; i++)
+      out[r * n + i] = log_wanted ? shifted[r * n + i] - sum[r] : part[r * n + i] * sum[r];
+}
+
+// The fewest elements have loops of their own, which go along the rows.
+static void softmax_short(const softmax_job *job, const REAL *x, int64_t rows, REAL *out) {
+  switch (job->size) {
+    case 2: softmax_short_rows(job->log, 2, x, rows, out); break;
+    case 3: softmax_short_rows(job->log, 3, x, rows, out); break;
+    case 4: softmax_short_rows(job->log, 4, x, rows, out); break;
+    default: softmax_short_rows(job->log, job->size, x, rows, out);
   }
 }
 
@@ -76,11 +125,16 @@ static int64_t softmax_offset(const softmax_job *job, int64_t index, int64_t *co
 
 moon_status CPU(NAME(softmax_blocks))(void *context, int64_t first, int64_t last) {
   const softmax_job *job = context;
-  for (int64_t index = first; index < last; index++) {
+  int64_t short_rows = job->inner == 1 && job->size <= SOFTMAX_SHORT ? SOFTMAX_RUN / job->size : 0;
+  int64_t rows = 1;
+  for (int64_t index = first; index < last; index += rows) {
     int64_t count, at = softmax_offset(job, index, &count);
     const REAL *x = (const REAL *)job->x + at;
     REAL *out = (REAL *)job->out + at;
-    if (job->inner == 1)
+    if (short_rows) rows = last - index < short_rows ? last - index : short_rows;
+    if (short_rows)
+      softmax_short(job, x, rows, out);
+    else if (job->inner == 1)
       softmax_row(job, x, out);
     else
       softmax_columns(job, x, count, out);
@@ -119,11 +173,9 @@ static void softmax_back_row(const softmax_job *job, int64_t at) {
     return;
   }
   for (int64_t i = 0; i < job->size; i += LANES) {
-    int64_t n = job->size - i < LANES ? job->size - i : LANES;
-    REAL part[LANES] = { 0 };
-    for (int64_t j = 0; j < n; j++) part[j] = y[i + j];
-    lanes_store(part, lanes_exp(lanes_load(part)));
-    for (int64_t j = 0; j < n; j++) dx[i + j] = g[i + j] - part[j] * total;
+    int64_t left = job->size - i;
+    lanes share = lanes_exp(lanes_load_some(y + i, left)) * lanes_all(total);
+    lanes_store_some(dx + i, lanes_load_some(g + i, left) - share, left);
   }
 }
 
