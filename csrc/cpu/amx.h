@@ -54,5 +54,9 @@ typedef struct amx_finish {
 // out. scale, shift and add start `column` on, too.
 void amx_store(const amx_finish *finish, const float *sums, int64_t column, int64_t columns,
                uint16_t *const *out);
+// Stores `rows` x `columns` sums of a tile as they are, rows `stride` apart; past the caches where
+// that is asked for.
+void amx_store_floats(const float *sums, int64_t rows, int64_t columns, float *out, int64_t stride,
+                      bool past_caches);
 
 #endif

@@ -7,7 +7,10 @@
 #include "cpu/whole.h"
 #include "device/derived.h"
 
-enum { ROW_BLOCK = 256, COLUMN_BLOCK = 512, WANTED_BLOCKS = 8, BLOCK_WORK = 1 << 22 };
+enum {
+  ROW_BLOCK = 256, COLUMN_BLOCK = 512, WANTED_BLOCKS = 8, BLOCK_WORK = 1 << 22,
+  LARGE_RESULT = 1 << 19,          // floats that the second cache does not hold
+};
 
 typedef struct bfloat_product {
   moon_engine *engine;
@@ -119,16 +122,28 @@ static void multiply_chunk(const bfloat_product *p, const block *b, int64_t k, c
   }
 }
 
+// Sums from row i and column j of a block on. Those that are a gradient of weights, which may be
+// large, go where they belong without a detour.
+static void store_tile(const matmul_problem *q, const block *b, int64_t i, int64_t j,
+                       const float *sums) {
+  const matmul_target *t = &q->target;
+  int64_t rows = minimum(AMX_ROWS, b->rows - i), columns = minimum(AMX_COLUMNS, b->columns - j);
+  if (t->dtype != MOON_F32 || t->column_stride != 1 || t->alpha != 1 || t->beta != 0) {
+    CPU(matmul_store)(t, b->batch, b->row + i, rows, b->column + j, columns, sums, AMX_COLUMNS);
+    return;
+  }
+  float *to = (float *)(void *)t->data + b->batch * t->batch_stride +
+              (b->row + i) * t->row_stride + b->column + j;
+  amx_store_floats(sums, rows, columns, to, t->row_stride, q->rows * q->columns > LARGE_RESULT);
+}
+
 static void run_block(const bfloat_product *p, int64_t index, const scratch *s) {
   const matmul_problem *q = p->problem;
   block b = block_at(p, index);
   for (int64_t k = 0; k < q->depth; k += BFLOAT_CHUNK) multiply_chunk(p, &b, k, s);
   for (int64_t i = 0; i < b.tiles; i++)
     for (int64_t j = 0; j < b.panels; j++)
-      CPU(matmul_store)(&q->target, b.batch, b.row + i * AMX_ROWS,
-                        minimum(AMX_ROWS, b.rows - i * AMX_ROWS), b.column + j * AMX_COLUMNS,
-                        minimum(AMX_COLUMNS, b.columns - j * AMX_COLUMNS),
-                        s->sums + (i * b.panels + j) * AMX_TILE, AMX_COLUMNS);
+      store_tile(q, &b, i * AMX_ROWS, j * AMX_COLUMNS, s->sums + (i * b.panels + j) * AMX_TILE);
 }
 
 static moon_status run_blocks(void *context, int64_t first, int64_t last) {

@@ -146,6 +146,18 @@ VECTORS void amx_store(const amx_finish *finish, const float *sums, int64_t colu
   }
 }
 
+VECTORS void amx_store_floats(const float *sums, int64_t rows, int64_t columns, float *out,
+                              int64_t stride, bool past_caches) {
+  for (int64_t r = 0; r < rows; r++, sums += AMX_COLUMNS, out += stride) {
+    if (!past_caches || columns < AMX_COLUMNS || (uintptr_t)out % sizeof(__m512) != 0) {
+      memcpy(out, sums, (size_t)columns * sizeof *out);
+      continue;
+    }
+    _mm512_stream_ps(out, _mm512_loadu_ps(sums));
+    _mm512_stream_ps(out + 16, _mm512_loadu_ps(sums + 16));
+  }
+}
+
 #else
 
 bool amx_ready(void) { return false; }
@@ -162,6 +174,10 @@ void amx_multiply_few(int64_t steps, const amx_rows *rows, const uint16_t *panel
 void amx_store(const amx_finish *finish, const float *sums, int64_t column, int64_t columns,
                uint16_t *const *out) {
   (void)finish, (void)sums, (void)column, (void)columns, (void)out;
+}
+void amx_store_floats(const float *sums, int64_t rows, int64_t columns, float *out, int64_t stride,
+                      bool past_caches) {
+  (void)sums, (void)rows, (void)columns, (void)out, (void)stride, (void)past_caches;
 }
 
 #endif

@@ -98,7 +98,8 @@ describe("float32 parameters beside bfloat16", function()
   -- The weights' rounding comes on top of the result's, on processors that round them.
   local function double(t) return t:detach():to "float64" end
 
-  for _, case in ipairs { { 4, 70, 50 }, { 1, 33, 1 }, { 40, 1100, 65 }, { 17, 64, 32 } } do
+  for _, case in ipairs { { 4, 70, 50 }, { 1, 33, 1 }, { 40, 1100, 65 }, { 17, 64, 32 },
+                          { 3, 1030, 600 }, { 300, 70, 90 } } do
     local rows, inputs, outputs = unpack(case)
     it(("in a linear layer of %d rows, %d to %d"):format(rows, inputs, outputs), function()
       local x, w, b = draw(rows, inputs), moon.randn(outputs, inputs), moon.randn(outputs)
