@@ -11,8 +11,8 @@ enum {
   TASK_POSITIONS = 16 * MICRO_ROWS,
 };
 
-// In multiply-adds: to add a vector to the image, to point at a position.
-static const double add_cost = 80, pointer_cost = 50, tile_cost = 1.1;
+// In multiply-adds: to add a vector to the image, to point at a position, to pack a weight.
+static const double add_cost = 80, pointer_cost = 50, pack_cost = 60, tile_cost = 1.1;
 
 static bool is_wide(const conv_problem *p) { return p->image->dtype == MOON_F64; }
 
@@ -34,7 +34,8 @@ static double cost(const conv_problem *p) {
   double positions = (double)(y->shape[0] * y->shape[2] * y->shape[3]);
   double adds = (double)(w->shape[2] * divide_up(w->shape[3] * w->shape[1], vector));
   return positions * ((double)(padded_columns(p) * w->shape[0]) * tile_cost + adds * add_cost +
-                      pointer_cost);
+                      pointer_cost) +
+         (double)array_count(w) * pack_cost;
 }
 
 static void cut(col2im_job *job) {
@@ -50,16 +51,17 @@ static moon_status run(moon_engine *engine, const conv_problem *p) {
   const device_array *w = p->weight;
   col2im_job job = { .engine = engine, .problem = p, .run = w->shape[3] * w->shape[1],
                      .padded = padded_columns(p) };
-  job.columns = job.run * w->shape[2];
   size_t bytes;
   MOON_TRY(alloc_product((size_t)job.padded, (size_t)w->shape[0] * dtype_size(w->dtype), &bytes));
   MOON_TRY(alloc_bytes(engine, bytes, &job.panels));
-  (is_wide(p) ? CPU(col2im_pack_f64) : CPU(col2im_pack_f32))(&job);
   cut(&job);
   int64_t tasks = divide_up(p->image->shape[0], job.images) * job.bands;
   int64_t work = array_count(p->result) / tasks * job.padded;
-  moon_status status = cpu_run(engine, tasks, cpu_grain(work / 16),
-                               is_wide(p) ? CPU(col2im_tasks_f64) : CPU(col2im_tasks_f32), &job);
+  moon_status status = cpu_run(engine, w->shape[0], cpu_grain(job.padded),
+                               is_wide(p) ? CPU(col2im_pack_f64) : CPU(col2im_pack_f32), &job);
+  if (status == MOON_OK)
+    status = cpu_run(engine, tasks, cpu_grain(work / 16),
+                     is_wide(p) ? CPU(col2im_tasks_f64) : CPU(col2im_tasks_f32), &job);
   alloc_release(engine, job.panels, bytes);
   return status;
 }

@@ -13,16 +13,16 @@
 typedef struct col2im_job {
   moon_engine *engine;
   const conv_problem *problem;
-  int64_t run, columns, padded;   // of a kernel's row, of all, in whole panels
+  int64_t run, padded;            // columns of a kernel's row; of all, in whole panels
   int64_t images, bands, band;    // of a task; in an image; rows of a band
   void *panels;                   // packed weights: for each panel, a row an output channel
 } col2im_job;
 
-// Tasks (threads.h): bands of images, or images.
+// Tasks (threads.h). Bands of images, or images.
 moon_status CPU(col2im_tasks_f32)(void *job, int64_t first, int64_t last);
 moon_status CPU(col2im_tasks_f64)(void *job, int64_t first, int64_t last);
-// Packs the problem's weights into job->panels.
-void CPU(col2im_pack_f32)(const col2im_job *job);
-void CPU(col2im_pack_f64)(const col2im_job *job);
+// Output channels, whose rows of job->panels are packed.
+moon_status CPU(col2im_pack_f32)(void *job, int64_t first, int64_t last);
+moon_status CPU(col2im_pack_f64)(void *job, int64_t first, int64_t last);
 
 #endif

@@ -129,15 +129,27 @@ moon_status CPU(NAME(col2im_tasks))(void *context, int64_t first, int64_t last) 
   return MOON_OK;
 }
 
-// Column (i * kernel width + j) * channels + c is tap (i, j) of channel c.
-void CPU(NAME(col2im_pack))(const col2im_job *job) {
+// Column (i * kernel width + j) * channels + c is tap (i, j) of channel c. An item is the row of an
+// output channel in every panel, whose weights lie together.
+moon_status CPU(NAME(col2im_pack))(void *context, int64_t first, int64_t last) {
+  const col2im_job *job = context;
   const device_array *w = job->problem->weight;
-  const int64_t depth = w->shape[0], channels = w->shape[1];
-  for (int64_t k = 0; k < job->padded; k++) {
-    REAL *to = (REAL *)job->panels + k / COLUMNS * COLUMNS * depth + k % COLUMNS;
-    const REAL *from = (const REAL *)w->data + k % channels * w->strides[1] +
-                       k / job->run * w->strides[2] + k % job->run / channels * w->strides[3];
-    for (int64_t o = 0; o < depth; o++)
-      to[o * COLUMNS] = k < job->columns ? from[o * w->strides[0]] : 0;
+  const int64_t panel = w->shape[0] * COLUMNS;
+  for (int64_t o = first; o < last; o++) {
+    REAL *to = (REAL *)job->panels + o * COLUMNS;
+    int64_t column = 0;
+    for (int64_t i = 0; i < w->shape[2]; i++)
+      for (int64_t j = 0; j < w->shape[3]; j++) {
+        const REAL *from = (const REAL *)w->data + o * w->strides[0] + i * w->strides[2] +
+                           j * w->strides[3];
+        for (int64_t c = 0; c < w->shape[1]; c++, from += w->strides[1]) {
+          to[column] = *from;
+          if (++column < COLUMNS) continue;
+          column = 0;
+          to += panel;
+        }
+      }
+    for (; column > 0 && column < COLUMNS; column++) to[column] = 0;
   }
+  return MOON_OK;
 }
