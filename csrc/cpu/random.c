@@ -1,6 +1,6 @@
 // Random numbers, from the Philox stream: an element's words follow from its number in row-major
 // order alone, so blocks of elements are independent and any number of threads draws the same.
-// Words come out CPU_CHUNK at a time, in a loop over blocks that the compiler turns into vectors.
+// Words come out CPU_CHUNK at a time, of as many blocks at once as fit a register (philox.h).
 #include "cpu/cpu.h"
 
 #include <math.h>
@@ -12,17 +12,15 @@
 #else
 #pragma GCC optimize("fp-contract=off")
 #endif
+#include "cpu/philox.h"
 #include "device/draws.h"
 
 enum { WORDS = 4 };   // of a block
 
-// The words of elements first..first + n, first a multiple of 4; room for n rounded up to 4.
+// The words of n <= CPU_CHUNK elements, from the first of `block` on; room for CPU_CHUNK.
 static void draw_words(uint64_t seed, uint64_t block, int64_t n, uint32_t *words) {
-  int64_t blocks = (n + WORDS - 1) / WORDS;
-  for (int64_t i = 0; i < blocks; i++) {
-    random_block drawn = random_philox(seed, block + (uint64_t)i);
-    for (int w = 0; w < WORDS; w++) words[i * WORDS + w] = drawn.word[w];
-  }
+  for (int64_t i = 0; i < n; i += WORDS * PHILOX_BLOCKS)
+    philox_draw(seed, block + (uint64_t)(i / WORDS), words + i);
 }
 
 typedef struct draw_job draw_job;

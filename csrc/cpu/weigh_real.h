@@ -6,8 +6,14 @@
 
 static void weigh_row(const REAL *restrict x, int64_t inner, const double *weights, int64_t taps,
                       REAL *restrict out) {
-  memset(out, 0, (size_t)inner * sizeof(REAL));
-  for (int64_t k = 0; k < taps; k++) {
+  const REAL first = (REAL)weights[0], second = taps > 1 ? (REAL)weights[1] : 0;
+  const REAL *next = x + inner;
+  if (taps == 0) memset(out, 0, (size_t)inner * sizeof(REAL));
+  if (taps == 1)
+    for (int64_t j = 0; j < inner; j++) out[j] = first * x[j];
+  if (taps > 1)
+    for (int64_t j = 0; j < inner; j++) out[j] = first * x[j] + second * next[j];
+  for (int64_t k = 2; k < taps; k++) {
     REAL weight = (REAL)weights[k];
     const REAL *row = x + k * inner;
     for (int64_t j = 0; j < inner; j++) out[j] += weight * row[j];
