@@ -104,26 +104,37 @@ local function agrees(rival, case)
   return true
 end
 
+-- Why a peer may not be timed, or nil. What PyTorch was found to give in one pass and form holds
+-- for the others; a model is exported anew for each case.
+local torch_problems = {}
+
+local function problem_of(rival, case, save)
+  local key = case.row.name .. " " .. case.batch
+  if not rival.model and torch_problems[key] ~= nil then return torch_problems[key] or nil end
+  local problem = save()
+  if not problem then problem = select(2, agrees(rival, case)) end
+  if not rival.model then torch_problems[key] = problem or false end
+  return problem
+end
+
+-- Has moonlet write its weights and scores, once; gives why it did not.
+local function saving(case)
+  local done, problem
+  return function()
+    if not done then
+      local _, why = child.run(moonlet_command(case) .. " --save " .. SAVED, o.timeout)
+      done, problem = true, why and "moonlet: " .. why
+    end
+    return problem
+  end
+end
+
 -- The peers that measure this case; each gets `problem` when it does not agree with moonlet.
 local function prepare(case)
-  local list = {}
-  if not o.peer then return list end
-  local command = moonlet_command(case) .. " --save " .. SAVED
-  local saved, problem = child.run(command, o.timeout)
-  local checked = {}
-  for _, rival in ipairs(rivals) do
+  local list, save = {}, saving(case)
+  for _, rival in ipairs(o.peer and rivals or {}) do
     if peers[rival.name] and rival[case.pass] then
-      local entry = { rival = rival, runs = {} }
-      if not saved then
-        entry.problem = "moonlet: " .. problem
-      elseif rival.model or not checked.torch then
-        local ok, why = agrees(rival, case)
-        if not ok then entry.problem = why end
-        if not rival.model then checked.torch, checked.problem = true, entry.problem end
-      else
-        entry.problem = checked.problem
-      end
-      list[#list + 1] = entry
+      list[#list + 1] = { rival = rival, runs = {}, problem = problem_of(rival, case, save) }
     end
   end
   return list
