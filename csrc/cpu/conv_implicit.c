@@ -113,7 +113,9 @@ static double cost(const conv_problem *p) {
   // Of the image's positions a tap reaches one in stride * stride.
   double reach = forward ? 1 : (double)(p->geometry->stride[0] * p->geometry->stride[1]);
   double positions = (double)(grid->shape[0] * grid->shape[2] * grid->shape[3]) / reach;
-  return conv_work(p) * wide * tile_cost + positions * taps * groups * pointer_cost +
+  // A tap multiplies where it is outside, too: an image's gradient has more positions than results.
+  double work = positions * (double)array_count(w);
+  return work * wide * tile_cost + positions * taps * groups * pointer_cost +
          (double)array_count(w) * pack_cost;
 }
 
