@@ -42,6 +42,10 @@ void amx_multiply(int64_t steps, const amx_rows *rows, const uint16_t *panel, fl
 void amx_multiply_few(int64_t steps, const amx_rows *rows, const uint16_t *panel, float *sums,
                       bool add);
 
+// target[i] = source[i * stride], rounded to bfloat16 (numbers below the normal ones to zero, as
+// the registers take them).
+void amx_round(const float *source, int64_t stride, int64_t count, uint16_t *target);
+
 // What happens to sums on their way out, in this order; NaN stays. NULL: nothing.
 typedef struct amx_finish {
   const float *scale, *shift;            // an element a column

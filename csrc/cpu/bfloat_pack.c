@@ -3,16 +3,13 @@
 #include <string.h>
 
 #include "cpu/bfloat.h"
-#include "cpu/convert.h"
 
 enum { HALF = AMX_PANEL / 2, HALF_COLUMNS = AMX_COLUMNS / 2 };
 
 void CPU(bfloat_take)(moon_dtype dtype, const void *source, int64_t stride, int64_t count,
                       uint16_t *target) {
-  const float *wide = source;
   if (dtype == MOON_BF16) CPU(gather_run)(sizeof *target, count, source, stride, target);
-  else if (stride == 1) CPU(convert_from_f32)(MOON_BF16, wide, count, target, 1);
-  else for (int64_t i = 0; i < count; i++) target[i] = bfloat_from_float(wide[i * stride]);
+  else amx_round(source, stride, count, target);
 }
 
 // Where element (k, j) of a panel lies.

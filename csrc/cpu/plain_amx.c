@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/cpuid.h"
+#include "base/dtype.h"
 #include "base/os.h"
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 11
@@ -110,7 +111,30 @@ AMX void amx_multiply_few(int64_t steps, const amx_rows *rows, const uint16_t *p
   _tile_stored(1, sums + 16, ROW);
 }
 
-// -- stores
+// -- vectors
+
+// `mask` of 16 elements from element `first` on.
+VECTORS static inline __m512 gathered(const float *source, int64_t stride, int64_t first,
+                                      __mmask16 mask) {
+  const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  const float *from = source + first * stride;
+  if (stride == 1) return _mm512_maskz_loadu_ps(mask, from);
+  __m512i index = _mm512_mullo_epi32(lane, _mm512_set1_epi32((int)stride));
+  return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), mask, index, from, sizeof *from);
+}
+
+VECTORS void amx_round(const float *source, int64_t stride, int64_t count, uint16_t *target) {
+  enum { VECTOR = 32, MOST_STRIDE = 1 << 26 };   // 16 of them are an index of 32 bits
+  int64_t i = 0;
+  for (; i < count && stride >= 0 && stride <= MOST_STRIDE; i += VECTOR) {
+    int64_t left = count - i;
+    __mmask32 mask = left >= VECTOR ? ~(__mmask32)0 : ((__mmask32)1 << left) - 1;
+    __m512 first = gathered(source, stride, i, (__mmask16)mask);
+    __m512 second = gathered(source, stride, i + 16, (__mmask16)(mask >> 16));
+    _mm512_mask_storeu_epi16(target + i, mask, (__m512i)_mm512_cvtne2ps_pbh(second, first));
+  }
+  for (; i < count; i++) target[i] = bfloat_from_float(source[i * stride]);
+}
 
 VECTORS static inline __m512 widened(__m256i bits) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
@@ -170,6 +194,9 @@ void amx_multiply(int64_t steps, const amx_rows *rows, const uint16_t *panel, fl
 void amx_multiply_few(int64_t steps, const amx_rows *rows, const uint16_t *panel, float *sums,
                       bool add) {
   (void)steps, (void)rows, (void)panel, (void)sums, (void)add;
+}
+void amx_round(const float *source, int64_t stride, int64_t count, uint16_t *target) {
+  (void)source, (void)stride, (void)count, (void)target;
 }
 void amx_store(const amx_finish *finish, const float *sums, int64_t column, int64_t columns,
                uint16_t *const *out) {
