@@ -12,6 +12,8 @@
 #include "cpu/lanes_stored.h"
 #include "cpu/whole.h"
 
+enum { POOL_VECTORS = 4 };
+
 // A pixel that goes into a result, with the number of its tap or the share it has.
 typedef struct pool_source {
   const STORED *from;
@@ -148,22 +150,33 @@ static inline lanes lanes_either(lanes_bits condition, lanes yes, lanes no) {
   return (lanes)((condition & (lanes_bits)yes) | (~condition & (lanes_bits)no));
 }
 
-static inline void take_largest(const pool_job *job, const pool_sources *sources, int64_t pixel,
-                                int64_t c, int64_t left) {
-  lanes best = lanes_all(-(REAL)INFINITY);
-  lanes_bits numbers = (lanes_bits){ 0 } - 1;
-  if (sources->count > 0) {
-    best = stored_load_some(sources->list[0].from + c, left);
-    numbers += sources->list[0].number + 1;
+// For up to POOL_VECTORS vectors at once, so that long lists are not gone through as often.
+static inline __attribute__((always_inline)) void take_largest(
+    const pool_job *job, const pool_sources *sources, int64_t pixel, int64_t c, int64_t left) {
+  const int64_t vectors = left > LANES ? POOL_VECTORS : 1;
+  const pool_source *list = sources->list;
+  lanes best[POOL_VECTORS] = { lanes_zero() };
+  lanes_bits numbers[POOL_VECTORS] = { { 0 } };
+#pragma GCC unroll 4
+  for (int v = 0; v < vectors; v++) {
+    bool any = sources->count > 0;
+    best[v] = any ? stored_load_some(list->from + c + v * LANES, left) : lanes_all(-(REAL)INFINITY);
+    numbers[v] = (lanes_bits){ 0 } + (any ? list->number : -1);
   }
   for (int64_t k = 1; k < sources->count; k++) {
-    lanes value = stored_load_some(sources->list[k].from + c, left);
-    lanes_bits larger = (value > best) | (value != value), number = { 0 };
-    best = lanes_either(larger, value, best);
-    numbers = (larger & (number + sources->list[k].number)) | (~larger & numbers);
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) {
+      lanes value = stored_load_some(list[k].from + c + v * LANES, left);
+      lanes_bits larger = (value > best[v]) | (value != value), number = { 0 };
+      best[v] = lanes_either(larger, value, best[v]);
+      numbers[v] = (larger & (number + list[k].number)) | (~larger & numbers[v]);
+    }
   }
-  stored_save_some(result_pixel(job, pixel) + c, best, left);
-  if (job->taken) store_numbers(job, taken_at(job, pixel), c, numbers, left);
+#pragma GCC unroll 4
+  for (int v = 0; v < vectors; v++) {
+    stored_save_some(result_pixel(job, pixel) + c + v * LANES, best[v], left);
+    if (job->taken) store_numbers(job, taken_at(job, pixel), c + v * LANES, numbers[v], left);
+  }
 }
 
 static inline void gather_largest(const pool_job *job, const pool_sources *sources, int64_t pixel,
@@ -178,17 +191,25 @@ static inline void gather_largest(const pool_job *job, const pool_sources *sourc
   stored_save_some(result_pixel(job, pixel) + c, sum, left);
 }
 
-// Line by line, for accuracy.
-static inline void take_average(const pool_job *job, const pool_sources *sources, int64_t pixel,
-                                int64_t c, int64_t left) {
-  lanes sum = lanes_zero();
+// Line by line, for accuracy; several vectors at once as above.
+static inline __attribute__((always_inline)) void take_average(
+    const pool_job *job, const pool_sources *sources, int64_t pixel, int64_t c, int64_t left) {
+  const int64_t vectors = left > LANES ? POOL_VECTORS : 1;
+  lanes sum[POOL_VECTORS] = { lanes_zero() };
   for (int64_t k = 0; k < sources->count;) {
-    lanes line = lanes_zero();
-    for (int64_t end = k + sources->line; k < end; k++)
-      line += stored_load_some(sources->list[k].from + c, left);
-    sum += line;
+    lanes line[POOL_VECTORS] = { lanes_zero() };
+    for (int64_t end = k + sources->line; k < end; k++) {
+      const STORED *from = sources->list[k].from + c;
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; v++) line[v] += stored_load_some(from + v * LANES, left);
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) sum[v] += line[v];
   }
-  stored_save_some(result_pixel(job, pixel) + c, sum * lanes_all(sources->share), left);
+#pragma GCC unroll 4
+  for (int v = 0; v < vectors; v++)
+    stored_save_some(result_pixel(job, pixel) + c + v * LANES,
+                     sum[v] * lanes_all(sources->share), left);
 }
 
 static inline void gather_averages(const pool_job *job, const pool_sources *sources, int64_t pixel,
@@ -205,9 +226,13 @@ static inline void gather_averages(const pool_job *job, const pool_sources *sour
 static inline __attribute__((always_inline)) void each_vector(const pool_job *job,
                                                               const pool_sources *sources,
                                                               int64_t pixel, pool_each each) {
+  const bool several = each == take_average || each == take_largest;
+  const int64_t step = several ? POOL_VECTORS * LANES : LANES;
   int64_t c = 0;
+  for (; c + step <= job->channels; c += step) each(job, sources, pixel, c, step);
   for (; c + LANES <= job->channels; c += LANES) each(job, sources, pixel, c, LANES);
-  if (c < job->channels) each(job, sources, pixel, c, job->channels - c);
+  int64_t left = job->channels - c;
+  if (left > 0 && left < LANES) each(job, sources, pixel, c, left);
 }
 
 // Scratch of a task: the list, and behind it the covers of every column.
