@@ -7,10 +7,7 @@
 #include "cpu/conv_implicit.h"
 #include "cpu/matmul.h"
 
-enum {
-  BFLOAT_CHUNK = 512,              // depth packed at once: steps of AMX_DEPTH
-  BFLOAT_SLACK = 64,
-};
+enum { BFLOAT_CHUNK = 512 };       // depth packed at once: steps of AMX_DEPTH
 
 static inline int64_t bfloat_steps(int64_t depth) { return (depth + AMX_DEPTH - 1) / AMX_DEPTH; }
 
@@ -46,6 +43,7 @@ int64_t CPU(bfloat_span)(const conv_problem *problem, const conv_product *p);
 MOON_MUST_CHECK moon_status CPU(bfloat_pack_weights)(moon_engine *engine, const conv_product *p,
                                                      int64_t span, uint16_t *panels);
 
+// `right` is the array of the right operand, beside which its panels are kept where they may be.
 MOON_MUST_CHECK moon_status CPU(matmul_bfloat)(moon_engine *engine, const matmul_problem *problem,
                                                const device_array *right);
 // The third direction of conv_bfloat.

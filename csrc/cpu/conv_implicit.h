@@ -1,6 +1,7 @@
-// What the files of the engine "implicit" share. A convolution, or one phase of its input's
-// gradient, is a product of positions and weights whose left operand is never laid out: a row of
-// it is a position of a grid, given by a pointer for each tap into the source image (micro.h).
+// What the files of the engine "implicit" share; the engine "bfloat16" is given the same products.
+// A convolution, or one phase of its input's gradient, is a product of positions and weights whose
+// left operand is never laid out: a row of it is a position of a grid, given by a pointer for each
+// tap into the source image (micro.h).
 //
 //   result[position][column] = sum over taps t and depth k of
 //       source[position * step + tap t][k] * weights[t][k][column]

@@ -74,7 +74,7 @@ static void pack_panel(const matmul_problem *q, int64_t batch, int64_t column, i
   CPU(bfloat_pack_panel)(t.data, t.stride, t.depth_stride, columns, depth, panel);
 }
 
-// Rows of a tile; one of few is not filled up with zeros.
+// Rows of a tile, zeros behind.
 static void pack_tile(const bfloat_product *p, int64_t batch, int64_t row, int64_t rows, int64_t k,
                       int64_t depth, uint16_t *room, uint16_t *target) {
   taken t = take(&p->problem->left, batch, row, rows, k, depth, room);
