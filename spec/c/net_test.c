@@ -185,9 +185,14 @@ static const char *const conv_engines[] = {
   "", "implicit", "col2im", "depthwise", "fft", "winograd_4x3", "winograd_2x3", "winograd_2x5",
 };
 enum { CONV_ENGINES = sizeof conv_engines / sizeof *conv_engines };
+#ifdef MOON_PLAIN_ALLOC
+enum { CONV_ROUNDS = 20 };   // sanitizers take ten times as long
+#else
+enum { CONV_ROUNDS = 80 };
+#endif
 
 static void convolutions(void) {
-  for (int i = 0; i < CONV_ENGINES * 80; i++) {
+  for (int i = 0; i < CONV_ENGINES * CONV_ROUNDS; i++) {
     strcpy(engine->conv_engine, conv_engines[i % CONV_ENGINES]);
     conv_case c = draw_conv();
     check_conv(&c, floats[draw(0, 2) == 0 ? draw(1, 3) : 0], draw(0, 1));
