@@ -8,7 +8,8 @@ local naive = require "spec.support.naive"
 -- Sanitized kernels take ten times as long.
 local few = os.getenv "MOONLET_SANITIZER" ~= nil
 
--- This process takes the best set that the machine has, children the ones below it.
+-- This process takes the best set that the machine has, children the ones below it; sanitizers see
+-- those in the C programs' convolutions.
 local lower = { avx512 = { "avx2", "baseline" }, avx2 = { "baseline" }, baseline = {} }
 
 -- What a child prints: problems, a line each, and then "engine = count" for each engine.
@@ -33,7 +34,7 @@ describe("convolution engines", function()
     check_used(used)
   end)
 
-  for _, level in ipairs(lower[moon.cpu_level()]) do
+  for _, level in ipairs(few and {} or lower[moon.cpu_level()]) do
     it("are so on " .. level, function()
       local output, well = child.run(piece, { MOONLET_CPU = level })
       assert(well, output)
