@@ -11,8 +11,6 @@
 #include "cpu/micro.h"
 #include "cpu/whole.h"
 
-static int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
-
 enum {
   CHUNK_BYTES = 512 << 10,      // pixels of a chunk
   NEAR_BYTES = 512 << 10,       // panels that a chunk's tiles go through together
@@ -35,14 +33,14 @@ static void cut_job(multiply_job *job) {
   int64_t reused = minimum(p->taps, p->step[0] * p->step[1]);
   int64_t pixel = maximum(1, reused * p->depth) * (int64_t)sizeof(REAL);
   int64_t chunk = minimum(CHUNK_BYTES / pixel, CHUNK_POINTERS / maximum(1, p->taps));
-  chunk = minimum(chunk, parts(job->positions * p->groups, TASKS_WANTED));
-  job->chunks = parts(job->positions, maximum(chunk, CHUNK_ROWS));
-  job->chunk = parts(parts(job->positions, job->chunks), MICRO_ROWS) * MICRO_ROWS;
-  job->chunks = parts(job->positions, job->chunk);
-  job->panels = parts(p->columns, COLUMNS);
+  chunk = minimum(chunk, divide_up(job->positions * p->groups, TASKS_WANTED));
+  job->chunks = divide_up(job->positions, maximum(chunk, CHUNK_ROWS));
+  job->chunk = divide_up(divide_up(job->positions, job->chunks), MICRO_ROWS) * MICRO_ROWS;
+  job->chunks = divide_up(job->positions, job->chunk);
+  job->panels = divide_up(p->columns, COLUMNS);
   job->share = maximum(1, job->panels * job->chunks * p->groups / TASKS_WANTED);
   job->share = minimum(job->share, job->panels);
-  job->shares = parts(job->panels, job->share);
+  job->shares = divide_up(job->panels, job->share);
 }
 
 // -- pointers

@@ -17,6 +17,7 @@
 
 #include "cpu/convolution.h"
 #include "cpu/micro.h"
+#include "cpu/whole.h"
 
 enum {
   WINOGRAD_POINTS = 6,   // the most that n is
@@ -53,13 +54,9 @@ static inline int winograd_components(const winograd_form *form) {
 // F(4x4, 3x3), F(2x2, 3x3), F(2x2, 5x5)
 extern const winograd_form CPU(winograd_4x3), CPU(winograd_2x3), CPU(winograd_2x5);
 
-static inline int64_t winograd_least(int64_t a, int64_t b) { return a < b ? a : b; }
-// How many of `size` cover `count`, and what they cover.
-static inline int64_t winograd_ceil(int64_t count, int64_t size) {
-  return (count + size - 1) / size;
-}
+// What whole pieces of `size` that hold `count` cover.
 static inline int64_t winograd_round(int64_t count, int64_t size) {
-  return winograd_ceil(count, size) * size;
+  return divide_up(count, size) * size;
 }
 
 // Distances in memory. Writing a tile or a weight touches all components at once, and a product
@@ -67,11 +64,11 @@ static inline int64_t winograd_round(int64_t count, int64_t size) {
 enum { WINOGRAD_LINE = 16 };   // floats
 // Between components of `floats` each.
 static inline int64_t winograd_step(int64_t floats) {
-  return (winograd_ceil(floats, WINOGRAD_LINE) | 1) * WINOGRAD_LINE;
+  return (divide_up(floats, WINOGRAD_LINE) | 1) * WINOGRAD_LINE;
 }
 // Between rows of `channels`; short ones lie close.
 static inline int64_t winograd_row(int64_t channels) {
-  int64_t lines = winograd_ceil(channels, WINOGRAD_LINE);
+  int64_t lines = divide_up(channels, WINOGRAD_LINE);
   return (lines < 16 ? lines : lines | 1) * WINOGRAD_LINE;
 }
 
@@ -113,7 +110,7 @@ typedef struct winograd_weights {
 // Components of weights lie in panels of MICRO_COLUMNS_F32 output channels: in each a matrix
 // (inputs, MICRO_COLUMNS_F32) for each component, winograd_matrix floats apart.
 static inline int64_t winograd_panels(int64_t outputs) {
-  return winograd_ceil(outputs, MICRO_COLUMNS_F32);
+  return divide_up(outputs, MICRO_COLUMNS_F32);
 }
 static inline int64_t winograd_matrix(int64_t inputs) {
   return winograd_step(inputs * MICRO_COLUMNS_F32);

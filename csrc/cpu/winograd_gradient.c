@@ -75,10 +75,10 @@ static void multiply(const job *j, int component, int64_t tiles, bool first) {
   for (int64_t column = 0; column < j->inputs; column += MICRO_COLUMNS_F32) {
     const float *b = s->inputs + component * s->input_step + column;
     tile.columns =
-        (int)winograd_least(winograd_round(j->inputs - column, VECTOR), MICRO_COLUMNS_F32);
+        (int)minimum(winograd_round(j->inputs - column, VECTOR), MICRO_COLUMNS_F32);
     for (int64_t output = 0; output < j->outputs; output += MICRO_ROWS) {
       const float *a = s->outputs + component * s->output_step + output;
-      tile.rows = (int)winograd_least(j->outputs - output, MICRO_ROWS);
+      tile.rows = (int)minimum(j->outputs - output, MICRO_ROWS);
       for (int r = 0; r < tile.rows; r++) out[r] = sums + (output + r) * s->input_row + column;
       CPU(micro_outer_f32)(&tile, &a, s->output_row, &b, s->input_row);
     }
@@ -92,7 +92,7 @@ static void sum_tiles(const job *j, int64_t first, int64_t last) {
   image.first_channel = j->group * p->inputs + j->input;
   gradient.first_channel = j->group * p->outputs + j->output;
   for (int64_t at = first; at < last; at += p->tiles) {
-    int64_t end = winograd_least(at + p->tiles, last);
+    int64_t end = minimum(at + p->tiles, last);
     CPU(winograd_spread_tiles)(&image, p->form->image, at, end, j->inputs, s->zeros, s->inputs,
                                s->input_row, s->input_step);
     CPU(winograd_spread_tiles)(&gradient, p->form->gradient, at, end, j->outputs, s->zeros,
@@ -127,10 +127,10 @@ static void run_task(const pass *p, const scratch *s, int64_t index) {
   index /= p->input_parts;
   j.output = index % p->output_parts * p->part_outputs;
   j.group = index / p->output_parts;
-  j.inputs = winograd_least(p->part_inputs, p->inputs - j.input);
-  j.outputs = winograd_least(p->part_outputs, p->outputs - j.output);
+  j.inputs = minimum(p->part_inputs, p->inputs - j.input);
+  j.outputs = minimum(p->part_outputs, p->outputs - j.output);
   int64_t first = j.run * p->run_tiles;
-  sum_tiles(&j, first, winograd_least(first + p->run_tiles, winograd_tiles(&p->image)));
+  sum_tiles(&j, first, minimum(first + p->run_tiles, winograd_tiles(&p->image)));
   gather_sums(&j);
 }
 
@@ -159,20 +159,20 @@ static moon_status add_runs(void *context, int64_t first, int64_t last) {
 // By shape alone.
 static void cut(pass *p) {
   const int64_t components = winograd_components(p->form), all = winograd_tiles(&p->image);
-  p->input_parts = winograd_ceil(p->inputs, PART);
-  p->output_parts = winograd_ceil(p->outputs, PART);
-  p->part_inputs = winograd_least(
-      p->inputs, winograd_round(winograd_ceil(p->inputs, p->input_parts), VECTOR));
-  p->part_outputs = winograd_ceil(p->outputs, p->output_parts);
-  p->input_parts = winograd_ceil(p->inputs, p->part_inputs);
+  p->input_parts = divide_up(p->inputs, PART);
+  p->output_parts = divide_up(p->outputs, PART);
+  p->part_inputs = minimum(
+      p->inputs, winograd_round(divide_up(p->inputs, p->input_parts), VECTOR));
+  p->part_outputs = divide_up(p->outputs, p->output_parts);
+  p->input_parts = divide_up(p->inputs, p->part_inputs);
   const int64_t tile = components * (p->part_inputs + p->part_outputs) * (int64_t)sizeof(float);
   p->tiles = BLOCK_BYTES / tile;
   if (p->tiles < LEAST_TILES) p->tiles = LEAST_TILES;
-  p->tiles = winograd_least(p->tiles, all);
-  p->runs = winograd_least(winograd_ceil(TASKS, p->groups * p->input_parts * p->output_parts),
-                  winograd_ceil(all, RUN_BLOCKS * p->tiles));
-  p->run_tiles = winograd_ceil(all, p->runs);
-  p->runs = winograd_ceil(all, p->run_tiles);
+  p->tiles = minimum(p->tiles, all);
+  p->runs = minimum(divide_up(TASKS, p->groups * p->input_parts * p->output_parts),
+                  divide_up(all, RUN_BLOCKS * p->tiles));
+  p->run_tiles = divide_up(all, p->runs);
+  p->runs = divide_up(all, p->run_tiles);
 }
 
 static moon_status run_pass(pass *p) {
@@ -201,7 +201,7 @@ moon_status CPU(winograd_differentiate)(moon_engine *engine, const conv_problem 
   for (int axis = 0; axis < 2; axis++) {
     p.image.before[axis] = problem->geometry->padding_before[axis];
     p.image.count[axis] = p.gradient.count[axis] =
-        winograd_ceil(gradient->shape[2 + axis], form->outputs);
+        divide_up(gradient->shape[2 + axis], form->outputs);
   }
   cut(&p);
   if (array_is_contiguous(weight)) return run_pass(&p);

@@ -68,11 +68,11 @@ static void multiply(const job *j, int component, int64_t input, int64_t inputs,
   const int64_t tiles = j->last - j->first;
   for (int64_t at = 0; at < columns; at += MICRO_COLUMNS_F32) {
     tile.columns =
-        (int)winograd_least(winograd_round(columns - at, VECTOR), MICRO_COLUMNS_F32);
+        (int)minimum(winograd_round(columns - at, VECTOR), MICRO_COLUMNS_F32);
     for (int64_t i = 0; i < tiles; i += MICRO_ROWS) {
-      tile.rows = (int)winograd_least(tiles - i, MICRO_ROWS);
+      tile.rows = (int)minimum(tiles - i, MICRO_ROWS);
       for (int r = 0; r < MICRO_ROWS; r++) {
-        int64_t row = winograd_least(i + r, tiles - 1);
+        int64_t row = minimum(i + r, tiles - 1);
         a[r] = from + row * s->input_row;
         out[r] = to + row * s->output_row + at;
       }
@@ -101,7 +101,7 @@ static const float *piece_of(const job *j, int64_t input, int64_t inputs, int64_
 static void multiply_pieces(const job *j, int64_t column, int64_t columns) {
   const pass *p = j->p;
   for (int64_t input = 0; input == 0 || input < p->inputs; input += p->piece_inputs) {
-    int64_t inputs = winograd_least(p->piece_inputs, p->inputs - input);
+    int64_t inputs = minimum(p->piece_inputs, p->inputs - input);
     const float *panels = piece_of(j, input, inputs, column, columns);
     for (int i = 0; i < winograd_components(p->form); i++)
       multiply(j, i, input, inputs, columns, panels + i * winograd_matrix(inputs));
@@ -162,14 +162,14 @@ static void scratch_place(const pass *p, float *memory, scratch *s) {
 static void run_task(const pass *p, const scratch *s, int64_t index) {
   const int64_t block = index % p->blocks, part = index / p->blocks % p->parts;
   job j = { .p = p, .s = s, .group = index / p->blocks / p->parts, .first = block * p->tiles };
-  j.last = winograd_least(j.first + p->tiles, winograd_tiles(&p->source));
+  j.last = minimum(j.first + p->tiles, winograd_tiles(&p->source));
   winograd_grid source = p->source;
   source.first_channel = j.group * p->inputs;
   CPU(winograd_spread_tiles)(&source, p->form->image, j.first, j.last, p->inputs, s->zeros,
                              s->inputs, s->input_row, s->input_step);
-  const int64_t end = winograd_least((part + 1) * p->columns, p->outputs);
+  const int64_t end = minimum((part + 1) * p->columns, p->outputs);
   for (int64_t column = part * p->columns; column < end; column += p->piece_outputs) {
-    int64_t columns = winograd_least(p->piece_outputs, end - column);
+    int64_t columns = minimum(p->piece_outputs, end - column);
     multiply_pieces(&j, column, columns);
     gather_tiles(&j, column, columns);
   }
@@ -219,16 +219,16 @@ static int64_t cut(pass *p) {
   p->tiles = (near ? NEAR_TILES : FAR_TILES) * MICRO_ROWS;
   while (p->tiles > MICRO_ROWS && p->tiles * tile > p->engine->workspace_limit / SHARE)
     p->tiles -= MICRO_ROWS;
-  p->blocks = winograd_ceil(all, p->tiles);
-  int64_t parts = winograd_least(winograd_ceil(TASKS, p->blocks * p->groups),
-                                 winograd_ceil(p->outputs, PART));
-  p->columns = winograd_round(winograd_ceil(p->outputs, parts), MICRO_COLUMNS_F32);
-  p->parts = winograd_ceil(p->outputs, p->columns);
-  p->tiles = winograd_least(p->tiles, all);
+  p->blocks = divide_up(all, p->tiles);
+  int64_t parts = minimum(divide_up(TASKS, p->blocks * p->groups),
+                                 divide_up(p->outputs, PART));
+  p->columns = winograd_round(divide_up(p->outputs, parts), MICRO_COLUMNS_F32);
+  p->parts = divide_up(p->outputs, p->columns);
+  p->tiles = minimum(p->tiles, all);
   bool pieces = (!near && all <= FEW) ||
                 panels > p->engine->workspace_limit / (int64_t)sizeof(float);
-  p->piece_inputs = pieces ? winograd_least(PIECE, p->inputs) : p->inputs;
-  p->piece_outputs = pieces ? winograd_least(PIECE, p->columns) : p->columns;
+  p->piece_inputs = pieces ? minimum(PIECE, p->inputs) : p->inputs;
+  p->piece_outputs = pieces ? minimum(PIECE, p->columns) : p->columns;
   return pieces ? 0 : panels;
 }
 
@@ -276,7 +276,7 @@ moon_status CPU(winograd_convolve)(moon_engine *engine, const conv_problem *prob
     int64_t before = problem->geometry->padding_before[axis];
     p.source.before[axis] = forward ? before : form->taps - 1 - before;
     p.source.count[axis] = p.target.count[axis] =
-        winograd_ceil(target->shape[2 + axis], form->outputs);
+        divide_up(target->shape[2 + axis], form->outputs);
   }
   p.add = p.target;
   p.add.array = p.finish ? p.finish->add : NULL;

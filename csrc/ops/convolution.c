@@ -86,12 +86,11 @@ static moon_status check_add(const moon_tensor *add, const moon_tensor *input, i
 }
 
 static moon_status forward_fused(op_call *call) {
-  static const double limits[][2] = { { -INFINITY, INFINITY }, { 0, INFINITY }, { 0, 6 } };
   const op_value *args = call->args;
   const moon_tensor *weight = args[WEIGHT].tensor;
-  const double *limit = limits[args[ACTIVATION].integer];
+  pointwise_limits limits = pointwise_limits_of((int)args[ACTIVATION].integer);
   sums_finish finish = { .scale = args[SCALE].tensor, .shift = args[BIAS].tensor,
-                         .add = args[ADD].tensor, .low = limit[0], .high = limit[1] };
+                         .add = args[ADD].tensor, .low = limits.low, .high = limits.high };
   convolution_geometry g;
   MOON_TRY(convolution_read(args, 2, &g));
   if (finish.scale) MOON_TRY(check_scale(finish.scale, args[INPUT].tensor, weight));
@@ -166,9 +165,7 @@ static moon_status backward_scaled(op_backward_call *call) {
 }
 
 static moon_status backward_fused(op_backward_call *call) {
-  static const char *const activations[] = { NULL, "relu", "relu6" };
-  const char *activation = activations[call->args[ACTIVATION].integer];
-  if (activation) MOON_TRY(pointwise_back_through(call, activation));
+  MOON_TRY(pointwise_back_through(call, (int)call->args[ACTIVATION].integer));
   if (call->needs[ADD]) call->out[ADD] = tensor_retain(call->grads[0]);
   if (!call->args[SCALE].given) return backward_conv2d(call);
   MOON_TRY(backward_scaled(call));
@@ -262,7 +259,7 @@ static op_descriptor descriptors[] = {
     .dtypes = OP_FLOATS, .flags = OP_FUNCTION_ONLY,
     .schema = "(input: Tensor, weight: Tensor, bias: Tensor?, stride: int[2] = 1, "
               "padding: pads[2] = 0, dilation: int[2] = 1, groups: int = 1, scale: Tensor?, "
-              "add: Tensor?, activation: \"none\"|\"relu\"|\"relu6\" = \"none\") -> out",
+              "add: Tensor?, activation: " POINTWISE_ACTIVATIONS " = \"none\") -> out",
     .saves = "input@weight input@scale weight@input weight@scale scale@input scale@weight out",
     .doc = "activation(conv2d(input, weight) * scale + bias + add) in the one pass that writes the "
            "convolution. scale and bias have an element an output channel (batch normalisation "

@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/threads.h"
+#include "ops/pointwise.h"
 #include "ops/support.h"
 
 enum {
@@ -97,7 +98,6 @@ static moon_status count_positions(int i, int64_t size, int64_t kernel, int64_t 
 }
 
 static moon_status read_layer(const op_call *call, int i, const int64_t *from, layer *l) {
-  static const double limits[][2] = { { -INFINITY, INFINITY }, { 0, INFINITY }, { 0, 6 } };
   const op_value *args = call->args;
   const moon_tensor *input = args[INPUT].tensor, *weight = args[WEIGHTS].tensors.list[i];
   const moon_tensor *scale = args[SCALES].tensors.list[i], *bias = args[BIASES].tensors.list[i];
@@ -109,11 +109,12 @@ static moon_status read_layer(const op_call *call, int i, const int64_t *from, l
   MOON_TRY(count_positions(i, from[2], weight->shape[3], stride, padding, &l->width));
   MOON_TRY(tensor_weight_array(weight, !call->recording, &l->weight));
   bool last = i == args[WEIGHTS].tensors.count - 1;
-  const double *limit = limits[args[last ? LAST_ACTIVATION : ACTIVATION].integer];
+  pointwise_limits limits =
+      pointwise_limits_of((int)args[last ? LAST_ACTIVATION : ACTIVATION].integer);
   l->scale = tensor_array(scale), l->bias = tensor_array(bias);
   l->channels = weight->shape[0];
   l->in_height = from[1];
-  l->low = limit[0], l->high = limit[1];
+  l->low = limits.low, l->high = limits.high;
   l->geometry = (conv2d_geometry){ .groups = args[GROUPS].ints.v[i] };
   for (int k = 0; k < 2; k++) {
     l->geometry.stride[k] = stride, l->geometry.dilation[k] = 1;
@@ -308,8 +309,8 @@ static op_descriptor descriptors[] = {
     .dtypes = OP_FLOATS, .flags = OP_FUNCTION_ONLY,
     .schema = "(input: Tensor, weights: Tensor[], scales: Tensor[], biases: Tensor[], "
               "strides: int[], paddings: int[], groups: int[], "
-              "activation: \"none\"|\"relu\"|\"relu6\" = \"none\", "
-              "last_activation: \"none\"|\"relu\"|\"relu6\" = \"none\", add: Tensor?) -> out",
+              "activation: " POINTWISE_ACTIVATIONS " = \"none\", "
+              "last_activation: " POINTWISE_ACTIVATIONS " = \"none\", add: Tensor?) -> out",
     .doc = "Up to 8 convolutions in a row, each activation(conv2d(x, weight) * scale + bias), of "
            "which the last adds `add` and has an activation of its own; for inference: there is no "
            "gradient. Strides, paddings (of zeros on every side, below the kernel's size) and "

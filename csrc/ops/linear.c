@@ -64,10 +64,9 @@ static moon_status check_linear(const moon_tensor *input, const moon_tensor *wei
   return MOON_OK;
 }
 
-// Of the rows' elements on their way out: clamp(value, low, high).
-typedef struct limits { double low, high; } limits;
-
-static bool is_clamp(const limits *l) { return l->low != -INFINITY || l->high != INFINITY; }
+static bool is_clamp(const pointwise_limits *l) {
+  return l->low != -INFINITY || l->high != INFINITY;
+}
 
 // Few rows are quicker where the weight lies, and so is a weight that no cache could hold.
 enum { FEW_ROWS = 16, MOST_KEPT = 8 << 20 };
@@ -88,7 +87,7 @@ static device_array as_pixels(const moon_tensor *x) {
 }
 
 // A layer is a convolution of 1 x 1 over its rows, whose weights stay packed in inference.
-static moon_status run_pixels(op_call *call, const device_array *w, const limits *l) {
+static moon_status run_pixels(op_call *call, const device_array *w, const pointwise_limits *l) {
   const moon_tensor *input = call->args[INPUT].tensor, *bias = call->args[BIAS].tensor;
   const conv2d_geometry plain = { .stride = { 1, 1 }, .dilation = { 1, 1 }, .groups = 1 };
   device_array x = as_pixels(input), kernel = *w, shift;
@@ -103,7 +102,7 @@ static moon_status run_pixels(op_call *call, const device_array *w, const limits
   return tensor_kernels(input)->conv2d_forward(call->engine, &plain, &x, &kernel, &finish, &out);
 }
 
-static moon_status run_linear(op_call *call, const limits *l) {
+static moon_status run_linear(op_call *call, const pointwise_limits *l) {
   const moon_tensor *input = call->args[INPUT].tensor, *weight = call->args[WEIGHT].tensor;
   const moon_tensor *bias = call->args[BIAS].tensor;
   device_array w;
@@ -120,12 +119,12 @@ static moon_status run_linear(op_call *call, const limits *l) {
 }
 
 static moon_status forward_linear(op_call *call) {
-  return run_linear(call, &(limits){ -INFINITY, INFINITY });
+  return run_linear(call, &(pointwise_limits){ -INFINITY, INFINITY });
 }
 
 static moon_status forward_fused(op_call *call) {
-  static const limits known[] = { { -INFINITY, INFINITY }, { 0, INFINITY }, { 0, 6 } };
-  return run_linear(call, &known[call->args[ACTIVATION].integer]);
+  pointwise_limits limits = pointwise_limits_of((int)call->args[ACTIVATION].integer);
+  return run_linear(call, &limits);
 }
 
 static moon_status backward_linear(op_backward_call *call) {
@@ -141,9 +140,7 @@ static moon_status backward_linear(op_backward_call *call) {
 }
 
 static moon_status backward_fused(op_backward_call *call) {
-  static const char *const activations[] = { NULL, "relu", "relu6" };
-  const char *activation = activations[call->args[ACTIVATION].integer];
-  if (activation) MOON_TRY(pointwise_back_through(call, activation));
+  MOON_TRY(pointwise_back_through(call, (int)call->args[ACTIVATION].integer));
   return backward_linear(call);
 }
 
@@ -223,7 +220,7 @@ static op_descriptor descriptors[] = {
     .example = "moon.linear_fused(moon.tensor {{1, 2}}, moon.tensor {{3, 4}}, moon.tensor {-12}, "
                "{activation = \"relu\"}) --> {{0}}",
     .dtypes = OP_FLOATS, .schema = "(input: Tensor, weight: Tensor, bias: Tensor?, "
-                                   "activation: \"none\"|\"relu\"|\"relu6\" = \"none\") -> out",
+                                   "activation: " POINTWISE_ACTIVATIONS " = \"none\") -> out",
     .saves = "input@weight weight@input out",
     .doc = "activation(linear(input, weight, bias)) in one pass.",
     .forward = forward_fused, .backward = backward_fused },

@@ -274,8 +274,17 @@ static moon_status back_through_kernel(op_backward_call *call, const op_descript
   return tensor_kernels(g)->unary_backward(call->engine, (int)op->row, none, &ag, NULL, &y, &dx);
 }
 
-moon_status pointwise_back_through(op_backward_call *call, const char *activation) {
-  const op_descriptor *op = find_row(activation);
+// By their number in POINTWISE_ACTIVATIONS. Rows without attributes, whose derivatives read their
+// results alone.
+static const struct { const char *row; pointwise_limits limits; } activations[] = {
+  { NULL, { -INFINITY, INFINITY } }, { "relu", { 0, INFINITY } }, { "relu6", { 0, 6 } },
+};
+
+pointwise_limits pointwise_limits_of(int activation) { return activations[activation].limits; }
+
+moon_status pointwise_back_through(op_backward_call *call, int activation) {
+  if (!activations[activation].row) return MOON_OK;
+  const op_descriptor *op = find_row(activations[activation].row);
   moon_tensor *grad = NULL;
   moon_status status = call->engine->grad_enabled ? back_through_recorded(call, op, &grad)
                                                   : back_through_kernel(call, op, &grad);
