@@ -107,3 +107,55 @@ describe("examples/mnist_cnn.lua", function()
     assert.matches("10.0 %% of the test set after %d+.%d seconds", output)
   end)
 end)
+
+describe("examples/train_cifar.lua", function()
+  local folder, clean, base
+  setup(function()
+    folder, clean = pictures.folder()
+    pictures.make_cifar(folder, { "data_batch_1", "data_batch_3", "test_batch" }, 30)
+    base = ("--data '%s' --batches 1,3 --width 2 --batch 10 --threads 1 "):format(folder)
+  end)
+  teardown(function() clean() end)
+
+  for _, dtype in ipairs { "float32", "bfloat16" } do
+    it("trains in " .. dtype .. " and leaves its files in runs/", function()
+      local output, status = run(folder,
+        example("train_cifar", ("%s--epochs 2 --name %s --dtype %s"):format(base, dtype, dtype)))
+      assert.equal(0, status, output)
+      assert.matches("epoch 2/2: train loss [%d.]+, accuracy [%d.]+ %%; test loss", output)
+      local file = io.open(folder .. "/runs/" .. dtype .. "/checkpoint.safetensors", "rb")
+      assert(file, "the checkpoint is missing")
+      file:close()
+    end)
+  end
+
+  it("gives the same for the same seed, and stops and goes on to the same", function()
+    local function last_line(arguments)
+      local output, status = run(folder, example("train_cifar", arguments))
+      assert.equal(0, status, output)
+      return output:match("(epoch 2/2: .-); [%d.]+ s")
+    end
+    local whole = last_line(base .. "--epochs 2 --name whole --dtype bfloat16 --seed 3")
+    assert.is_truthy(whole)
+    local output = run(folder,
+      example("train_cifar", base .. "--epochs 2 --name part --dtype bfloat16 --seed 3 --limit 8"))
+    assert.matches("test accuracy", output)
+    assert.equal(whole, last_line(("--data '%s' --threads 1 --name part --resume"):format(folder)))
+    assert.not_equal(whole, last_line(base .. "--epochs 2 --name other --seed 4 --workers 0"))
+  end)
+
+  it("answers mistakes with a sentence", function()
+    local cases = {
+      { base .. "--batches 1,2", 1, "CIFAR10: data_batch_2.bin is not in" },
+      { base .. "--batches 1,x", 1, 'CIFAR10: batches must be numbers from 1 to 5; found "x"' },
+      { base .. "--depth 9", 1, "depth must be 6 n %+ 2" },
+      { "--dtype half", 2, "%-%-dtype must be one of float32, bfloat16, not half" },
+    }
+    for _, case in ipairs(cases) do
+      local output, status = run(folder, example("train_cifar", case[1]))
+      assert.equal(case[2], status, output)
+      assert.matches(case[3], output)
+      assert.not_matches("stack traceback", output)
+    end
+  end)
+end)

@@ -1,4 +1,5 @@
--- Small IDX sets made on the spot, and where the real ones lie, for specs of data and training.
+-- Small IDX and CIFAR-10 sets made on the spot, and where the real ones lie, for specs of data and
+-- training.
 local pictures = {}
 
 local here = debug.getinfo(1, "S").source:match("^@(.*)$")
@@ -11,6 +12,22 @@ function pictures.mnist()
   if not file then return nil, "../shared/data/mnist is not there" end
   file:close()
   return folder
+end
+
+-- A folder with some files of real CIFAR-10 (data_batch_1 to 3, test_batch), unpacked from beside
+-- the repository, and a function that removes it; or nil and a reason for `pending`.
+function pictures.cifar10(names)
+  local from = root .. "/../shared/data/cifar10"
+  local folder, remove = pictures.folder()
+  for _, name in ipairs(names) do
+    local done = os.execute(("xz -dqc '%s/%s.bin.xz' > '%s/%s.bin' 2>/dev/null"):format(
+      from, name, folder, name))
+    if done ~= true and done ~= 0 then
+      remove()
+      return nil, "../shared/data/cifar10 is not there, or xz is not"
+    end
+  end
+  return folder, remove
 end
 
 -- A photograph beside the repository, grey, float64 from 0 to 1, height x width; or nil and a
@@ -69,6 +86,28 @@ function pictures.make_set(folder, count)
       pictures.idx({ count, 28, 28 }, table.concat(pixels)))
     pictures.write(folder .. "/" .. prefix .. "-labels-idx1-ubyte",
       pictures.idx({ count }, table.concat(labels)))
+  end
+end
+
+-- Bytes of a CIFAR-10 file: red tells the label, green the row and blue the column.
+function pictures.cifar_records(labels)
+  local rows, columns = {}, {}
+  for i = 0, 31 do rows[i + 1], columns[i + 1] = string.rep(string.char(i), 32), string.char(i) end
+  local green, blue = table.concat(rows), string.rep(table.concat(columns), 32)
+  local records = {}
+  for i, label in ipairs(labels) do
+    local red = string.rep(string.char(25 * label % 256), 1024)
+    records[i] = string.char(label) .. red .. green .. blue
+  end
+  return table.concat(records)
+end
+
+-- Writes files of CIFAR-10 with `count` pictures each.
+function pictures.make_cifar(folder, names, count)
+  local labels = {}
+  for i = 1, count do labels[i] = (i * 7) % 10 end
+  for _, name in ipairs(names) do
+    pictures.write(folder .. "/" .. name .. ".bin", pictures.cifar_records(labels))
   end
 end
 

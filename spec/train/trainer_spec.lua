@@ -21,7 +21,7 @@ local function make(folder, directory, given)
     test = data.Loader(data.MNIST { root = folder, split = "test" }, { batch = 16 }),
     schedule = optim.WarmupCosineLR(optimizer, 3 * loader:size()), epochs = given.epochs or 3,
     classes = 10, directory = directory, quiet = true, callbacks = given.callbacks,
-    limit = given.limit, loss = given.loss, log = given.log,
+    limit = given.limit, loss = given.loss, log = given.log, autocast = given.autocast,
   }
   return trainer
 end
@@ -61,6 +61,24 @@ describe("Trainer", function()
     assert.equal(15, rows[3].step)
     assert.equal(40, trainer.confusion:total())
     assert.is_true(moon.file_exists(directory .. "/checkpoint.safetensors"))
+  end)
+
+  it("calculates in mixed precision where asked to, in training and in tests", function()
+    local seen = {}
+    local function loss(logits, y)
+      seen[logits.dtype] = (seen[logits.dtype] or 0) + 1
+      return moon.cross_entropy(logits, y)
+    end
+    local trainer = make(folder, nil, { autocast = true, loss = loss, epochs = 1 })
+    trainer:fit()
+    assert.same({ bfloat16 = 5 + 3 }, seen)
+    for name, tensor in pairs(trainer.net:state_dict()) do
+      assert.not_equal("bfloat16", tensor.dtype, name)
+    end
+    local plain = make(folder, nil, { loss = loss, epochs = 1 })
+    plain:fit()
+    assert.equal(5 + 3, seen.float32)
+    assert.is_true(math.abs(plain.row.test_loss - trainer.row.test_loss) < 0.1)
   end)
 
   it("does the same with worker threads", function()

@@ -5,7 +5,9 @@ local core = require "moonlet.core"
 local options = require "moonlet.options"
 local ConfusionMatrix = require "moonlet.metrics.confusionmatrix"
 
-local schema = { loss = { "callable" }, classes = { "positive" } }
+local schema = {
+  loss = { "callable" }, classes = { "positive" }, autocast = { "boolean", false },
+}
 
 local function measure(net, loss, x, y)
   local logits = net(x)
@@ -13,10 +15,13 @@ local function measure(net, loss, x, y)
   return loss(logits, y):item(), predicted:eq(y):sum():item(), predicted
 end
 
-local function run(net, loader, loss, confusion)
+local function measure_cast(...) return core.autocast(measure, ...) end
+
+-- `score` measures one batch.
+local function run(score, net, loader, loss, confusion)
   local sums = { loss = 0, correct = 0, seen = 0 }
   for x, y in loader:iter() do
-    local value, correct, predicted = measure(net, loss, x, y)
+    local value, correct, predicted = score(net, loss, x, y)
     local count = x:size(1)
     sums.loss = sums.loss + value * count
     sums.correct, sums.seen = sums.correct + correct, sums.seen + count
@@ -28,7 +33,8 @@ end
 --- Measures a classifier.
 -- @tparam Module net
 -- @tparam Loader loader
--- @tparam ?table given loss = cross entropy, classes (for a confusion matrix)
+-- @tparam ?table given loss = cross entropy, classes (for a confusion matrix),
+-- autocast = false (mixed precision in bfloat16)
 -- @treturn table { loss, accuracy, count, confusion }
 -- @usage local moon = require "moonlet"
 -- local set = moon.data.TensorDataset(moon.randn(6, 2), moon.randint(1, 3, { 6 }))
@@ -39,7 +45,9 @@ return function(net, loader, given)
   local confusion = o.classes and ConfusionMatrix(o.classes)
   local training = net.training
   net:eval()
-  local ok, sums = pcall(core.no_grad, run, net, loader, o.loss or core.cross_entropy, confusion)
+  local score = o.autocast and measure_cast or measure
+  local ok, sums = pcall(
+    core.no_grad, run, score, net, loader, o.loss or core.cross_entropy, confusion)
   net:train(training)
   if not ok then error(sums, 0) end
   local count = math.max(sums.seen, 1)

@@ -20,7 +20,7 @@ local schema = {
   net = { "table", required = true }, optimizer = { "table", required = true },
   train = { "table", required = true }, test = { "table" }, loss = { "callable" },
   epochs = { "positive", 1 }, limit = { "positive" }, schedule = { "table" },
-  average = { "table" },
+  average = { "table" }, autocast = { "boolean", false },
   directory = { "string" }, callbacks = { "table" }, classes = { "positive" },
   notes = { "table" }, log = { "function" }, quiet = { "boolean", false },
 }
@@ -38,9 +38,10 @@ end
 --- Prepares a run; fit starts it.
 -- @tparam table given net, optimizer, train (a loader); test (a loader), loss = cross entropy,
 -- epochs = 1, limit (steps, then stop), schedule, average (an optim.EMA of the net, updated each
--- step, in the weights' place during tests), directory (for checkpoint and metrics), callbacks (a
--- list of tables with on_start, on_step, on_epoch, on_finish), classes (for the confusion matrix),
--- notes (plain values kept in the checkpoint), log (takes each line), quiet = false
+-- step, in the weights' place during tests), autocast = false (mixed precision: weights and
+-- optimiser stay float32), directory (for checkpoint and metrics), callbacks (a list of tables with
+-- on_start, on_step, on_epoch, on_finish), classes (for the confusion matrix), notes (plain values
+-- kept in the checkpoint), log (takes each line), quiet = false
 -- @usage local moon = require "moonlet"
 -- local set = moon.data.TensorDataset(moon.randn(8, 2), moon.randint(1, 2, { 8 }))
 -- local net = moon.nn.Linear(2, 2)
@@ -143,11 +144,17 @@ local function count_correct(logits, labels)
   return logits:detach():argmax(2):eq(labels):sum():item()
 end
 
+local function forward(self, x, y)
+  local logits = self.net(x)
+  return logits, self.loss(logits, y)
+end
+
+local function forward_cast(...) return core.autocast(forward, ...) end
+
 -- Forward and backward of one batch; the update comes after.
 local function forward_backward(self, x, y)
   self.optimizer:zero_grad()
-  local logits = self.net(x)
-  local loss = self.loss(logits, y)
+  local logits, loss = (self.autocast and forward_cast or forward)(self, x, y)
   local value = loss:item()
   if not is_finite(value) then fail_not_finite(self, ("the loss is %s"):format(value)) end
   loss:backward()
@@ -228,7 +235,7 @@ local function train_epoch(self)
 end
 
 local function test(self)
-  local given = { loss = self.loss, classes = self.classes }
+  local given = { loss = self.loss, classes = self.classes, autocast = self.autocast }
   if self.average then return self.average:with(evaluate, self.net, self.test, given) end
   return evaluate(self.net, self.test, given)
 end
