@@ -26,7 +26,7 @@ CIFAR10.names = {
 CIFAR10.mean = { 0.4914, 0.4822, 0.4465 }
 CIFAR10.deviation = { 0.2470, 0.2435, 0.2616 }
 CIFAR10.mirrors = { "https://www.cs.toronto.edu/~kriz/" }
-CIFAR10.files = { [ARCHIVE .. ".gz"] = "c32a1d4ab5d03f1284b67883e8d13530" }
+CIFAR10.files = { [ARCHIVE .. ".gz"] = "c32a1d4ab5d03f1284b67883e8d87530" }
 CIFAR10.rebuild = Pictures.rebuilder(CIFAR10)
 
 CIFAR10.schema = { batches = { "table" } }
