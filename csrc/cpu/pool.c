@@ -38,23 +38,72 @@ static void open_taken(operands *set, const pool_pass *pass, pool_job *job) {
   job->taken_stride = taken.stride;
 }
 
+// Whether windows j and j - 1 have as many columns, so that averages over them have equal shares.
+static bool windows_alike(const pool_job *job, int64_t j) {
+  pool_window at = pool_window_at(job->geometry, 1, j, job->width);
+  pool_window before = pool_window_at(job->geometry, 1, j - 1, job->width);
+  return at.last - at.first == before.last - before.first && at.padded == before.padded;
+}
+
+// Windows j and j - 1 lie inside of the image.
+static bool moves_forward(const pool_job *job, int64_t j) {
+  int64_t start = (j - 1) * job->geometry->stride[1] - job->geometry->padding[1];
+  int64_t reach = job->geometry->stride[1] +
+                  (job->geometry->kernel[1] - 1) * job->geometry->dilation[1];
+  return start >= 0 && start + reach < job->width;
+}
+
+static bool moves_back(const pool_job *job, bool averages, const pool_column *at) {
+  pool_cover here = at->covered, before = at[-job->period].covered;
+  if (here.first != before.first + 1 || here.last != before.last + 1) return false;
+  for (int64_t j = here.first; averages && j < here.last; j++)
+    if (!windows_alike(job, j)) return false;
+  return true;
+}
+
+// Lists that number elements of the image, not taps, never move. Backward the windows lie alike
+// every stride.
+static void fill_columns(const pool_pass *pass, pool_job *job, int64_t count,
+                         pool_column *columns) {
+  job->period = pass->backward ? job->geometry->stride[1] : 1;
+  for (int64_t x = 0; x < count; x++) {
+    pool_column *at = &columns[x];
+    if (pass->backward) at->covered = pool_cover_of(job->geometry, 1, x, job->out_width);
+    at->moves = x >= job->period && (job->bytes || !job->taken) &&
+                (pass->backward ? moves_back(job, pass->shares != NULL, at)
+                                : moves_forward(job, x));
+  }
+  job->columns = columns;
+}
+
+// Columns and, of averages, shares, in one block.
+static moon_status open_tables(const pool_pass *pass, pool_job *job, size_t bytes,
+                               void **block) {
+  int64_t count = pass->backward ? job->width : job->out_width;
+  MOON_TRY(alloc_bytes(job->engine, bytes, block));
+  fill_columns(pass, job, count, *block);
+  if (!pass->shares) return MOON_OK;
+  job->shares = (pool_column *)*block + count;
+  return pass->shares(job, 0, 1);
+}
+
 static moon_status run_pixels(const pool_pass *pass, pool_job *job) {
   operands set = { .engine = job->engine };
   moon_dtype dtype = cpu_stored_dtype(pass->to->dtype);
   int64_t out_area = job->out_height * job->out_width;
-  size_t bytes = (size_t)out_area * sizeof(double);
   int64_t rows = pass->backward ? job->height : job->out_height;
+  size_t bytes = (size_t)(pass->backward ? job->width : job->out_width) * sizeof(pool_column);
+  void *tables = NULL;
   int64_t work = work_of(job, out_area, job->height * job->width) / (rows > 0 ? rows : 1);
   job->from = CPU(pixels_in)(&set, pass->from, dtype);
   job->to = CPU(pixels_out)(&set, pass->to, dtype);
   open_taken(&set, pass, job);
-  if (set.status == MOON_OK && pass->shares)
-    set.status = alloc_bytes(job->engine, bytes, &job->shares);
-  if (set.status == MOON_OK && pass->shares) set.status = pass->shares(job, 0, 1);
+  if (pass->shares) bytes += (size_t)out_area * sizeof(double);
+  if (set.status == MOON_OK) set.status = open_tables(pass, job, bytes, &tables);
   if (set.status == MOON_OK)
     set.status = cpu_run(job->engine, pass->to->shape[0] * rows,
                          cpu_grain(work * job->channels), pass->pixels, job);
-  if (job->shares) alloc_release(job->engine, job->shares, bytes);
+  if (tables) alloc_release(job->engine, tables, bytes);
   return CPU(operands_close)(&set);
 }
 

@@ -13,6 +13,15 @@
 
 enum { POOL_NO_TAP = POOL_BYTE_TAPS };
 
+// Windows first ... last - 1 of an axis that may have a tap at a position.
+typedef struct pool_cover { int64_t first, last; } pool_cover;
+
+// A column of the result, by pixels.
+typedef struct pool_column {
+  pool_cover covered;      // backward
+  bool moves;              // it is made of what the column `period` before is, moved on by a step
+} pool_column;
+
 typedef struct pool_job {
   moon_engine *engine;
   const pool2d_geometry *geometry;
@@ -24,7 +33,8 @@ typedef struct pool_job {
   void *target;            // out, or dx
   // by pixels; the distance of those in taken goes with it
   pixel_rows from, to;
-  int64_t taken_stride;
+  int64_t taken_stride, period;
+  const pool_column *columns;
   void *shares;            // one over each window's elements, (out_height, out_width): averages
 } pool_job;
 
@@ -76,6 +86,16 @@ static inline int64_t pool_place_of(const pool2d_geometry *g, bool bytes, int64_
   int64_t y = i * g->stride[0] - g->padding[0] + number / g->kernel[1] * g->dilation[0];
   int64_t x = j * g->stride[1] - g->padding[1] + number % g->kernel[1] * g->dilation[1];
   return y * width + x;
+}
+
+static inline pool_cover pool_cover_of(const pool2d_geometry *g, int axis, int64_t at,
+                                       int64_t count) {
+  int64_t reach = at + g->padding[axis], stride = g->stride[axis];
+  int64_t before = reach - (g->kernel[axis] - 1) * g->dilation[axis];
+  pool_cover cover = { .first = before > 0 ? (before + stride - 1) / stride : 0,
+                       .last = reach / stride + 1 };
+  if (cover.last > count) cover.last = count;
+  return cover;
 }
 
 // One over the number of elements an average is taken of, or 0 for an empty window.

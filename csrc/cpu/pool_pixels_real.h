@@ -1,13 +1,15 @@
 // Pooling by pixels, for one compute type REAL and the type STORED that arrays are kept in. For
 // each pixel of the result, the pixels that it is made of are listed; then they are gone through
-// for one vector of channels after the other, so that what is found stays in registers. Backward
-// every pixel of dx gathers from the windows that hold it, so that it is written once and threads
-// need no order. A NaN in a window is its maximum; padding never is.
+// for some vectors of channels after the others, so that what is found stays in registers. Away
+// from the edges a list is its neighbour's, moved on by a step. Backward every pixel of dx gathers
+// from the windows that hold it, so that it is written once and threads need no order. A NaN in a
+// window is its maximum; padding never is.
 #include "cpu/pool.h"
 
 #include <math.h>
 
 #include "base/alloc.h"
+#include "cpu/expect.h"
 #include "cpu/lanes_bytes.h"
 #include "cpu/lanes_stored.h"
 #include "cpu/whole.h"
@@ -24,19 +26,16 @@ typedef struct pool_source {
 
 typedef struct pool_sources {
   int64_t count, line;    // line: how many of them lie on one line of the image, forward
+  int64_t moved, moved_taken;   // elements by which all lie behind what is listed
   REAL share;             // of each, in a forward average
   pool_source *list;
 } pool_sources;
-
-// Windows first ... last - 1 of an axis that may have a tap at a position.
-typedef struct pool_cover { int64_t first, last; } pool_cover;
 
 // A row of the result: of image `n`, the y-th.
 typedef struct pool_row {
   int64_t n, y;
   pool_window down;       // forward
-  pool_cover covered;     // backward; `columns`: those of its pixels
-  const pool_cover *columns;
+  pool_cover covered;     // backward
 } pool_row;
 
 static const STORED *pool_pixel(pixel_rows rows, int64_t pixel) {
@@ -80,15 +79,6 @@ static inline void store_numbers(const pool_job *job, void *taken, int64_t c, la
 
 // -- lists
 
-static pool_cover cover_of(const pool2d_geometry *g, int axis, int64_t at, int64_t count) {
-  int64_t reach = at + g->padding[axis], stride = g->stride[axis];
-  int64_t before = reach - (g->kernel[axis] - 1) * g->dilation[axis];
-  pool_cover cover = { .first = before > 0 ? (before + stride - 1) / stride : 0,
-                       .last = reach / stride + 1 };
-  if (cover.last > count) cover.last = count;
-  return cover;
-}
-
 // The most sources that any result has.
 static size_t source_bytes(const pool_job *job) {
   const int64_t *kernel = job->geometry->kernel;
@@ -102,7 +92,7 @@ static void list_window(const pool_job *job, const pool_row *row, int64_t j,
   const pool2d_geometry *g = job->geometry;
   pool_window down = row->down, across = pool_window_at(g, 1, j, job->width);
   int64_t count = 0;
-  sources->line = 0;
+  sources->line = sources->moved = 0;
   for (int64_t y = down.first; y < down.last; y += g->dilation[0]) {
     int64_t line = (row->n * job->height + y) * job->width;
     for (int64_t x = across.first; x < across.last; x += g->dilation[1])
@@ -118,7 +108,7 @@ static void list_window(const pool_job *job, const pool_row *row, int64_t j,
 static inline void list_windows(const pool_job *job, const pool_row *row, int64_t x,
                                 pool_sources *sources) {
   const pool2d_geometry *g = job->geometry;
-  pool_cover down = row->covered, across = row->columns[x];
+  pool_cover down = row->covered, across = job->columns[x].covered;
   const REAL *shares = job->shares;
   int32_t place = (int32_t)(row->y * job->width + x);
   pool_source *next = sources->list;
@@ -140,6 +130,15 @@ static inline void list_windows(const pool_job *job, const pool_row *row, int64_
     }
   }
   sources->count = next - sources->list;
+  sources->moved = sources->moved_taken = 0;
+}
+
+// Channels c ... of result `pixel`.
+static inline void save_result(const pool_job *job, int64_t pixel, int64_t c, lanes value,
+                               int64_t left) {
+  STORED *to = result_pixel(job, pixel) + c;
+  expect_write(to);
+  stored_save_some(to, value, left);
 }
 
 // -- what is done with a list: for `left` channels from c on of result `pixel`
@@ -155,18 +154,20 @@ static inline __attribute__((always_inline)) void take_largest(
     const pool_job *job, const pool_sources *sources, int64_t pixel, int64_t c, int64_t left) {
   const int64_t vectors = left > LANES ? POOL_VECTORS : 1;
   const pool_source *list = sources->list;
+  const int64_t at = c + sources->moved;
   lanes best[POOL_VECTORS] = { lanes_zero() };
   lanes_bits numbers[POOL_VECTORS] = { { 0 } };
 #pragma GCC unroll 4
   for (int v = 0; v < vectors; v++) {
     bool any = sources->count > 0;
-    best[v] = any ? stored_load_some(list->from + c + v * LANES, left) : lanes_all(-(REAL)INFINITY);
+    best[v] = any ? stored_load_some(list->from + at + v * LANES, left)
+                  : lanes_all(-(REAL)INFINITY);
     numbers[v] = (lanes_bits){ 0 } + (any ? list->number : -1);
   }
   for (int64_t k = 1; k < sources->count; k++) {
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) {
-      lanes value = stored_load_some(list[k].from + c + v * LANES, left);
+      lanes value = stored_load_some(list[k].from + at + v * LANES, left);
       lanes_bits larger = (value > best[v]) | (value != value), number = { 0 };
       best[v] = lanes_either(larger, value, best[v]);
       numbers[v] = (larger & (number + list[k].number)) | (~larger & numbers[v]);
@@ -174,21 +175,52 @@ static inline __attribute__((always_inline)) void take_largest(
   }
 #pragma GCC unroll 4
   for (int v = 0; v < vectors; v++) {
-    stored_save_some(result_pixel(job, pixel) + c + v * LANES, best[v], left);
+    save_result(job, pixel, c + v * LANES, best[v], left);
     if (job->taken) store_numbers(job, taken_at(job, pixel), c + v * LANES, numbers[v], left);
   }
 }
 
-static inline void gather_largest(const pool_job *job, const pool_sources *sources, int64_t pixel,
-                                  int64_t c, int64_t left) {
-  lanes sum = lanes_zero();
-  for (int64_t k = 0; k < sources->count; k++) {
+// sum[v] += from[v] where byte v * LANES + i of `numbers` is the source's.
+static inline __attribute__((always_inline)) void add_taken(lanes sum[POOL_VECTORS],
+                                                            const STORED *from,
+                                                            const uint8_t *numbers,
+                                                            int32_t number) {
+#if defined(__AVX512BW__) && REAL_BYTES == 4
+  __mmask64 equal = _mm512_cmpeq_epi8_mask(_mm512_loadu_si512(numbers),
+                                           _mm512_set1_epi8((char)number));
+#pragma GCC unroll 4
+  for (int v = 0; v < POOL_VECTORS; v++)
+    sum[v] = (lanes)_mm512_mask_add_ps((__m512)sum[v], (__mmask16)(equal >> v * LANES),
+                                       (__m512)sum[v], (__m512)stored_load(from + v * LANES));
+#else
+#pragma GCC unroll 4
+  for (int v = 0; v < POOL_VECTORS; v++)
+    sum[v] += (lanes)((lanes_from_bytes(numbers + v * LANES) == number) &
+                      (lanes_bits)stored_load(from + v * LANES));
+#endif
+}
+
+static inline __attribute__((always_inline)) void gather_largest(
+    const pool_job *job, const pool_sources *sources, int64_t pixel, int64_t c, int64_t left) {
+  const bool several = left > LANES && job->bytes;
+  const int64_t vectors = left > LANES ? POOL_VECTORS : 1;
+  const int64_t at = c + sources->moved, taken_at_c = c + sources->moved_taken;
+  lanes sum[POOL_VECTORS] = { lanes_zero() };
+  for (int64_t k = 0; several && k < sources->count; k++) {
     const pool_source *source = &sources->list[k];
-    lanes_bits numbers = load_numbers(job, source->taken, c, left);
-    lanes from = stored_load_some(source->from + c, left);
-    sum += (lanes)((numbers == source->number) & (lanes_bits)from);
+    add_taken(sum, source->from + at, (const uint8_t *)source->taken + taken_at_c, source->number);
   }
-  stored_save_some(result_pixel(job, pixel) + c, sum, left);
+  for (int64_t k = 0; !several && k < sources->count; k++) {
+    const pool_source *source = &sources->list[k];
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) {
+      lanes_bits numbers = load_numbers(job, source->taken, taken_at_c + v * LANES, left);
+      lanes from = stored_load_some(source->from + at + v * LANES, left);
+      sum[v] += (lanes)((numbers == source->number) & (lanes_bits)from);
+    }
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < vectors; v++) save_result(job, pixel, c + v * LANES, sum[v], left);
 }
 
 // Line by line, for accuracy; several vectors at once as above.
@@ -199,7 +231,7 @@ static inline __attribute__((always_inline)) void take_average(
   for (int64_t k = 0; k < sources->count;) {
     lanes line[POOL_VECTORS] = { lanes_zero() };
     for (int64_t end = k + sources->line; k < end; k++) {
-      const STORED *from = sources->list[k].from + c;
+      const STORED *from = sources->list[k].from + c + sources->moved;
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; v++) line[v] += stored_load_some(from + v * LANES, left);
     }
@@ -208,17 +240,23 @@ static inline __attribute__((always_inline)) void take_average(
   }
 #pragma GCC unroll 4
   for (int v = 0; v < vectors; v++)
-    stored_save_some(result_pixel(job, pixel) + c + v * LANES,
-                     sum[v] * lanes_all(sources->share), left);
+    save_result(job, pixel, c + v * LANES, sum[v] * lanes_all(sources->share), left);
 }
 
-static inline void gather_averages(const pool_job *job, const pool_sources *sources, int64_t pixel,
-                                   int64_t c, int64_t left) {
-  lanes sum = lanes_zero();
-  for (int64_t k = 0; k < sources->count; k++)
-    sum = lanes_fma(stored_load_some(sources->list[k].from + c, left),
-                    lanes_all(sources->list[k].share), sum);
-  stored_save_some(result_pixel(job, pixel) + c, sum, left);
+static inline __attribute__((always_inline)) void gather_averages(
+    const pool_job *job, const pool_sources *sources, int64_t pixel, int64_t c, int64_t left) {
+  const int64_t vectors = left > LANES ? POOL_VECTORS : 1;
+  lanes sum[POOL_VECTORS] = { lanes_zero() };
+  for (int64_t k = 0; k < sources->count; k++) {
+    const STORED *from = sources->list[k].from + c + sources->moved;
+    lanes share = lanes_same(sources->list[k].share);
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++)
+      sum[v] = lanes_fma(stored_load_some(from + v * LANES, left), share, sum[v]);
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < vectors; v++)
+    save_result(job, pixel, c + v * LANES, sum[v], left);
 }
 
 // -- the tasks
@@ -226,8 +264,7 @@ static inline void gather_averages(const pool_job *job, const pool_sources *sour
 static inline __attribute__((always_inline)) void each_vector(const pool_job *job,
                                                               const pool_sources *sources,
                                                               int64_t pixel, pool_each each) {
-  const bool several = each == take_average || each == take_largest;
-  const int64_t step = several ? POOL_VECTORS * LANES : LANES;
+  const int64_t step = POOL_VECTORS * LANES;
   int64_t c = 0;
   for (; c + step <= job->channels; c += step) each(job, sources, pixel, c, step);
   for (; c + LANES <= job->channels; c += LANES) each(job, sources, pixel, c, LANES);
@@ -235,31 +272,39 @@ static inline __attribute__((always_inline)) void each_vector(const pool_job *jo
   if (left > 0 && left < LANES) each(job, sources, pixel, c, left);
 }
 
-// Scratch of a task: the list, and behind it the covers of every column.
-static size_t scratch_bytes(const pool_job *job) {
-  return source_bytes(job) + (size_t)job->width * sizeof(pool_cover);
+static inline __attribute__((always_inline)) void each_in_row(
+    const pool_job *job, const pool_row *row, int64_t first_pixel, bool backward, pool_each each,
+    pool_sources *sources) {
+  const int64_t period = job->period, width = backward ? job->width : job->out_width;
+  const int64_t step = job->from.stride * (backward ? 1 : job->geometry->stride[1]);
+  for (int64_t start = 0; start < period && start < width; start++)
+    for (int64_t x = start; x < width; x += period) {
+      if (job->columns[x].moves) {
+        sources->moved += step;
+        sources->moved_taken += job->taken_stride;
+      } else if (backward) {
+        list_windows(job, row, x, sources);
+      } else {
+        list_window(job, row, x, sources);
+      }
+      each_vector(job, sources, first_pixel + x, each);
+    }
 }
 
 static inline __attribute__((always_inline)) moon_status each_pixel(
     const pool_job *job, int64_t first, int64_t last, bool backward, pool_each each) {
   pool_sources sources = { .count = 0 };
-  MOON_TRY(alloc_bytes(job->engine, scratch_bytes(job), (void **)&sources.list));
-  pool_cover *columns = (pool_cover *)(void *)((char *)sources.list + source_bytes(job));
   int64_t width = backward ? job->width : job->out_width;
   int64_t height = backward ? job->height : job->out_height;
-  for (int64_t x = 0; backward && x < width; x++)
-    columns[x] = cover_of(job->geometry, 1, x, job->out_width);
+  size_t bytes = source_bytes(job);
+  MOON_TRY(alloc_bytes(job->engine, bytes, (void **)&sources.list));
   for (int64_t at = first; at < last; at++) {
-    pool_row row = { .n = at / height, .y = at % height, .columns = columns };
-    if (backward) row.covered = cover_of(job->geometry, 0, row.y, job->out_height);
+    pool_row row = { .n = at / height, .y = at % height };
+    if (backward) row.covered = pool_cover_of(job->geometry, 0, row.y, job->out_height);
     else row.down = pool_window_at(job->geometry, 0, row.y, job->height);
-    for (int64_t x = 0; x < width; x++) {
-      if (backward) list_windows(job, &row, x, &sources);
-      else list_window(job, &row, x, &sources);
-      each_vector(job, &sources, at * width + x, each);
-    }
+    each_in_row(job, &row, at * width, backward, each, &sources);
   }
-  alloc_release(job->engine, sources.list, scratch_bytes(job));
+  alloc_release(job->engine, sources.list, bytes);
   return MOON_OK;
 }
 
