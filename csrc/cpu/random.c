@@ -12,14 +12,15 @@
 #else
 #pragma GCC optimize("fp-contract=off")
 #endif
+#include "cpu/expect.h"
 #include "cpu/philox.h"
 #include "device/draws.h"
 
-enum { WORDS = 4 };   // of a block
+enum { WORDS = 4, DRAWN = WORDS * PHILOX_BLOCKS };   // of a block; of those drawn at once
 
 // The words of n <= CPU_CHUNK elements, from the first of `block` on; room for CPU_CHUNK.
 static void draw_words(uint64_t seed, uint64_t block, int64_t n, uint32_t *words) {
-  for (int64_t i = 0; i < n; i += WORDS * PHILOX_BLOCKS)
+  for (int64_t i = 0; i < n; i += DRAWN)
     philox_draw(seed, block + (uint64_t)(i / WORDS), words + i);
 }
 
@@ -182,9 +183,9 @@ typedef struct dropout_job {
 } dropout_job;
 
 #define KEEP(type)                                                                           \
-  static void keep_##type(int64_t n, const uint32_t *restrict words, uint32_t limit,         \
-                          type scale, const type *restrict x, uint8_t *restrict mask,        \
-                          type *restrict out) {                                              \
+  static inline void keep_##type(int64_t n, const uint32_t *restrict words, uint32_t limit,  \
+                                 type scale, const type *restrict x, uint8_t *restrict mask, \
+                                 type *restrict out) {                                       \
     for (int64_t i = 0; i < n; i++) mask[i] = words[i] >> 8 >= limit;                        \
     for (int64_t i = 0; i < n; i++) out[i] = words[i] >> 8 >= limit ? x[i] * scale : 0;      \
   }
@@ -192,31 +193,69 @@ KEEP(float)
 KEEP(double)
 #undef KEEP
 
-static void keep(const dropout_job *job, int64_t n, const uint32_t *words, const void *x,
-                 uint8_t *mask, void *out) {
-  if (cpu_compute_dtype(job->x->dtype) == MOON_F32)
-    keep_float(n, words, job->limit, (float)job->scale, x, mask, out);
-  else keep_double(n, words, job->limit, job->scale, x, mask, out);
+// The same for DRAWN elements.
+static inline void keep_drawn_float(const uint32_t *words, uint32_t limit, float scale,
+                                    const float *x, uint8_t *mask, float *out) {
+#if defined(__AVX512BW__)
+#pragma GCC unroll 4
+  for (int i = 0; i < DRAWN; i += 16) {
+    __m512i numbers = _mm512_srli_epi32(_mm512_loadu_si512(words + i), 8);
+    __mmask16 kept = _mm512_cmpge_epu32_mask(numbers, _mm512_set1_epi32((int)limit));
+    _mm_storeu_si128((void *)(mask + i), _mm_maskz_set1_epi8(kept, 1));
+    _mm512_storeu_ps(out + i, _mm512_maskz_mul_ps(kept, _mm512_loadu_ps(x + i),
+                                                  _mm512_set1_ps(scale)));
+  }
+#else
+  keep_float(DRAWN, words, limit, scale, x, mask, out);
+#endif
+}
+#define keep_drawn_double(...) keep_double(DRAWN, __VA_ARGS__)
+
+// Words and what they decide go together: drawing is bound by multiplications, the rest by memory.
+#define DROP(type)                                                                           \
+  static void drop_##type(const dropout_job *job, uint64_t block, int64_t n, const type *x,  \
+                          uint8_t *mask, type *out) {                                        \
+    uint32_t words[DRAWN];                                                                   \
+    const type scale = (type)job->scale;                                                     \
+    int64_t i = 0;                                                                           \
+    for (; i + DRAWN <= n; i += DRAWN) {                                                     \
+      philox_draw(job->seed, block + (uint64_t)(i / WORDS), words);                          \
+      for (int k = 0; k < DRAWN; k += EXPECT_LINE / (int)sizeof *out)                        \
+        expect_write(out + i + k);                                                           \
+      keep_drawn_##type(words, job->limit, scale, x + i, mask + i, out + i);                 \
+    }                                                                                        \
+    if (i < n) philox_draw(job->seed, block + (uint64_t)(i / WORDS), words);                 \
+    keep_##type(n - i, words, job->limit, scale, x + i, mask + i, out + i);                  \
+  }
+DROP(float)
+DROP(double)
+#undef DROP
+#undef keep_drawn_double
+
+// n elements, the first of which takes the first word of `block`.
+static void drop(const dropout_job *job, uint64_t block, int64_t n, const void *x, uint8_t *mask,
+                 void *out) {
+  if (cpu_compute_dtype(job->x->dtype) == MOON_F32) drop_float(job, block, n, x, mask, out);
+  else drop_double(job, block, n, x, mask, out);
 }
 
 static moon_status dropout_block(void *context, int64_t first, int64_t last) {
   const dropout_job *job = context;
-  uint32_t words[CPU_CHUNK];
   uint8_t mask[CPU_CHUNK];
   _Alignas(64) char from[CPU_CHUNK * 8], to[CPU_CHUNK * 8];
   moon_dtype dtype = job->x->dtype, compute = cpu_compute_dtype(dtype);
   int64_t at[MOON_MAX_DIMS] = { 0 }, size = (int64_t)dtype_size(dtype);
   for (int64_t i = first; i < last; i += CPU_CHUNK) {
     int64_t n = last - i < CPU_CHUNK ? last - i : CPU_CHUNK;
-    draw_words(job->seed, job->first + (uint64_t)i / WORDS, n, words);
+    uint64_t block = job->first + (uint64_t)i / WORDS;
     if (job->in_place) {
-      keep(job, n, words, (const char *)job->x->data + i * size, (uint8_t *)job->mask->data + i,
+      drop(job, block, n, (const char *)job->x->data + i * size, (uint8_t *)job->mask->data + i,
            (char *)job->out->data + i * size);
       continue;
     }
     CPU(walk_seek)(&job->walk, i, at);
     CPU(walk_load)(&job->walk, 1, dtype, compute, job->x->data, at, n, from);
-    keep(job, n, words, from, mask, to);
+    drop(job, block, n, from, mask, to);
     CPU(walk_store)(&job->walk, 0, dtype, compute, job->out->data, at, n, to);
     CPU(walk_store)(&job->walk, 2, MOON_BOOL, MOON_BOOL, job->mask->data, at, n, mask);
   }
