@@ -4,6 +4,7 @@
 #ifndef MOON_CPU_NETWORK_H
 #define MOON_CPU_NETWORK_H
 
+#include "cpu/lane_bytes.h"
 #include "cpu/pixels.h"
 
 #define NETWORK_TASK(name)                                              \
@@ -80,6 +81,17 @@ typedef struct weigh_job {
   void *out;
 } weigh_job;
 NETWORK_TASK(weigh_rows);
+
+// The same over both of (outer, rows, columns, inner): an item is a row of the result's columns.
+// down.inner is columns * inner; across has no arrays of its own.
+typedef struct weigh_planes_job {
+  moon_engine *engine;
+  weigh_job down, across;
+  void *plan;                             // of across, where its inner is 1 (weigh_planes_real.h)
+} weigh_planes_job;
+enum { WEIGH_VECTOR_BYTES = 3 * LANE_BYTES };   // of a plan, for each vector and tap
+NETWORK_TASK(weigh_plan);                 // fills `plan`; one item
+NETWORK_TASK(weigh_planes_rows);
 
 // -- pooling boxes of an image: an item is a channel of a box, for the gradient a plane
 typedef struct region_job {

@@ -17,3 +17,4 @@
 #include "cpu/regions_real.h"
 #include "cpu/softmax_real.h"
 #include "cpu/weigh_real.h"
+#include "cpu/weigh_planes_real.h"

@@ -273,3 +273,24 @@ moon_status CPU(dropout)(moon_engine *engine, uint64_t seed, uint64_t first, dou
   for (int k = 0; k < 3; k++) job.in_place &= CPU(walk_is_flat)(&job.walk, k);
   return cpu_run(engine, job.walk.count, CPU_GRAIN, dropout_block, &job);
 }
+
+// p: dx, gradient, mask
+#define KEPT_GRADIENT(type)                                                                  \
+  static void kept_gradient_##type(int64_t n, void *const *p, const double *attributes) {    \
+    const type scale = (type)attributes[0], *g = p[1];                                       \
+    const uint8_t *mask = p[2];                                                              \
+    type *dx = p[0];                                                                         \
+    _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) dx[i] = mask[i] ? g[i] * scale : 0; \
+  }
+KEPT_GRADIENT(float)
+KEPT_GRADIENT(double)
+#undef KEPT_GRADIENT
+
+moon_status CPU(dropout_backward)(moon_engine *engine, double scale, const device_array *gradient,
+                                  const device_array *mask, const device_array *dx) {
+  moon_dtype compute = cpu_compute_dtype(dx->dtype);
+  cpu_operand operands[] = { { dx, compute }, { gradient, compute }, { mask, MOON_BOOL } };
+  return CPU(elementwise)(engine, 3, operands,
+                          compute == MOON_F64 ? kept_gradient_double : kept_gradient_float,
+                          (double[]){ scale, 0 });
+}

@@ -83,7 +83,8 @@ static moon_status forward_average(op_call *call) {
   compose c = compose_open(call->engine);
   if (divides) y = average_evenly(&c, x, dims, axes);
   for (int i = dims - 1; !divides && i >= 0; i--)
-    y = weigh_compose(&c, y, 2 + i, axes[i].count, longest(&axes[i]), weigh_evenly, &axes[i]);
+    y = weigh_compose(&c, y, 2 + i, &(weigh_axis){ axes[i].count, longest(&axes[i]), weigh_evenly,
+                                                   &axes[i] });
   return compose_close(&c, y, &call->results[0]);
 }
 

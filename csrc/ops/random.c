@@ -153,10 +153,10 @@ static moon_status forward_dropout(op_call *call) {
   return tensor_kernels(x)->dropout(call->engine, call->engine->seed, first, p, &from, &mask, &to);
 }
 
-// g / (1 - p) where the mask kept the element. One small tensor for the factor, one pass.
+// g / (1 - p) where the mask kept the element.
 static moon_status backward_dropout(op_backward_call *call) {
   moon_engine *e = call->engine;
-  moon_tensor *g = call->grads[OUT], *mask = call->results[MASK], *scaled, *zero;
+  moon_tensor *g = call->grads[OUT], *mask = call->results[MASK], **dx = &call->out[INPUT];
   double p = call->args[P].number;
   if (!call->args[TRAINING].boolean || p == 0) {
     call->out[INPUT] = tensor_retain(g);
@@ -166,20 +166,12 @@ static moon_status backward_dropout(op_backward_call *call) {
   if (e->grad_enabled) {
     compose c = compose_open(e);
     moon_tensor *larger = compose_scale(&c, g, 1 / (1 - p)), *none = compose_number(&c, g, 0);
-    moon_tensor *dx = COMPOSE(&c, where, op_tensor(mask), op_tensor(larger), op_tensor(none));
-    return compose_close(&c, dx, &call->out[INPUT]);
+    moon_tensor *kept = COMPOSE(&c, where, op_tensor(mask), op_tensor(larger), op_tensor(none));
+    return compose_close(&c, kept, dx);
   }
-  MOON_TRY(ops_scale(e, g, 1 / (1 - p), &scaled));
-  moon_status status = ops_new_filled(e, g, g->dtype, 0, NULL, 0, &zero);
-  if (status == MOON_OK) {
-    device_array keep = tensor_array(mask), from = tensor_array(scaled);
-    device_array none = array_broadcast(zero, g->ndim, g->shape);
-    status = tensor_kernels(g)->select(e, &keep, &from, &none, &from);
-    tensor_release(zero);
-  }
-  if (status == MOON_OK) call->out[INPUT] = scaled;
-  else tensor_release(scaled);
-  return status;
+  MOON_TRY(tensor_new_like(e, g, dx));
+  device_array from = tensor_array(g), keep = tensor_array(mask), to = tensor_array(*dx);
+  return tensor_kernels(g)->dropout_backward(e, 1 / (1 - p), &from, &keep, &to);
 }
 
 static op_descriptor descriptors[] = {

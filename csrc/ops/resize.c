@@ -1,5 +1,5 @@
 // Resizing: interpolation, pixel shuffling, and the grids that grid_sample reads. Interpolation is
-// separable: each dimension is a table of a few weights a result (weighing.h), one after the other.
+// separable: each dimension is a table of a few weights a result (weighing.h).
 // Positions are PyTorch's, down to the float32 arithmetic by which its nearest modes round.
 #include <inttypes.h>
 #include <math.h>
@@ -214,7 +214,21 @@ static moon_tensor *take_areas(compose *c, moon_tensor *x, const axis *axes) {
   return COMPOSE(c, adaptive_avg_pool3d, op_tensor(x), size);
 }
 
-// The last dimension comes first: where the image grows, the dimensions before it are still small.
+// The last two dimensions come first: where the image grows, the one before them is still small.
+static moon_tensor *weigh_axes(compose *c, moon_tensor *x, const struct mode *mode, bool smooth,
+                               const axis *axes) {
+  weigh_axis weighed[3];
+  int dims = x->ndim - 2;
+  for (int i = 0; i < dims; i++)
+    weighed[i] = (weigh_axis){ .count = axes[i].count, .context = &axes[i],
+                               .most = smooth ? most_antialiased(&axes[i]) : mode->taps,
+                               .rule = smooth ? weigh_antialiased : mode->rule };
+  if (dims == 1) return weigh_compose(c, x, 2, weighed);
+  if (dims == 2) return weigh_compose_planes(c, x, 2, weighed);
+  moon_tensor *y = weigh_compose_planes(c, x, 3, weighed + 1);
+  return weigh_compose(c, y, 2, weighed);
+}
+
 static moon_status forward_interpolate(op_call *call) {
   moon_tensor *x = call->args[INPUT].tensor;
   const struct mode *mode = &modes[call->args[MODE].integer];
@@ -224,12 +238,7 @@ static moon_status forward_interpolate(op_call *call) {
   compose c = compose_open(call->engine);
   moon_tensor *y = x;
   if (!mode->rule) y = take_areas(&c, x, axes);
-  for (int i = x->ndim - 3; mode->rule && i >= 0; i--) {
-    bool smooth = call->args[ANTIALIAS].boolean;
-    int64_t taps = smooth ? most_antialiased(&axes[i]) : mode->taps;
-    weigh_rule rule = smooth ? weigh_antialiased : mode->rule;
-    y = weigh_compose(&c, y, 2 + i, axes[i].count, taps, rule, &axes[i]);
-  }
+  else y = weigh_axes(&c, x, mode, call->args[ANTIALIAS].boolean, axes);
   return compose_close(&c, y, &call->results[0]);
 }
 

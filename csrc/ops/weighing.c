@@ -22,22 +22,35 @@ static moon_status table_new(moon_engine *engine, int64_t count, int64_t most,
   return status;
 }
 
-moon_tensor *weigh_compose(compose *c, moon_tensor *x, int dim, int64_t count, int64_t most,
-                           weigh_rule rule, const void *context) {
-  weigh_table table;
-  if (c->status != MOON_OK) return NULL;
-  compose_check(c, table_new(c->engine, count, most, &table));
-  if (c->status != MOON_OK) return NULL;
+// The table of an axis, borrowed until the composition is closed.
+static weigh_table compose_table(compose *c, const weigh_axis *axis) {
+  weigh_table table = { .spans = NULL };
+  if (c->status != MOON_OK) return table;
+  moon_status status = table_new(c->engine, axis->count, axis->most, &table);
+  if (status != MOON_OK) table = (weigh_table){ .spans = NULL };
+  table.spans = compose_adopt(c, status, table.spans);
+  table.weights = compose_adopt(c, status, table.weights);
+  if (c->status != MOON_OK) return table;
   int64_t *spans = tensor_data(table.spans);
   double *weights = tensor_data(table.weights);
-  for (int64_t i = 0; i < count; i++) rule(context, i, spans + 2 * i, weights + i * most);
-  moon_tensor *sums = COMPOSE(c, weigh_along, op_tensor(x), op_int(dim), op_tensor(table.spans),
-                              op_tensor(table.weights));
-  table_release(&table);
-  return sums;
+  for (int64_t i = 0; i < axis->count; i++)
+    axis->rule(axis->context, i, spans + 2 * i, weights + i * axis->most);
+  return table;
 }
 
-enum { INPUT, DIM, SPANS, WEIGHTS };
+moon_tensor *weigh_compose(compose *c, moon_tensor *x, int dim, const weigh_axis *axis) {
+  weigh_table table = compose_table(c, axis);
+  return COMPOSE(c, weigh_along, op_tensor(x), op_int(dim), op_tensor(table.spans),
+                 op_tensor(table.weights));
+}
+
+moon_tensor *weigh_compose_planes(compose *c, moon_tensor *x, int dim, const weigh_axis axes[2]) {
+  weigh_table down = compose_table(c, &axes[0]), across = compose_table(c, &axes[1]);
+  return COMPOSE(c, weigh_planes, op_tensor(x), op_int(dim), op_tensor(down.spans),
+                 op_tensor(down.weights), op_tensor(across.spans), op_tensor(across.weights));
+}
+
+enum { INPUT, DIM, SPANS, WEIGHTS, ACROSS_SPANS, ACROSS_WEIGHTS };
 
 static moon_status forward(op_call *call) {
   moon_tensor *x = call->args[INPUT].tensor;
@@ -50,6 +63,20 @@ static moon_status forward(op_call *call) {
   device_array spans = tensor_array(call->args[SPANS].tensor);
   device_array weights = tensor_array(call->args[WEIGHTS].tensor);
   return tensor_kernels(x)->weigh(call->engine, dim, &from, &spans, &weights, &to);
+}
+
+static moon_status forward_planes(op_call *call) {
+  moon_tensor *x = call->args[INPUT].tensor;
+  int dim = (int)call->args[DIM].integer;
+  int64_t shape[MOON_MAX_DIMS];
+  memcpy(shape, x->shape, sizeof shape);
+  shape[dim] = call->args[SPANS].tensor->shape[0];
+  shape[dim + 1] = call->args[ACROSS_SPANS].tensor->shape[0];
+  MOON_TRY(ops_new_like(call->engine, x, x->dtype, shape, &call->results[0]));
+  device_array from = tensor_array(x), to = tensor_array(call->results[0]), tables[4];
+  for (int i = 0; i < 4; i++) tables[i] = tensor_array(call->args[SPANS + i].tensor);
+  const device_array *list[4] = { &tables[0], &tables[1], &tables[2], &tables[3] };
+  return tensor_kernels(x)->weigh_planes(call->engine, dim, &from, list, &to);
 }
 
 // The results that element i goes into: spans[i] becomes the first and past the last of them.
@@ -99,6 +126,25 @@ static moon_status backward(op_backward_call *call) {
   return status;
 }
 
+static moon_status backward_planes(op_backward_call *call) {
+  int64_t dim = call->args[DIM].integer;
+  const int64_t *shape = call->inputs[INPUT].shape;
+  weigh_table down = { call->args[SPANS].tensor, call->args[WEIGHTS].tensor }, turned_down;
+  weigh_table across = { call->args[ACROSS_SPANS].tensor, call->args[ACROSS_WEIGHTS].tensor };
+  weigh_table turned_across;
+  MOON_TRY(transpose(call->engine, &down, shape[dim], &turned_down));
+  moon_status status = transpose(call->engine, &across, shape[dim + 1], &turned_across);
+  if (status == MOON_OK) {
+    status = OP_RUN(call->engine, ops_get(OP_weigh_planes), &call->out[INPUT],
+                    op_tensor(call->grads[0]), op_int(dim), op_tensor(turned_down.spans),
+                    op_tensor(turned_down.weights), op_tensor(turned_across.spans),
+                    op_tensor(turned_across.weights));
+    table_release(&turned_across);
+  }
+  table_release(&turned_down);
+  return status;
+}
+
 static op_descriptor descriptors[] = {
   { .name = "weigh_along", .dtypes = OP_FLOATS, .flags = OP_HIDDEN | OP_HOST_TABLES,
     .saves = "spans weights",
@@ -106,5 +152,11 @@ static op_descriptor descriptors[] = {
     .doc = "Sums over spans of a dimension: result i is the sum of weights[i][k] times element "
            "spans[i][0] + k, up to before spans[i][1], counted from 0.",
     .forward = forward, .backward = backward },
+  { .name = "weigh_planes", .dtypes = OP_FLOATS, .flags = OP_HIDDEN | OP_HOST_TABLES,
+    .saves = "spans weights across_spans across_weights",
+    .schema = "(input: Tensor, dim: dim, spans: Tensor, weights: Tensor, across_spans: Tensor, "
+              "across_weights: Tensor) -> out",
+    .doc = "weigh_along of a dimension and of the one behind it.",
+    .forward = forward_planes, .backward = backward_planes },
 };
 OP_FAMILY(weighing, descriptors);

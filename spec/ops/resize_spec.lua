@@ -10,6 +10,37 @@ local fails = naive.refuses
 describe("interpolate", function()
   local x = moon.randn(1, 2, 3, 4)
 
+  -- One dimension after the other, each as a sequence.
+  local function in_two_steps(image, rows, columns)
+    local n, c, h, w = image:size(1), image:size(2), image:size(3), image:size(4)
+    local wide = image:reshape(n, c * h, w):interpolate({ columns }, { mode = "linear" })
+    local turned = wide:reshape(n, c, h, columns):transpose(3, 4):reshape(n, c * columns, h)
+    return turned:interpolate({ rows }, { mode = "linear" }):reshape(n, c, columns, rows)
+      :transpose(3, 4)
+  end
+
+  it("gives what one dimension after the other does, near and far apart", function()
+    for _, to in ipairs { { 5, 7 }, { 14, 370 }, { 3, 33 }, { 2, 1 }, { 1, 700 } } do
+      for _, dtype in ipairs { "float32", "float64" } do
+        local image = naive.random({ 2, 3, 7, 185 }, { seed = 3 }):to(dtype):requires_grad_(true)
+        local other = image:detach():requires_grad_(true)
+        local y = image:interpolate(to, { mode = "bilinear" })
+        local expected = in_two_steps(other, to[1], to[2])
+        local g = naive.random({ 2, 3, to[1], to[2] }, { seed = 4 }):to(dtype)
+        y:backward(g)
+        expected:backward(g)
+        naive.close(y, expected, dtype == "float32" and 2e-6 or 1e-13)
+        naive.close(image.grad, other.grad, dtype == "float32" and 1e-5 or 1e-12)
+      end
+    end
+  end)
+
+  it("keeps an infinity where it has no weight out of a result", function()
+    local image = moon.tensor { { { { 1, huge, 3, 4 }, { 1, 2, 3, 4 } } } }
+    naive.close(image:interpolate({ 2, 2 }, { mode = "nearest" }),
+      moon.tensor { { { { 1, 3 }, { 1, 3 } } } }, 0)
+  end)
+
   it("says what does not fit", function()
     fails("interpolate", "give either size or scale_factor, got neither", x)
     fails("interpolate", "give either size or scale_factor, got both", x,
