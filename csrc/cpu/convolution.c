@@ -7,7 +7,7 @@
 
 static const conv_engine *const engines[] = {
   &CPU(conv_implicit), &CPU(conv_weight), &CPU(conv_depthwise), &CPU(conv_fft),
-  &CPU(conv_col2im),
+  &CPU(conv_col2im), &CPU(conv_planar),
   &CPU(conv_winograd_4x3), &CPU(conv_winograd_2x3), &CPU(conv_winograd_2x5),
 };
 enum { ENGINES = sizeof engines / sizeof *engines };

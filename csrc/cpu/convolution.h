@@ -59,7 +59,8 @@ typedef struct conv_engine {
 } conv_engine;
 
 // The engines of an instruction set, one a file.
-extern const conv_engine CPU(conv_implicit), CPU(conv_depthwise), CPU(conv_fft), CPU(conv_col2im);
+extern const conv_engine CPU(conv_implicit), CPU(conv_depthwise), CPU(conv_fft), CPU(conv_col2im),
+    CPU(conv_planar);
 extern const conv_engine CPU(conv_bfloat);   // of bfloat16, the only one
 extern const conv_engine CPU(conv_weight);   // "implicit" as well: its third direction
 extern const conv_engine CPU(conv_winograd_4x3), CPU(conv_winograd_2x3), CPU(conv_winograd_2x5);

@@ -82,6 +82,31 @@ static inline void lanes_store_some(REAL *target, lanes value, int64_t count) {
 #endif
 }
 
+// Lanes at .. at + count - 1 from source[0] on, zeros in the others.
+static inline lanes lanes_load_part(const REAL *source, int at, int64_t count) {
+#if defined(__AVX512F__)
+  unsigned mask = ((1u << (count < LANES ? count : LANES)) - 1) << at;
+  if (sizeof(REAL) == 4) return (lanes)_mm512_maskz_loadu_ps((__mmask16)mask, source - at);
+  return (lanes)_mm512_maskz_loadu_pd((__mmask8)mask, source - at);
+#else
+  REAL part[LANES] = { 0 };
+  for (int64_t i = 0; i < count && at + i < LANES; i++) part[at + i] = source[i];
+  return lanes_load(part);
+#endif
+}
+
+static inline void lanes_store_part(REAL *target, lanes value, int at, int64_t count) {
+#if defined(__AVX512F__)
+  unsigned mask = ((1u << (count < LANES ? count : LANES)) - 1) << at;
+  if (sizeof(REAL) == 4) _mm512_mask_storeu_ps(target - at, (__mmask16)mask, (__m512)value);
+  else _mm512_mask_storeu_pd(target - at, (__mmask8)mask, (__m512d)value);
+#else
+  REAL part[LANES];
+  lanes_store(part, value);
+  for (int64_t i = 0; i < count && at + i < LANES; i++) target[i] = part[at + i];
+#endif
+}
+
 // Limited to low .. high; NaN stays.
 static inline lanes lanes_clamp(lanes value, REAL low, REAL high) {
   lanes lowest = lanes_same(low), highest = lanes_same(high);

@@ -182,7 +182,8 @@ static void check_conv(const conv_case *c, moon_dtype dtype, bool plain) {
 
 // Every engine wherever it fits, and the one that is chosen.
 static const char *const conv_engines[] = {
-  "", "implicit", "col2im", "depthwise", "fft", "winograd_4x3", "winograd_2x3", "winograd_2x5",
+  "", "implicit", "col2im", "planar", "depthwise", "fft", "winograd_4x3", "winograd_2x3",
+  "winograd_2x5",
 };
 enum { CONV_ENGINES = sizeof conv_engines / sizeof *conv_engines };
 #ifdef MOON_PLAIN_ALLOC
