@@ -14,30 +14,46 @@
 
 // -- the end of a tile
 
-static inline lanes finished(const NAME(micro_finish) *finish, lanes sum, int row,
-                                         int64_t column, int64_t columns) {
-  if (finish->scale) sum *= lanes_load_some(finish->scale + column, columns);
-  if (finish->shift) sum += lanes_load_some(finish->shift + column, columns);
-  if (finish->add) sum += lanes_load_some(finish->add[row] + column, columns);
-  return lanes_clamp(sum, finish->low, finish->high);
+// Sums that are finished first, or that do not fill their last vector. Not unrolled: as long as a
+// shallow tile's multiplications, the code would be what takes the time.
+static __attribute__((noinline)) void store_finished(const NAME(micro_tile) *tile, int vectors,
+                                                     lanes (*sum)[MICRO_VECTORS]) {
+  const NAME(micro_finish) f = *tile->finish;
+  for (int v = 0; v < vectors; v++) {
+    const int64_t c = v * LANES, columns = tile->columns - c;
+    const lanes scale = f.scale ? lanes_load_some(f.scale + c, columns) : lanes_zero();
+    const lanes shift = f.shift ? lanes_load_some(f.shift + c, columns) : lanes_zero();
+    for (int r = 0; r < tile->rows; r++) {
+      lanes value = sum[r][v];
+      if (f.scale) value *= scale;
+      if (f.shift) value += shift;
+      if (f.add) value += lanes_load_some(f.add[r] + c, columns);
+      lanes_store_some(tile->out[r] + c, lanes_clamp(value, f.low, f.high), columns);
+    }
+  }
+}
+
+static inline bool is_plain(const NAME(micro_finish) *f) {
+  return !f->scale && !f->shift && !f->add && f->low == -INFINITY && f->high == INFINITY;
 }
 
 static inline __attribute__((always_inline)) void store(
     const NAME(micro_tile) *tile, const int height, const int vectors,
     lanes (*sum)[MICRO_VECTORS]) {
-  const NAME(micro_finish) finish = *tile->finish;
-  const bool plain = !finish.scale && !finish.shift && !finish.add && finish.low == -INFINITY &&
-                     finish.high == INFINITY;
+  if (tile->columns < vectors * LANES || !is_plain(tile->finish)) {
+    lanes kept[MICRO_ROWS][MICRO_VECTORS];   // `sum` itself has to be registers
+#pragma GCC unroll 14
+    for (int r = 0; r < height; r++)
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; v++) kept[r][v] = sum[r][v];
+    store_finished(tile, vectors, kept);
+    return;
+  }
 #pragma GCC unroll 14
   for (int r = 0; r < height; r++) {
     if (r == tile->rows) return;
 #pragma GCC unroll 2
-    for (int v = 0; v < vectors; v++) {
-      int64_t columns = tile->columns - v * LANES;
-      lanes value = sum[r][v];
-      if (!plain) value = finished(&finish, value, r, v * LANES, columns);
-      lanes_store_some(tile->out[r] + v * LANES, value, columns);
-    }
+    for (int v = 0; v < vectors; v++) lanes_store(tile->out[r] + v * LANES, sum[r][v]);
   }
 }
 
