@@ -6,13 +6,10 @@
 -- plain (conv_norm.lua), it is the modules one by one.
 
 local core = require "moonlet.core"
-local activations = require "moonlet.nn.activations"
 local conv_norm = require "moonlet.nn.conv_norm"
 local folded = require "moonlet.nn.folded"
 local profile_calls = require "moonlet.profile.calls"
 local Sequential = require "moonlet.nn.sequential"
-
-local names = { [activations.ReLU] = "relu", [activations.ReLU6] = "relu6" }
 
 -- The modules inside of Sequentials, in order; nil where one of those is watched.
 local function flatten(net, list)
@@ -45,8 +42,7 @@ local function add_layer(call, modules, i, x)
   call.weights[n], call.strides[n], call.paddings[n] = conv.weight, stride, padding
   call.groups[n] = conv.groups
   call.scales[n], call.biases[n] = folded(norm, conv.bias)
-  local class = getmetatable(after)
-  local activation = names[class] and conv_norm.is_plain(after, class) and names[class]
+  local activation = conv_norm.activation_of(after)
   call.activations[n] = activation or "none"
   return i + (activation and 3 or 2)
 end
@@ -90,8 +86,7 @@ end
 return function(net, x, add)
   local call = not core.is_grad_enabled() and read(net, x, add)
   if call then
-    if profile_calls.depth > 0 then return profile_calls.run(run, net, call, x, add) end
-    return run(net, call, x, add)
+    return profile_calls.run(run, net, call, x, add)
   end
   local y = net(x)
   return add and y:add(add) or y

@@ -7,6 +7,7 @@
 -- the second way.
 
 local core = require "moonlet.core"
+local activations = require "moonlet.nn.activations"
 local Conv2d = require "moonlet.nn.conv2d"
 local BatchNorm2d = require "moonlet.nn.batchnorm2d"
 local folded = require "moonlet.nn.folded"
@@ -21,6 +22,14 @@ local function is_plain(module, class)
 end
 
 local M = { is_plain = is_plain }
+
+local activation_names = { [activations.ReLU] = "relu", [activations.ReLU6] = "relu6" }
+
+--- The name of a plain activation that operators apply as they write; nil for other modules.
+function M.activation_of(module)
+  local name = activation_names[getmetatable(module)]
+  return name and is_plain(module, getmetatable(module)) and name or nil
+end
 
 --- Whether the convolution can activate what it writes: one of the core alone, padding with zeros.
 function M.takes_activation(conv, x)
@@ -48,8 +57,7 @@ end
 --- One pass, for a convolution that takes more and a linear normalisation or none. To a profile it
 -- is a call of the convolution.
 function M.in_one_pass(conv, norm, x, given)
-  if profile_calls.depth > 0 then return profile_calls.run(fused, conv, norm, x, given) end
-  return fused(conv, norm, x, given)
+  return profile_calls.run(fused, conv, norm, x, given)
 end
 
 --- activation(norm(conv(x)) + add).

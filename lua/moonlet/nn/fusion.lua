@@ -9,7 +9,6 @@
 
 local core = require "moonlet.core"
 local conv_norm = require "moonlet.nn.conv_norm"
-local activations = require "moonlet.nn.activations"
 local Conv2d = require "moonlet.nn.conv2d"
 local Linear = require "moonlet.nn.linear"
 local BatchNorm2d = require "moonlet.nn.batchnorm2d"
@@ -17,15 +16,10 @@ local profile_calls = require "moonlet.profile.calls"
 
 local is_plain = conv_norm.is_plain
 
--- What the pass in front is asked for by an activation's class.
-local asked = {
-  [activations.ReLU] = { activation = "relu" }, [activations.ReLU6] = { activation = "relu6" },
-}
+-- What the pass in front is asked for by an activation's name.
+local asked = { relu = { activation = "relu" }, relu6 = { activation = "relu6" } }
 
-local function activation_of(module)
-  local given = asked[getmetatable(module)]
-  return given and is_plain(module, getmetatable(module)) and given or nil
-end
+local function activation_of(module) return asked[conv_norm.activation_of(module)] end
 
 -- By the class of the first module: (it, the next two, x) -> y and how many modules that were.
 local starts = {}
@@ -52,8 +46,7 @@ end
 starts[Linear] = function(linear, after, _, x)
   local given = is_plain(linear, Linear) and activation_of(after)
   if not given then return linear(x), 1 end
-  if profile_calls.depth > 0 then return profile_calls.run(activated, linear, x, given), 2 end
-  return activated(linear, x, given), 2
+  return profile_calls.run(activated, linear, x, given), 2
 end
 
 return starts

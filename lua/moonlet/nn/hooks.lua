@@ -127,8 +127,7 @@ end
 
 --- A module's call where it has hooks, or a profile is taken.
 function M.call(module, hooks, ...)
-  if profile_calls.depth > 0 then return profile_calls.run(call, module, hooks, ...) end
-  return call(module, hooks, ...)
+  return profile_calls.run(call, module, hooks, ...)
 end
 
 -- -- registering

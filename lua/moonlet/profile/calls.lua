@@ -42,8 +42,9 @@ local function hold_thread()
   if thread then session.threads[thread] = true end
 end
 
---- Calls call(module, ...) as an event of the profile.
+--- Calls call(module, ...), as an event of the profile where one is taken.
 function M.run(call, module, ...)
+  if M.depth == 0 then return call(module, ...) end
   hold_thread()
   local event = core.profile_enter(number_of(module))
   local results = pack(pcall(call, module, ...))
