@@ -162,8 +162,9 @@ static void multiply_tile(const conv_product *p, const pointers *table, int64_t 
 static void multiply_chunk(const multiply_job *job, int64_t index, const pointers *table) {
   const conv_product *p = job->product;
   const int64_t size = p->taps * p->depth * COLUMNS;
-  int64_t share = index % job->shares, group = index / job->shares % p->groups;
-  int64_t first = index / job->shares / p->groups * job->chunk;
+  // Chunks change before shares do: a thread's tasks follow each other, with the same panels.
+  int64_t first = index % job->chunks * job->chunk;
+  int64_t share = index / job->chunks % job->shares, group = index / job->chunks / job->shares;
   int64_t count = minimum(job->chunk, job->positions - first);
   const REAL *panels = (const REAL *)p->panels + group * job->panels * size;
   fill_pointers(p, first, count, group, table);
