@@ -1,5 +1,5 @@
-// The cross entropy slots: log_softmax, then one loss a label (cross_entropy_real.h). The mean
-// over labels, or the weighted mean, is the operator's.
+// The cross entropy slots; the loops are in cross_entropy_real.h. The mean over labels, or the
+// weighted mean, is the operator's.
 #include "cpu/network.h"
 #include "cpu/operands.h"
 
@@ -28,21 +28,43 @@ static moon_status run(moon_engine *engine, const device_array *logits, cross_en
                  task, job);
 }
 
+// Whether an array can be read or written as it lies, by pixels or by planes.
+static bool fits(const device_array *x, bool pixels) {
+  class_rows rows = rows_of(x);
+  return !x || (x->dtype == cpu_compute_dtype(x->dtype) && (pixels ? rows.step : rows.inner) == 1);
+}
+
+// logp may be NULL.
+static void open_forward(operands *set, const device_array *logits, const device_array *logp,
+                         cross_entropy_job *job) {
+  for (int pixels = 0; pixels < 2; pixels++) {
+    if (!fits(logits, pixels) || !fits(logp, pixels)) continue;
+    job->pixels = pixels;
+    job->logits = rows_of(logits);
+    job->logp = rows_of(logp);
+    return;
+  }
+  job->pixels = logits->shape[2] == 1;   // so they lie in scratch
+  const device_array *in = CPU(operand_in)(set, logits), *out = CPU(operand_out)(set, logp);
+  if (set->status != MOON_OK) return;
+  job->logits = rows_of(in);
+  job->logp = rows_of(out);
+}
+
 moon_status CPU(cross_entropy_forward)(moon_engine *engine, const cross_entropy_options *options,
                                        const device_array *logits, const device_array *labels,
                                        const device_array *weight, const device_array *losses,
                                        const device_array *logp) {
-  MOON_TRY(CPU(softmax_forward)(engine, true, 1, logits, logp));
   operands set = { .engine = engine };
   cross_entropy_job job = job_of(options, logits);
-  job.logp = rows_in(&set, logp);
+  open_forward(&set, logits, logp, &job);
   const device_array *y = CPU(operand_in)(&set, labels), *w = CPU(operand_in)(&set, weight);
   const device_array *to = CPU(operand_out)(&set, losses);
   if (set.status == MOON_OK) {
     job.labels = y->data;
     job.weight = w ? w->data : NULL;
     job.losses = to->data;
-    set.status = run(engine, logits, &job, NETWORK_TASK_FOR(cross_entropy_losses, logp->dtype));
+    set.status = run(engine, logits, &job, NETWORK_TASK_FOR(cross_entropy_losses, logits->dtype));
   }
   return CPU(operands_close)(&set);
 }

@@ -1,16 +1,17 @@
-// Cross entropy for one compute type, from log-probabilities. With classes weighted by w, label y
+// Cross entropy for one compute type, and its gradient from log-probabilities. With classes weighted by w, label y
 // and smoothing s over c classes (as PyTorch defines it):
 //   loss    = (1 - s) w[y] (-logp[y]) + s / c * sum_j w[j] (-logp[j])
 //   dlogits = g ((1 - s) w[y] (p[j] - [j = y]) + s / c * (p[j] sum_k w[k] - w[j]))
 // Arrays are read where they lie. The gradient goes by blocks of labels: along these where a class
 // is a plane, along the run of all their classes where those lie side by side.
+#include "cpu/exponentials_real.h"
 #include "cpu/network.h"
 #include "cpu/whole.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { LABELS = 64 };   // of a block
+enum { LABELS = SOFTMAX_COLUMNS };   // of a block
 
 static REAL class_weight(const cross_entropy_job *job, int64_t class) {
   return job->weight ? ((const REAL *)job->weight)[class] : 1;
@@ -26,23 +27,70 @@ static REAL *logit_at(const cross_entropy_job *job, class_rows rows, int64_t ind
   return (REAL *)rows.data + index / job->inner * rows.outer + index % job->inner * rows.inner;
 }
 
+// The loss of label `index`, whose classes' log-probabilities are (x[c * step] - best) - base.
+static moon_status take_loss(const cross_entropy_job *job, int64_t index, const REAL *x, REAL best,
+                             REAL base) {
+  double smoothing = job->options->smoothing, sum = 0;
+  int64_t label = job->labels[index], step = job->logits.step;
+  REAL *loss = (REAL *)job->losses + index;
+  *loss = 0;
+  if (label == job->options->ignore) return MOON_OK;
+  if (label < 0 || label >= job->size) return bad_label(job, label);
+  if (smoothing != 0)
+    for (int64_t c = 0; c < job->size; c++)
+      sum -= (double)(class_weight(job, c) * ((x[c * step] - best) - base));
+  double own = -(double)class_weight(job, label) * (double)((x[label * step] - best) - base);
+  *loss = (REAL)((1 - smoothing) * own + smoothing / (double)job->size * sum);
+  return MOON_OK;
+}
+
+// The classes of each label side by side.
+static moon_status losses_by_pixels(const cross_entropy_job *job, int64_t index, int64_t count) {
+  REAL best[LABELS], base[LABELS];
+  for (int64_t r = 0; r < count; r++) {
+    const REAL *x = logit_at(job, job->logits, index + r);
+    best[r] = row_maximum(x, job->size);
+    base[r] = (REAL)row_exponentials(x, best[r], job->size, NULL);
+  }
+  for (int64_t r = 0; r < count; r++) base[r] = REAL_LOG(base[r]);
+  for (int64_t r = 0; r < count; r++) {
+    const REAL *x = logit_at(job, job->logits, index + r);
+    if (job->logp.data)
+      row_logarithms(x, best[r], base[r], job->size, logit_at(job, job->logp, index + r));
+    MOON_TRY(take_loss(job, index + r, x, best[r], base[r]));
+  }
+  return MOON_OK;
+}
+
+// The labels of each class side by side.
+static moon_status losses_by_planes(const cross_entropy_job *job, int64_t index, int64_t count) {
+  REAL best[LABELS], base[LABELS];
+  double sum[LABELS];
+  const REAL *x = logit_at(job, job->logits, index);
+  int64_t step = job->logits.step;
+  column_maxima(x, step, job->size, count, best);
+  column_exponentials(x, step, job->size, count, best, NULL, sum);
+  for (int64_t j = 0; j < count; j++) base[j] = REAL_LOG((REAL)sum[j]);
+  for (int64_t c = 0; job->logp.data && c < job->size; c++) {
+    REAL *logp = logit_at(job, job->logp, index) + c * job->logp.step;
+    for (int64_t j = 0; j < count; j++) logp[j] = (x[c * step + j] - best[j]) - base[j];
+  }
+  for (int64_t j = 0; j < count; j++)
+    MOON_TRY(take_loss(job, index + j, x + j, best[j], base[j]));
+  return MOON_OK;
+}
+
+// Labels from `index` on that make a block: of one image.
+static int64_t block_at(const cross_entropy_job *job, int64_t index, int64_t last) {
+  return minimum(minimum(LABELS, last - index), job->inner - index % job->inner);
+}
+
 moon_status CPU(NAME(cross_entropy_losses))(void *context, int64_t first, int64_t last) {
   const cross_entropy_job *job = context;
-  double smoothing = job->options->smoothing;
-  int64_t step = job->logp.step;
-  for (int64_t index = first; index < last; index++) {
-    const REAL *logp = logit_at(job, job->logp, index);
-    int64_t label = job->labels[index];
-    REAL *loss = (REAL *)job->losses + index;
-    *loss = 0;
-    if (label == job->options->ignore) continue;
-    if (label < 0 || label >= job->size) return bad_label(job, label);
-    double sum = 0;
-    if (smoothing != 0)
-      for (int64_t c = 0; c < job->size; c++)
-        sum -= (double)(class_weight(job, c) * logp[c * step]);
-    double own = -(double)class_weight(job, label) * (double)logp[label * step];
-    *loss = (REAL)((1 - smoothing) * own + smoothing / (double)job->size * sum);
+  for (int64_t index = first, count; index < last; index += count) {
+    count = block_at(job, index, last);
+    if (job->pixels) count = minimum(count, rows_at_once(job->size));
+    MOON_TRY((job->pixels ? losses_by_pixels : losses_by_planes)(job, index, count));
   }
   return MOON_OK;
 }
@@ -120,7 +168,7 @@ moon_status CPU(NAME(cross_entropy_back))(void *context, int64_t first, int64_t 
   for (int64_t c = 0; c < job->size; c++) weights += (double)class_weight(job, c);
   label_block block;
   for (int64_t index = first; index < last; index += block.count) {
-    block.count = minimum(minimum(LABELS, last - index), job->inner - index % job->inner);
+    block.count = block_at(job, index, last);
     const REAL *logp = logit_at(job, job->logp, index);
     REAL *to = logit_at(job, job->dlogits, index);
     MOON_TRY(open_labels(job, index, weights, &block));

@@ -12,14 +12,9 @@
 #if REAL_BYTES == 4
 typedef int32_t lanes_int __attribute__((vector_size(LANE_BYTES)));
 
-static inline lanes lanes_choose(lanes_int condition, lanes yes, lanes no) {
-  return (lanes)((condition & (lanes_int)yes) | (~condition & (lanes_int)no));
-}
-
 static inline lanes lanes_exp(lanes x) {
   const lanes magic = lanes_all(0x1.8p23f);   // adding it rounds to an integer
-  lanes limited = lanes_choose(x > lanes_all(89.0f), lanes_all(89.0f), x);
-  limited = lanes_choose(limited < lanes_all(-104.0f), lanes_all(-104.0f), limited);
+  lanes limited = lanes_clamp(x, -104.0f, 89.0f);
   lanes shifted = lanes_fma(limited, lanes_all(1.44269504f), magic);
   lanes n = shifted - magic;
   lanes r = lanes_fma(n, lanes_all(-0.693359375f), limited);
@@ -33,7 +28,7 @@ static inline lanes lanes_exp(lanes x) {
   p = lanes_fma(p * r, r, r + lanes_all(1.0f));
   lanes_int power = (lanes_int)shifted - (lanes_int)magic, half = power >> 1;
   lanes low = (lanes)((half + 127) << 23), high = (lanes)((power - half + 127) << 23);
-  return lanes_choose(x == x, p * low * high, x);
+  return p * low * high;
 }
 #else
 static inline lanes lanes_exp(lanes x) {

@@ -46,7 +46,7 @@ NETWORK_STORED_TASK(lrn_pixels_backward);
 
 // -- softmax over the middle of (outer, size, inner): an item is a block of up to SOFTMAX_COLUMNS
 //    columns of one outer index (a row where inner is 1)
-enum { SOFTMAX_COLUMNS = 64 };
+enum { SOFTMAX_COLUMNS = 128 };
 typedef struct softmax_job {
   bool log;
   int64_t size, inner, blocks;       // blocks of an outer index
@@ -56,7 +56,8 @@ typedef struct softmax_job {
 NETWORK_TASK(softmax_blocks);
 NETWORK_TASK(softmax_back_blocks);
 
-// -- cross entropy on log-probabilities (outer, size, inner), anyhow laid out: an item is a label
+// -- cross entropy of (outer, size, inner): an item is a label. Forward the classes of a label lie
+//    side by side, or the labels of an image do; backward logp and dlogits lie anyhow.
 typedef struct class_rows {
   void *data;
   int64_t outer, step, inner;             // distances of neighbours; step: of classes
@@ -64,7 +65,8 @@ typedef struct class_rows {
 typedef struct cross_entropy_job {
   const cross_entropy_options *options;
   int64_t size, inner;
-  class_rows logp, dlogits;
+  bool pixels;                            // forward: classes lie side by side
+  class_rows logits, logp, dlogits;       // forward: logp.data may be NULL
   const void *weight, *gradient;          // weight: NULL for one
   const int64_t *labels;
   void *losses;

@@ -217,14 +217,16 @@ static device_array as_places(const moon_tensor *contiguous, const int64_t seen[
 static moon_status run_cross_entropy(op_call *call, moon_tensor *losses) {
   moon_tensor *input = call->args[INPUT].tensor, *weight = call->args[WEIGHT].tensor, *copy;
   cross_entropy_options options = { IGNORED_LABEL, call->args[CE_SMOOTHING].number };
-  device_array x, w;
-  MOON_TRY(tensor_new_like(call->engine, input, &call->results[LOGP]));
+  device_array x, w, logp;
+  if (call->recording) MOON_TRY(tensor_new_like(call->engine, input, &call->results[LOGP]));
   MOON_TRY(channels_open(call->engine, input, &x, &copy));
   device_array labels = as_places(call->results[INDEX], x.shape);
-  device_array out = as_places(losses, x.shape), logp = channels_of(call->results[LOGP]);
+  device_array out = as_places(losses, x.shape);
+  if (call->recording) logp = channels_of(call->results[LOGP]);
   if (weight) w = tensor_array(weight);
   moon_status status = tensor_kernels(input)->cross_entropy_forward(
-      call->engine, &options, &x, &labels, weight ? &w : NULL, &out, &logp);
+      call->engine, &options, &x, &labels, weight ? &w : NULL, &out,
+      call->recording ? &logp : NULL);
   tensor_release(copy);
   return status;
 }
