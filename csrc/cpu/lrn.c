@@ -16,7 +16,7 @@ static moon_status run_pixels(moon_engine *engine, const lrn_options *options,
   job.out = CPU(pixels_out)(&set, out, dtype);
   if (set.status == MOON_OK)
     set.status = cpu_run(engine, x->shape[0] * x->shape[2],
-                         cpu_grain(c * (job.before + job.after + 5)),
+                         cpu_grain(c),   // each block clears scratch of its own
                          gradient ? NETWORK_STORED_TASK_FOR(lrn_pixels_backward, dtype)
                                   : NETWORK_STORED_TASK_FOR(lrn_pixels_forward, dtype), &job);
   return CPU(operands_close)(&set);
