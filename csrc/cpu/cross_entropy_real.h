@@ -1,9 +1,9 @@
-// Cross entropy for one compute type, and its gradient from log-probabilities. With classes weighted by w, label y
-// and smoothing s over c classes (as PyTorch defines it):
+// Cross entropy for one compute type, and its gradient from log-probabilities. With classes
+// weighted by w, label y and smoothing s over c classes (as PyTorch defines it):
 //   loss    = (1 - s) w[y] (-logp[y]) + s / c * sum_j w[j] (-logp[j])
 //   dlogits = g ((1 - s) w[y] (p[j] - [j = y]) + s / c * (p[j] sum_k w[k] - w[j]))
-// Arrays are read where they lie. The gradient goes by blocks of labels: along these where a class
-// is a plane, along the run of all their classes where those lie side by side.
+// Arrays are read where they lie, by blocks of labels: along these where a class is a plane, along
+// the classes of each where those lie side by side.
 #include "cpu/exponentials_real.h"
 #include "cpu/network.h"
 #include "cpu/whole.h"

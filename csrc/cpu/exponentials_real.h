@@ -15,7 +15,7 @@ enum {
 };
 
 static inline int64_t rows_at_once(int64_t size) {
-  return minimum(EXPONENTIAL_ROWS, size < EXPONENTIAL_BLOCK ? EXPONENTIAL_BLOCK / (size + 1) + 1 : 1);
+  return minimum(EXPONENTIAL_ROWS, EXPONENTIAL_BLOCK / (size + 1) + 1);
 }
 
 // A NaN need not be found: it comes through by the sum.

@@ -1,5 +1,5 @@
-// Softmax and its logarithm for one compute type. Where the dimension is innermost a row is one run;
-// otherwise a block of neighbouring columns goes together.
+// Softmax and its logarithm for one compute type. Where the dimension is innermost a row is one
+// run; otherwise a block of neighbouring columns goes together.
 #include "cpu/exponentials_real.h"
 #include "cpu/network.h"
 
@@ -109,31 +109,20 @@ static void softmax_back_columns(const softmax_job *job, int64_t at, int64_t cou
   }
 }
 
-// The sum of g, or of g y, along a row.
-static double row_products(bool log_wanted, const REAL *g, const REAL *y, int64_t n) {
-  double total = 0;
-  for (int64_t start = 0; start < n; start += EXPONENTIAL_RUN * LANES) {
-    lanes sum = lanes_zero();
-    int64_t end = minimum(n, start + EXPONENTIAL_RUN * LANES);
-    for (int64_t i = start; i < end; i += LANES) {
-      lanes product = lanes_load_some(g + i, end - i);
-      sum += log_wanted ? product : product * lanes_load_some(y + i, end - i);
-    }
-    total += (double)lanes_total(sum);
-  }
-  return total;
-}
-
 static void softmax_back_row(const softmax_job *job, int64_t at) {
   const REAL *y = (const REAL *)job->x + at, *g = (const REAL *)job->gradient + at;
   REAL *dx = (REAL *)job->out + at;
-  lanes total = lanes_all((REAL)row_products(job->log, g, y, job->size));
+  double sum = 0;
+  for (int64_t i = 0; i < job->size; i++) sum += (double)g[i] * (job->log ? 1 : (double)y[i]);
+  REAL total = (REAL)sum;
+  if (!job->log) {
+    for (int64_t i = 0; i < job->size; i++) dx[i] = y[i] * (g[i] - total);
+    return;
+  }
   for (int64_t i = 0; i < job->size; i += LANES) {
     int64_t left = job->size - i;
-    lanes result = lanes_load_some(y + i, left), gradient = lanes_load_some(g + i, left);
-    result = job->log ? gradient - lanes_exp(result) * total : result * (gradient - total);
-    expect_write(dx + i);
-    lanes_store_some(dx + i, result, left);
+    lanes share = lanes_exp(lanes_load_some(y + i, left)) * lanes_all(total);
+    lanes_store_some(dx + i, lanes_load_some(g + i, left) - share, left);
   }
 }
 
