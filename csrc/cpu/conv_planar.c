@@ -10,8 +10,9 @@ enum {
   BAND_BYTES = 256 << 10,       // of planes, so that they stay in the second cache
 };
 
-// In multiply-adds: to copy an element of the image, to write a position; and of a multiply-add.
-static const double copy_cost = 24, write_cost = 100, multiply_cost = 1.3;
+// In multiply-adds: to copy an element of the image, to write a position, to add a task's sum to
+// the others'; and of a multiply-add.
+static const double copy_cost = 24, write_cost = 100, sum_cost = 8, multiply_cost = 1.3;
 
 static bool is_wide(const conv_problem *p) { return p->image->dtype == MOON_F64; }
 
@@ -91,9 +92,10 @@ static double cost(const conv_problem *p) {
   // Below four outputs it waits for loads rather than for multiply-adds.
   double outputs = (double)maximum(4, w->shape[0]);
   double products = (double)(w->shape[1] * w->shape[2] * w->shape[3]);
-  bool writes = p->direction == CONV_FORWARD;
-  return positions * (products * outputs * multiply_cost + (writes ? write_cost : 0)) +
-         copied * copy_cost;
+  double after = p->direction == CONV_FORWARD
+                     ? positions * write_cost
+                     : (double)(x->shape[0] * job.bands * array_count(w)) * sum_cost;
+  return positions * products * outputs * multiply_cost + copied * copy_cost + after;
 }
 
 // Calls the tasks, with what they read and write before and after.

@@ -253,14 +253,13 @@ static inline __attribute__((always_inline)) void weight_band(const planar_job *
 // The sums of the tasks one after the other, whoever calculated them.
 void CPU(NAME(planar_add))(const planar_job *job, int64_t tasks) {
   const device_array *w = job->problem->weight;
-  const REAL *sums = job->sums;
   const int64_t size = job->count * job->outputs;
-  for (int64_t t = 0; t < job->count; t++)
-    for (int64_t o = 0; o < job->outputs; o++) {
-      REAL sum = 0;
-      for (int64_t k = 0; k < tasks; k++) sum += sums[k * size + t * job->outputs + o];
-      ((REAL *)w->data)[job->products[t].weight + o * w->strides[0]] = sum;
-    }
+  REAL *sums = job->sums;
+  for (int64_t k = 1; k < tasks; k++)
+    for (int64_t i = 0; i < size; i++) sums[i] += sums[k * size + i];
+  for (int64_t t = 0; t < job->count; t++, sums += job->outputs)
+    for (int64_t o = 0; o < job->outputs; o++)
+      ((REAL *)w->data)[job->products[t].weight + o * w->strides[0]] = sums[o];
 }
 
 // -- the tasks, a function for each number of outputs
