@@ -33,22 +33,14 @@ static void pack_rows(const conv_product *p, const REAL *from, int64_t columns, 
   }
 }
 
-// rows[i] = element i of each of `columns` columns, `count` elements that lie together.
-static inline void turn(const REAL *from, int64_t column_stride, int64_t columns, int64_t count,
-                        lanes rows[LANES]) {
-#pragma GCC unroll 16
-  for (int64_t c = 0; c < LANES; c++)
-    rows[c] = c < columns ? lanes_load_some(from + c * column_stride, count) : lanes_zero();
-  lanes_transpose(rows);
-}
-
 // Depths lie together, as in 1x1 kernels, for at most LANES columns.
 static void pack_depths(const conv_product *p, const REAL *from, int64_t columns, REAL *panel) {
   lanes rows[LANES];
   for (int64_t t = 0; t < p->taps; t++)
     for (int64_t k = 0; k < p->depth; k += LANES) {
       int64_t count = minimum(LANES, p->depth - k);
-      turn(from + p->tap[t].weight + k, p->weights.column_stride, columns, count, rows);
+      lanes_from_pixels(from + p->tap[t].weight + k, p->weights.column_stride, columns, count,
+                        LANES, rows);
       for (int64_t i = 0; i < count; i++) lanes_store(panel_row(p, panel, t, k + i), rows[i]);
     }
 }
@@ -60,7 +52,8 @@ static void pack_taps(const conv_product *p, const REAL *from, int64_t columns, 
   for (int64_t k = 0; k < p->depth; k++, from += p->weights.depth_stride) {
     int64_t t = 0;
     for (int64_t at = p->tap[0].weight; at < end; at += LANES) {
-      turn(from + at, p->weights.column_stride, columns, minimum(LANES, end - at), rows);
+      lanes_from_pixels(from + at, p->weights.column_stride, columns, minimum(LANES, end - at),
+                        LANES, rows);
       for (; t < p->taps && p->tap[t].weight < at + LANES; t++)
         lanes_store(panel_row(p, panel, t, k), rows[p->tap[t].weight - at]);
     }

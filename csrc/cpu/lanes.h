@@ -84,6 +84,7 @@ static inline void lanes_store_some(REAL *target, lanes value, int64_t count) {
 
 // Lanes at .. at + count - 1 from source[0] on, zeros in the others.
 static inline lanes lanes_load_part(const REAL *source, int at, int64_t count) {
+  if (at == 0) return lanes_load_some(source, count);
 #if defined(__AVX512F__)
   unsigned mask = ((1u << (count < LANES ? count : LANES)) - 1) << at;
   if (sizeof(REAL) == 4) return (lanes)_mm512_maskz_loadu_ps((__mmask16)mask, source - at);
@@ -96,6 +97,10 @@ static inline lanes lanes_load_part(const REAL *source, int at, int64_t count) {
 }
 
 static inline void lanes_store_part(REAL *target, lanes value, int at, int64_t count) {
+  if (at == 0) {
+    lanes_store_some(target, value, count);
+    return;
+  }
 #if defined(__AVX512F__)
   unsigned mask = ((1u << (count < LANES ? count : LANES)) - 1) << at;
   if (sizeof(REAL) == 4) _mm512_mask_storeu_ps(target - at, (__mmask16)mask, (__m512)value);

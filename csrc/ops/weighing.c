@@ -52,13 +52,20 @@ moon_tensor *weigh_compose_planes(compose *c, moon_tensor *x, int dim, const wei
 
 enum { INPUT, DIM, SPANS, WEIGHTS, ACROSS_SPANS, ACROSS_WEIGHTS };
 
+// A result with as many elements along `dims` dimensions from DIM on as there are spans for them.
+static moon_status new_result(op_call *call, int dims) {
+  moon_tensor *x = call->args[INPUT].tensor;
+  int64_t shape[MOON_MAX_DIMS];
+  memcpy(shape, x->shape, sizeof shape);
+  for (int i = 0; i < dims; i++)
+    shape[call->args[DIM].integer + i] = call->args[SPANS + 2 * i].tensor->shape[0];
+  return ops_new_like(call->engine, x, x->dtype, shape, &call->results[0]);
+}
+
 static moon_status forward(op_call *call) {
   moon_tensor *x = call->args[INPUT].tensor;
   int dim = (int)call->args[DIM].integer;
-  int64_t shape[MOON_MAX_DIMS];
-  memcpy(shape, x->shape, sizeof shape);
-  shape[dim] = call->args[SPANS].tensor->shape[0];
-  MOON_TRY(ops_new_like(call->engine, x, x->dtype, shape, &call->results[0]));
+  MOON_TRY(new_result(call, 1));
   device_array from = tensor_array(x), to = tensor_array(call->results[0]);
   device_array spans = tensor_array(call->args[SPANS].tensor);
   device_array weights = tensor_array(call->args[WEIGHTS].tensor);
@@ -68,11 +75,7 @@ static moon_status forward(op_call *call) {
 static moon_status forward_planes(op_call *call) {
   moon_tensor *x = call->args[INPUT].tensor;
   int dim = (int)call->args[DIM].integer;
-  int64_t shape[MOON_MAX_DIMS];
-  memcpy(shape, x->shape, sizeof shape);
-  shape[dim] = call->args[SPANS].tensor->shape[0];
-  shape[dim + 1] = call->args[ACROSS_SPANS].tensor->shape[0];
-  MOON_TRY(ops_new_like(call->engine, x, x->dtype, shape, &call->results[0]));
+  MOON_TRY(new_result(call, 2));
   device_array from = tensor_array(x), to = tensor_array(call->results[0]), tables[4];
   for (int i = 0; i < 4; i++) tables[i] = tensor_array(call->args[SPANS + i].tensor);
   const device_array *list[4] = { &tables[0], &tables[1], &tables[2], &tables[3] };
