@@ -15,18 +15,6 @@ static class_rows rows_of(const device_array *x) {
   if (x->shape[2] == 1) return (class_rows){ x->data, 0, x->strides[1], x->strides[0] };
   return (class_rows){ x->data, x->strides[0], x->strides[1], x->strides[2] };
 }
-static class_rows rows_in(operands *set, const device_array *x) {
-  return rows_of(x->dtype == cpu_compute_dtype(x->dtype) ? x : CPU(operand_in)(set, x));
-}
-static class_rows rows_out(operands *set, const device_array *x) {
-  return rows_of(x->dtype == cpu_compute_dtype(x->dtype) ? x : CPU(operand_out)(set, x));
-}
-
-static moon_status run(moon_engine *engine, const device_array *logits, cross_entropy_job *job,
-                       threads_task task) {
-  return cpu_run(engine, logits->shape[0] * logits->shape[2], cpu_grain(logits->shape[1] * 8),
-                 task, job);
-}
 
 // Whether an array can be read or written as it lies, by pixels or by planes.
 static bool fits(const device_array *x, bool pixels) {
@@ -34,21 +22,29 @@ static bool fits(const device_array *x, bool pixels) {
   return !x || (x->dtype == cpu_compute_dtype(x->dtype) && (pixels ? rows.step : rows.inner) == 1);
 }
 
-// logp may be NULL.
-static void open_forward(operands *set, const device_array *logits, const device_array *logp,
-                         cross_entropy_job *job) {
-  for (int pixels = 0; pixels < 2; pixels++) {
-    if (!fits(logits, pixels) || !fits(logp, pixels)) continue;
-    job->pixels = pixels;
-    job->logits = rows_of(logits);
-    job->logp = rows_of(logp);
-    return;
+// Gives the rows of what is read and of what is written, which may be NULL.
+static void open_rows(operands *set, const device_array *x, const device_array *out,
+                      cross_entropy_job *job, class_rows *from, class_rows *to) {
+  bool planes = fits(x, false) && fits(out, false);
+  job->pixels = !planes && fits(x, true) && fits(out, true);
+  if (!planes && !job->pixels) {
+    job->pixels = x->shape[2] == 1;   // so they lie in scratch
+    x = CPU(operand_in)(set, x);
+    out = CPU(operand_out)(set, out);
+    if (set->status != MOON_OK) return;
   }
-  job->pixels = logits->shape[2] == 1;   // so they lie in scratch
-  const device_array *in = CPU(operand_in)(set, logits), *out = CPU(operand_out)(set, logp);
-  if (set->status != MOON_OK) return;
-  job->logits = rows_of(in);
-  job->logp = rows_of(out);
+  *from = rows_of(x);
+  *to = rows_of(out);
+}
+
+static moon_status run(moon_engine *engine, const device_array *logits, cross_entropy_job *job,
+                       threads_task task) {
+  int64_t labels = logits->shape[0] * logits->shape[2];
+  if (labels == 0) return MOON_OK;
+  job->block = softmax_block(job->size, job->inner);
+  job->blocks = divide_up(job->inner, job->block);
+  return cpu_run(engine, labels / job->inner * job->blocks,
+                 cpu_grain(job->size * minimum(job->inner, job->block) * 4), task, job);
 }
 
 moon_status CPU(cross_entropy_forward)(moon_engine *engine, const cross_entropy_options *options,
@@ -57,7 +53,7 @@ moon_status CPU(cross_entropy_forward)(moon_engine *engine, const cross_entropy_
                                        const device_array *logp) {
   operands set = { .engine = engine };
   cross_entropy_job job = job_of(options, logits);
-  open_forward(&set, logits, logp, &job);
+  open_rows(&set, logits, logp, &job, &job.logits, &job.logp);
   const device_array *y = CPU(operand_in)(&set, labels), *w = CPU(operand_in)(&set, weight);
   const device_array *to = CPU(operand_out)(&set, losses);
   if (set.status == MOON_OK) {
@@ -75,8 +71,7 @@ moon_status CPU(cross_entropy_backward)(moon_engine *engine, const cross_entropy
                                         const device_array *dlogits) {
   operands set = { .engine = engine };
   cross_entropy_job job = job_of(options, logp);
-  job.logp = rows_in(&set, logp);
-  job.dlogits = rows_out(&set, dlogits);
+  open_rows(&set, logp, dlogits, &job, &job.logp, &job.dlogits);
   const device_array *g = CPU(operand_in)(&set, gradient), *y = CPU(operand_in)(&set, labels);
   const device_array *w = CPU(operand_in)(&set, weight);
   if (set.status == MOON_OK) {

@@ -6,110 +6,168 @@
 
 #include "cpu/expect.h"
 #include "cpu/lanes_exp.h"
-#include "cpu/whole.h"
+#include "cpu/lanes_transpose.h"
+#include "cpu/network.h"
+
+#include <string.h>
 
 enum {
-  EXPONENTIAL_RUN = 64,     // terms that are summed as REAL
-  EXPONENTIAL_ROWS = 64,    // at most, that are gone through together
-  EXPONENTIAL_BLOCK = 4096  // elements of those
+  EXPONENTIAL_RUN = 64,      // terms that are summed as REAL
+  EXPONENTIAL_ROW = 1024,    // elements of a row that goes together with others
 };
 
-static inline int64_t rows_at_once(int64_t size) {
-  return minimum(EXPONENTIAL_ROWS, EXPONENTIAL_BLOCK / (size + 1) + 1);
-}
-
 // A NaN need not be found: it comes through by the sum.
-static inline REAL larger_of(REAL a, REAL b) { return b > a ? b : a; }
-
 static inline lanes lanes_larger(lanes a, lanes b) {
+#if defined(__AVX512F__)
+  if (sizeof(REAL) == 4) return (lanes)_mm512_max_ps((__m512)b, (__m512)a);
+  return (lanes)_mm512_max_pd((__m512d)b, (__m512d)a);
+#else
   lanes_bits larger = b > a;
   return (lanes)((larger & (lanes_bits)b) | (~larger & (lanes_bits)a));
+#endif
 }
 
-static inline lanes_bits lanes_places(void) {
-  lanes_bits place = { 0 };
-#pragma GCC unroll 16
-  for (int i = 0; i < LANES; i++) place[i] = i;
-  return place;
+static inline lanes lanes_added(lanes a, lanes b) { return a + b; }
+
+static inline lanes lanes_log(lanes x) {
+  REAL part[LANES];
+  lanes_store(part, x);
+  for (int i = 0; i < LANES; i++) part[i] = REAL_LOG(part[i]);
+  return lanes_load(part);
 }
 
-static inline REAL row_maximum(const REAL *x, int64_t n) {
-  REAL largest = n > 0 ? x[0] : 0;
-  if (n < LANES) {
-    for (int64_t i = 1; i < n; i++) largest = larger_of(largest, x[i]);
-    return largest;
+// -- rows, `stride` apart, of n >= LANES elements: up to LANES of them go together, and what is
+//    said of each is the lane of its number.
+
+static inline int64_t rows_at_once(int64_t n) { return n > EXPONENTIAL_ROW ? 1 : LANES; }
+
+// The lanes of each of LANES vectors folded, in the lane of the vector's number.
+static inline __attribute__((always_inline)) lanes lanes_folded(lanes rows[LANES],
+                                                                lanes (*join)(lanes, lanes)) {
+#pragma GCC unroll 4
+  for (int width = 1; width < LANES; width *= 2)
+#pragma GCC unroll 8
+    for (int i = 0; i < LANES; i += 2 * width) {
+      lanes_exchange(rows + i, rows + i + width, width);
+      rows[i] = join(rows[i], rows[i + width]);
+    }
+  return rows[0];
+}
+
+static inline lanes row_maxima(const REAL *x, int64_t stride, int64_t n, int64_t rows) {
+  lanes best[LANES];
+  for (int64_t r = 0; r < LANES; r++) {
+    const REAL *row = x + (r < rows ? r * stride : 0);
+    best[r] = lanes_load(row);
+    for (int64_t i = LANES; i < n; i += LANES)   // the last may overlap
+      best[r] = lanes_larger(best[r], lanes_load(row + minimum(i, n - LANES)));
   }
-  lanes best = lanes_load(x);
-  for (int64_t i = LANES; i < n; i += LANES)   // the last may overlap
-    best = lanes_larger(best, lanes_load(x + (i + LANES <= n ? i : n - LANES)));
-  for (int width = LANES / 2; width > 0; width /= 2)
-    best = lanes_larger(best, __builtin_shuffle(best, (lanes_places() + width) & (LANES - 1)));
-  return best[0];
+  return lanes_folded(best, lanes_larger);
 }
 
-static inline REAL lanes_total(lanes value) {
-  for (int width = LANES / 2; width > 0; width /= 2)
-    value += __builtin_shuffle(value, (lanes_places() + width) & (LANES - 1));
-  return value[0];
+// out[i] = exp(x[i] - shift), with out NULL only the sum.
+static inline lanes run_exponentials(const REAL *x, REAL shift, int64_t n, REAL *out) {
+  lanes sum = lanes_zero();
+  const lanes shifts = lanes_same(shift);
+  int64_t i = 0;
+  for (; i + LANES <= n; i += LANES) {
+    lanes e = lanes_exp(lanes_load(x + i) - shifts);
+    expect_read(x + i);
+    if (out) expect_write(out + i);
+    if (out) lanes_store(out + i, e);
+    sum += e;
+  }
+  if (i == n) return sum;
+  lanes e = lanes_exp(lanes_load_some(x + i, n - i) - shifts);
+  if (out) lanes_store_some(out + i, e, n - i);
+  return sum + lanes_first(e, n - i);
 }
 
-// out[i] = exp(x[i] - shift); gives the sum. With out NULL only the sum.
-static inline double row_exponentials(const REAL *x, REAL shift, int64_t n, REAL *out) {
-  double total = 0;
-  const lanes shifts = lanes_all(shift);
+// The sums along rows of exp(x - best), which goes to `out` unless that is NULL.
+static inline lanes row_exponentials(const REAL *x, int64_t stride, int64_t n, int64_t rows,
+                                     lanes best, REAL *out) {
+  double total[LANES] = { 0 };
+  REAL shift[LANES];
+  lanes_store(shift, best);
   for (int64_t start = 0; start < n; start += EXPONENTIAL_RUN * LANES) {
-    lanes sum = lanes_zero();
-    int64_t end = minimum(n, start + EXPONENTIAL_RUN * LANES), i = start;
-    for (; i + LANES <= end; i += LANES) {
-      lanes e = lanes_exp(lanes_load(x + i) - shifts);
-      if (out) expect_write(out + i);
-      if (out) lanes_store(out + i, e);
-      sum += e;
+    int64_t count = minimum(n - start, EXPONENTIAL_RUN * LANES);
+    lanes part[LANES];
+    for (int64_t r = 0; r < LANES; r++) {
+      int64_t at = r * stride + start;
+      part[r] = r < rows ? run_exponentials(x + at, shift[r], count, out ? out + at : NULL)
+                         : lanes_zero();
     }
-    if (i < end) {
-      lanes e = lanes_exp(lanes_load_some(x + i, end - i) - shifts);
-      lanes_bits within = lanes_places() < (lanes_bits){ 0 } + (int)(end - i);
-      if (out) lanes_store_some(out + i, e, end - i);
-      sum += (lanes)(within & (lanes_bits)e);
-    }
-    total += (double)lanes_total(sum);
+    lanes sums = lanes_folded(part, lanes_added);
+    for (int i = 0; i < LANES; i++) total[i] += (double)sums[i];
   }
-  return total;
+  for (int i = 0; i < LANES; i++) shift[i] = (REAL)total[i];
+  return lanes_load(shift);
 }
 
-// out = (x - best) - base: a logarithm of softmax.
-static inline void row_logarithms(const REAL *x, REAL best, REAL base, int64_t n, REAL *out) {
-  for (int64_t i = 0; i < n; i += LANES) {
-    lanes shifted = lanes_load_some(x + i, n - i) - lanes_all(best);
-    expect_write(out + i);
-    lanes_store_some(out + i, shifted - lanes_all(base), n - i);
+// out = (x - best) - base: logarithms of softmax.
+static inline void row_logarithms(const REAL *x, int64_t stride, int64_t n, int64_t rows,
+                                  lanes best, lanes base, REAL *out, int64_t out_stride) {
+  for (int64_t r = 0; r < rows; r++) {
+    const lanes shift = lanes_same(best[r]), more = lanes_same(base[r]);
+    for (int64_t i = 0; i < n; i += LANES) {
+      REAL *place = out + r * out_stride + i;
+      expect_write(place);
+      lanes_store_some(place, (lanes_load_some(x + r * stride + i, n - i) - shift) - more, n - i);
+    }
   }
 }
 
-// The largest of `size` rows, `inner` apart, in each of `count` columns.
-static inline void column_maxima(const REAL *restrict x, int64_t inner, int64_t size, int64_t count,
-                                 REAL *restrict best) {
-  for (int64_t j = 0; j < count; j++) best[j] = size > 0 ? x[j] : 0;
+// -- columns: `size` lines of up to COLUMNS neighbours, `inner` apart. Lines are gone along, since
+//    those of one column may meet in the same set of a cache, and what lies `ahead` is asked for.
+//    Arrays of a number a column have COLUMNS.
+
+enum { COLUMNS = SOFTMAX_COLUMNS };
+
+// The largest of each column.
+static inline void column_maxima(const REAL *x, int64_t inner, int64_t size, int64_t count,
+                                 REAL *best) {
+  for (int64_t j = 0; j < count; j += LANES)
+    lanes_store(best + j, lanes_load_some(x + j, size > 0 ? count - j : 0));
   for (int64_t c = 1; c < size; c++)
-    for (int64_t j = 0; j < count; j++) best[j] = larger_of(best[j], x[c * inner + j]);
+    for (int64_t j = 0; j < count; j += LANES) {
+      lanes value = lanes_load_some(x + c * inner + j, count - j);
+      lanes_store(best + j, lanes_larger(lanes_load(best + j), value));
+    }
 }
 
 // out = exp(x - best), unless out is NULL, and its sums down the columns.
 static inline void column_exponentials(const REAL *x, int64_t inner, int64_t size, int64_t count,
-                                       const REAL *best, REAL *out, double *sum) {
-  for (int64_t j = 0; j < count; j++) sum[j] = 0;
-  for (int64_t start = 0; start < size; start += EXPONENTIAL_RUN)
-    for (int64_t j = 0; j < count; j += LANES) {
-      int64_t end = minimum(size, start + EXPONENTIAL_RUN), left = count - j;
-      lanes part = lanes_zero(), shift = lanes_load_some(best + j, left);
-      for (int64_t c = start; c < end; c++) {
-        lanes e = lanes_exp(lanes_load_some(x + c * inner + j, left) - shift);
-        if (out) lanes_store_some(out + c * inner + j, e, left);
-        part += e;
+                                       int64_t ahead, const REAL *best, REAL *out, REAL *sum) {
+  double total[COLUMNS] = { 0 };
+  REAL part[COLUMNS];
+  for (int64_t start = 0; start < size; start += EXPONENTIAL_RUN) {
+    memset(part, 0, sizeof part);
+    for (int64_t c = start; c < minimum(size, start + EXPONENTIAL_RUN); c++)
+      for (int64_t j = 0; j < count; j += LANES) {
+        const REAL *place = x + c * inner + j;
+        lanes e = lanes_exp(lanes_load_some(place, count - j) - lanes_load(best + j));
+        expect_read_at(place + ahead);
+        if (out) {
+          expect_write_at(out + c * inner + j + ahead);
+          lanes_store_some(out + c * inner + j, e, count - j);
+        }
+        lanes_store(part + j, lanes_load(part + j) + e);
       }
-      REAL parts[LANES];
-      lanes_store(parts, part);
-      for (int64_t i = 0; i < minimum(left, LANES); i++) sum[j + i] += (double)parts[i];
+    for (int64_t j = 0; j < count; j++) total[j] += (double)part[j];
+  }
+  for (int64_t j = 0; j < count; j++) sum[j] = (REAL)total[j];
+}
+
+// out = (x - best) - base: logarithms of softmax.
+static inline void column_logarithms(const REAL *x, int64_t inner, int64_t size, int64_t count,
+                                     int64_t ahead, const REAL *best, const REAL *base,
+                                     REAL *out, int64_t out_inner) {
+  for (int64_t c = 0; c < size; c++)
+    for (int64_t j = 0; j < count; j += LANES) {
+      REAL *place = out + c * out_inner + j;
+      lanes shifted = lanes_load_some(x + c * inner + j, count - j) - lanes_load(best + j);
+      expect_write_at(place + ahead);
+      lanes_store_some(place, shifted - lanes_load(base + j), count - j);
     }
 }
 

@@ -82,6 +82,20 @@ static inline void lanes_store_some(REAL *target, lanes value, int64_t count) {
 #endif
 }
 
+// The first `count` lanes (at most LANES), zeros behind them.
+static inline lanes lanes_first(lanes value, int64_t count) {
+#if defined(__AVX512F__)
+  unsigned mask = (1u << count) - 1;
+  if (sizeof(REAL) == 4) return (lanes)_mm512_maskz_mov_ps((__mmask16)mask, (__m512)value);
+  return (lanes)_mm512_maskz_mov_pd((__mmask8)mask, (__m512d)value);
+#else
+  REAL part[LANES];
+  lanes_store(part, value);
+  for (int64_t i = count; i < LANES; i++) part[i] = 0;
+  return lanes_load(part);
+#endif
+}
+
 // Lanes at .. at + count - 1 from source[0] on, zeros in the others.
 static inline lanes lanes_load_part(const REAL *source, int at, int64_t count) {
   if (at == 0) return lanes_load_some(source, count);

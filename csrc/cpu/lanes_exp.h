@@ -1,6 +1,7 @@
 // exp for vectors of one compute type. In float: n = round(x / ln 2), a polynomial on what is left
-// (Cephes expf, error under 2 units in the last place), scaled by 2^n in two steps so that
-// denormal results come out. In double: the library's exp, a lane at a time.
+// (Cephes expf, error under 2 units in the last place), scaled by 2^n so that denormal results come
+// out: in two steps where there is no instruction for it. In double: the library's exp, a lane at a
+// time.
 // Included once a file, after REAL and REAL_BYTES are defined.
 #ifndef MOON_CPU_LANES_EXP_H
 #define MOON_CPU_LANES_EXP_H
@@ -11,6 +12,17 @@
 
 #if REAL_BYTES == 4
 typedef int32_t lanes_int __attribute__((vector_size(LANE_BYTES)));
+
+// value * 2^n, where shifted = magic + n.
+static inline lanes lanes_scaled(lanes value, lanes shifted, lanes magic) {
+#if defined(__AVX512F__)
+  return (lanes)_mm512_scalef_ps((__m512)value, (__m512)(shifted - magic));
+#else
+  lanes_int power = (lanes_int)shifted - (lanes_int)magic, half = power >> 1;
+  lanes low = (lanes)((half + 127) << 23), high = (lanes)((power - half + 127) << 23);
+  return value * low * high;
+#endif
+}
 
 static inline lanes lanes_exp(lanes x) {
   const lanes magic = lanes_all(0x1.8p23f);   // adding it rounds to an integer
@@ -25,10 +37,7 @@ static inline lanes lanes_exp(lanes x) {
   p = lanes_fma(p, r, lanes_all(4.1665795894e-2f));
   p = lanes_fma(p, r, lanes_all(1.6666665459e-1f));
   p = lanes_fma(p, r, lanes_all(5.0000001201e-1f));
-  p = lanes_fma(p * r, r, r + lanes_all(1.0f));
-  lanes_int power = (lanes_int)shifted - (lanes_int)magic, half = power >> 1;
-  lanes low = (lanes)((half + 127) << 23), high = (lanes)((power - half + 127) << 23);
-  return p * low * high;
+  return lanes_scaled(lanes_fma(p * r, r, r + lanes_all(1.0f)), shifted, magic);
 }
 #else
 static inline lanes lanes_exp(lanes x) {

@@ -6,6 +6,7 @@
 
 #include "cpu/lane_bytes.h"
 #include "cpu/pixels.h"
+#include "cpu/whole.h"
 
 #define NETWORK_TASK(name)                                              \
   moon_status CPU(name##_f32)(void *job, int64_t first, int64_t last);  \
@@ -44,20 +45,27 @@ typedef struct lrn_pixels {
 NETWORK_STORED_TASK(lrn_pixels_forward);
 NETWORK_STORED_TASK(lrn_pixels_backward);
 
-// -- softmax over the middle of (outer, size, inner): an item is a block of up to SOFTMAX_COLUMNS
-//    columns of one outer index (a row where inner is 1)
-enum { SOFTMAX_COLUMNS = 128 };
+// -- softmax over the middle of (outer, size, inner): an item is a block of up to `columns` columns
+//    of one outer index (a row where inner is 1). A block's elements and the next one's stay in the
+//    second cache.
+enum { SOFTMAX_COLUMNS = 512, SOFTMAX_LEAST_COLUMNS = 32, SOFTMAX_BLOCK = 65536 };
+static inline int64_t softmax_block(int64_t size, int64_t inner) {
+  int64_t most = SOFTMAX_BLOCK / maximum(size, 1) / SOFTMAX_LEAST_COLUMNS * SOFTMAX_LEAST_COLUMNS;
+  most = minimum(maximum(most, SOFTMAX_LEAST_COLUMNS), SOFTMAX_COLUMNS);
+  return even_block(maximum(inner, 1), most, SOFTMAX_LEAST_COLUMNS);
+}
 typedef struct softmax_job {
   bool log;
-  int64_t size, inner, blocks;       // blocks of an outer index
+  int64_t size, inner;
+  int64_t columns, blocks;           // of a block; blocks of an outer index
   const void *x, *gradient;          // backward: x is the forward's result
   void *out;
 } softmax_job;
 NETWORK_TASK(softmax_blocks);
 NETWORK_TASK(softmax_back_blocks);
 
-// -- cross entropy of (outer, size, inner): an item is a label. Forward the classes of a label lie
-//    side by side, or the labels of an image do; backward logp and dlogits lie anyhow.
+// -- cross entropy of (outer, size, inner): an item is a block of one image's labels. The classes
+//    of a label lie side by side (pixels), or the labels of an image do.
 typedef struct class_rows {
   void *data;
   int64_t outer, step, inner;             // distances of neighbours; step: of classes
@@ -65,7 +73,8 @@ typedef struct class_rows {
 typedef struct cross_entropy_job {
   const cross_entropy_options *options;
   int64_t size, inner;
-  bool pixels;                            // forward: classes lie side by side
+  int64_t block, blocks;                  // labels of a block, blocks of an image
+  bool pixels;
   class_rows logits, logp, dlogits;       // forward: logp.data may be NULL
   const void *weight, *gradient;          // weight: NULL for one
   const int64_t *labels;

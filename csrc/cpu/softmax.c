@@ -10,13 +10,14 @@ static softmax_job job_of(bool log, int dim, const device_array *x, int64_t *out
     if (i < dim) *outer *= x->shape[i];
     if (i > dim) job.inner *= x->shape[i];
   }
-  job.blocks = (job.inner + SOFTMAX_COLUMNS - 1) / SOFTMAX_COLUMNS;
+  job.columns = softmax_block(job.size, job.inner);
+  job.blocks = divide_up(job.inner, job.columns);
   return job;
 }
 
 static moon_status run(moon_engine *engine, const device_array *x, int64_t outer,
                        softmax_job *job, threads_task task) {
-  int64_t columns = job->inner < SOFTMAX_COLUMNS ? job->inner : SOFTMAX_COLUMNS;
+  int64_t columns = minimum(job->inner, job->columns);
   if (array_count(x) == 0) return MOON_OK;
   return cpu_run(engine, outer * job->blocks, cpu_grain(job->size * columns * 4), task, job);
 }

@@ -1,139 +1,182 @@
-// Softmax and its logarithm for one compute type. Where the dimension is innermost a row is one
-// run; otherwise a block of neighbouring columns goes together.
+// Softmax and its logarithm for one compute type. Where the dimension is innermost, rows go along,
+// a vector's number of them together; otherwise a block of neighbouring columns goes together.
 #include "cpu/exponentials_real.h"
-#include "cpu/network.h"
 
 #include <math.h>
 
-// Rows of less than a vector go together, as many as have SOFTMAX_RUN elements.
-enum { SOFTMAX_RUN = 512 };
-
-// Rows of a block: what is said once of each is calculated for all together.
 static void softmax_rows(const softmax_job *job, const REAL *x, int64_t rows, REAL *out) {
-  REAL best[EXPONENTIAL_ROWS], base[EXPONENTIAL_ROWS];
   int64_t n = job->size;
-  for (int64_t r = 0; r < rows; r++) {
-    best[r] = row_maximum(x + r * n, n);
-    base[r] = (REAL)row_exponentials(x + r * n, best[r], n, job->log ? NULL : out + r * n);
+  lanes best = row_maxima(x, n, n, rows);
+  lanes sum = row_exponentials(x, n, n, rows, best, job->log ? NULL : out);
+  if (job->log) {
+    row_logarithms(x, n, n, rows, best, lanes_log(sum), out, n);
+    return;
   }
-  for (int64_t r = 0; r < rows; r++) base[r] = job->log ? REAL_LOG(base[r]) : 1 / base[r];
+  sum = lanes_all(1) / sum;
   for (int64_t r = 0; r < rows; r++) {
-    if (job->log) row_logarithms(x + r * n, best[r], base[r], n, out + r * n);
-    else
-      for (int64_t i = 0; i < n; i++) out[r * n + i] *= base[r];
+    const lanes share = lanes_same(sum[r]);
+    for (int64_t i = r * n; i < (r + 1) * n; i += LANES)
+      lanes_store_some(out + i, lanes_load_some(out + i, (r + 1) * n - i) * share,
+                       (r + 1) * n - i);
   }
 }
 
-// Rows of n < LANES elements, several at a time: exponentials go along their run.
-static inline __attribute__((always_inline)) void softmax_short_rows(
-    bool log_wanted, int64_t n, const REAL *x, int64_t rows, REAL *out) {
-  REAL shifted[SOFTMAX_RUN], part[SOFTMAX_RUN], sum[SOFTMAX_RUN];
-  for (int64_t r = 0; r < rows; r++) {
-    REAL best = row_maximum(x + r * n, n);
-    for (int64_t i = 0; i < n; i++) shifted[r * n + i] = x[r * n + i] - best;
-  }
-  for (int64_t i = 0; i < rows * n; i += LANES)
-    lanes_store(part + i, lanes_exp(lanes_load(shifted + i)));
-  for (int64_t r = 0; r < rows; r++) {
-    sum[r] = part[r * n];
-    for (int64_t i = 1; i < n; i++) sum[r] += part[r * n + i];
-  }
-  for (int64_t r = 0; r < rows; r++) sum[r] = log_wanted ? REAL_LOG(sum[r]) : 1 / sum[r];
-  for (int64_t r = 0; r < rows; r++)
-    for (int64_t i = 0; i < n; i++)
-      out[r * n + i] = log_wanted ? shifted[r * n + i] - sum[r] : part[r * n + i] * sum[r];
+// Rows of less than a vector are turned into columns, LANES of them.
+static void softmax_short_rows(const softmax_job *job, const REAL *x, int64_t rows, REAL *out) {
+  int64_t n = job->size;
+  lanes column[LANES], part[LANES], sum = lanes_zero();
+  lanes_from_pixels(x, n, rows, n, LANES, column);
+  lanes best = column[0];
+  for (int64_t c = 1; c < n; c++) best = lanes_larger(best, column[c]);
+  for (int64_t c = 0; c < n; c++) sum += part[c] = lanes_exp(column[c] -= best);
+  const lanes base = job->log ? lanes_log(sum) : lanes_all(1) / sum;
+  for (int64_t c = 0; c < n; c++) part[c] = job->log ? column[c] - base : part[c] * base;
+  for (int64_t c = n; c < LANES; c++) part[c] = lanes_zero();
+  lanes_to_pixels(part, LANES, out, n, rows, n);
 }
 
-// The fewest elements have loops of their own, which go along the rows.
-static void softmax_short(const softmax_job *job, const REAL *x, int64_t rows, REAL *out) {
-  switch (job->size) {
-    case 2: softmax_short_rows(job->log, 2, x, rows, out); break;
-    case 3: softmax_short_rows(job->log, 3, x, rows, out); break;
-    case 4: softmax_short_rows(job->log, 4, x, rows, out); break;
-    default: softmax_short_rows(job->log, job->size, x, rows, out);
-  }
-}
-
-// count <= SOFTMAX_COLUMNS columns, rows `inner` apart.
 static void softmax_columns(const softmax_job *job, const REAL *x, int64_t count, REAL *out) {
-  REAL best[SOFTMAX_COLUMNS], part[SOFTMAX_COLUMNS];
-  double sum[SOFTMAX_COLUMNS];
-  int64_t inner = job->inner;
-  column_maxima(x, inner, job->size, count, best);
-  column_exponentials(x, inner, job->size, count, best, job->log ? NULL : out, sum);
-  for (int64_t j = 0; j < count; j++) part[j] = (REAL)(job->log ? log(sum[j]) : 1 / sum[j]);
-  for (int64_t c = 0; c < job->size; c++)
-    for (int64_t j = 0; j < count; j++)
-      out[c * inner + j] = job->log ? (x[c * inner + j] - best[j]) - part[j]
-                                    : out[c * inner + j] * part[j];
+  REAL best[COLUMNS], base[COLUMNS];
+  int64_t inner = job->inner, size = job->size;
+  column_maxima(x, inner, size, count, best);
+  column_exponentials(x, inner, size, count, job->columns, best, job->log ? NULL : out, base);
+  if (job->log) {
+    for (int64_t j = 0; j < count; j++) base[j] = REAL_LOG(base[j]);
+    column_logarithms(x, inner, size, count, job->columns, best, base, out, inner);
+    return;
+  }
+  for (int64_t j = 0; j < count; j++) base[j] = 1 / base[j];
+  for (int64_t c = 0; c < size; c++)
+    for (int64_t j = 0; j < count; j++) out[c * inner + j] *= base[j];
 }
 
 static int64_t softmax_offset(const softmax_job *job, int64_t index, int64_t *count) {
-  int64_t column = index % job->blocks * SOFTMAX_COLUMNS;
-  *count = job->inner - column < SOFTMAX_COLUMNS ? job->inner - column : SOFTMAX_COLUMNS;
+  int64_t column = index % job->blocks * job->columns;
+  *count = minimum(job->columns, job->inner - column);
   return index / job->blocks * job->size * job->inner + column;
+}
+
+// Rows that are one item after the other go together.
+static int64_t softmax_items(const softmax_job *job) {
+  return job->inner > 1 ? 1 : rows_at_once(job->size);
 }
 
 moon_status CPU(NAME(softmax_blocks))(void *context, int64_t first, int64_t last) {
   const softmax_job *job = context;
-  bool few = job->inner == 1 && job->size < LANES;
-  int64_t block = few ? SOFTMAX_RUN / job->size : job->inner == 1 ? rows_at_once(job->size) : 1;
-  for (int64_t index = first; index < last; index += block) {
-    int64_t count, at = softmax_offset(job, index, &count), rows = minimum(block, last - index);
+  int64_t items = softmax_items(job);
+  for (int64_t index = first; index < last; index += items) {
+    int64_t columns, at = softmax_offset(job, index, &columns), rows = minimum(items, last - index);
     const REAL *x = (const REAL *)job->x + at;
     REAL *out = (REAL *)job->out + at;
-    if (few) softmax_short(job, x, rows, out);
-    else if (job->inner == 1) softmax_rows(job, x, rows, out);
-    else softmax_columns(job, x, count, out);
+    if (job->inner > 1) softmax_columns(job, x, columns, out);
+    else if (job->size < LANES) softmax_short_rows(job, x, rows, out);
+    else softmax_rows(job, x, rows, out);
   }
   return MOON_OK;
 }
 
 // softmax: dx = y (g - sum of g y); its logarithm: dx = g - exp(y) * sum of g
-static void softmax_back_columns(const softmax_job *job, int64_t at, int64_t count) {
-  const REAL *y = (const REAL *)job->x + at, *g = (const REAL *)job->gradient + at;
-  REAL *dx = (REAL *)job->out + at, part[SOFTMAX_COLUMNS] = { 0 };
-  double sum[SOFTMAX_COLUMNS] = { 0 };
-  int64_t inner = job->inner;
+static inline lanes softmax_slope(bool log_wanted, lanes y, lanes g, lanes sum) {
+  return log_wanted ? g - lanes_exp(y) * sum : y * (g - sum);
+}
+
+// The sums down the columns of g, or of g y.
+static void softmax_products(const softmax_job *job, const REAL *y, const REAL *g, int64_t count,
+                             REAL *sum) {
+  double total[COLUMNS] = { 0 };
+  REAL part[COLUMNS];
+  for (int64_t start = 0; start < job->size; start += EXPONENTIAL_RUN) {
+    memset(part, 0, sizeof part);
+    for (int64_t c = start; c < minimum(job->size, start + EXPONENTIAL_RUN); c++)
+      for (int64_t j = 0; j < count; j += LANES) {
+        int64_t at = c * job->inner + j;
+        lanes value = lanes_load_some(g + at, count - j), before = lanes_load(part + j);
+        expect_read_at(g + at + job->columns);
+        expect_read_at(y + at + job->columns);
+        lanes_store(part + j, job->log ? before + value
+                                       : lanes_fma(value, lanes_load_some(y + at, count - j),
+                                                   before));
+      }
+    for (int64_t j = 0; j < count; j++) total[j] += (double)part[j];
+  }
+  for (int64_t j = 0; j < count; j++) sum[j] = (REAL)total[j];
+}
+
+static void softmax_back_columns(const softmax_job *job, const REAL *y, const REAL *g,
+                                 int64_t count, REAL *dx) {
+  REAL sum[COLUMNS];
+  softmax_products(job, y, g, count, sum);
   for (int64_t c = 0; c < job->size; c++)
-    for (int64_t j = 0; j < count; j++)
-      sum[j] += (double)g[c * inner + j] * (job->log ? 1 : (double)y[c * inner + j]);
-  for (int64_t c = 0; c < job->size; c++) {
-    for (int64_t j = 0; j < count; j++) part[j] = y[c * inner + j];
-    for (int64_t j = 0; j < count && job->log; j += LANES)
-      lanes_store(part + j, lanes_exp(lanes_load(part + j)));
-    for (int64_t j = 0; j < count; j++) {
-      REAL gradient = g[c * inner + j], total = (REAL)sum[j];
-      dx[c * inner + j] = job->log ? gradient - part[j] * total : part[j] * (gradient - total);
+    for (int64_t j = 0; j < count; j += LANES) {
+      int64_t place = c * job->inner + j, left = count - j;
+      lanes result = lanes_load_some(y + place, left), gradient = lanes_load_some(g + place, left);
+      expect_write_at(dx + place + job->columns);
+      lanes_store_some(dx + place, softmax_slope(job->log, result, gradient, lanes_load(sum + j)),
+                       left);
+    }
+}
+
+// The sums along rows of n >= LANES elements of g, or of g y.
+static lanes softmax_row_products(bool log_wanted, const REAL *y, const REAL *g, int64_t n,
+                                  int64_t rows) {
+  REAL sum[LANES];
+  double total[LANES] = { 0 };
+  for (int64_t start = 0; start < n; start += EXPONENTIAL_RUN * LANES) {
+    int64_t end = minimum(n, start + EXPONENTIAL_RUN * LANES);
+    lanes part[LANES];
+    for (int64_t r = 0; r < LANES; r++) {
+      part[r] = lanes_zero();
+      for (int64_t i = start; i < end && r < rows; i += LANES) {
+        lanes value = lanes_load_some(g + r * n + i, end - i);
+        part[r] = log_wanted ? part[r] + value
+                             : lanes_fma(value, lanes_load_some(y + r * n + i, end - i), part[r]);
+      }
+    }
+    lanes sums = lanes_folded(part, lanes_added);
+    for (int i = 0; i < LANES; i++) total[i] += (double)sums[i];
+  }
+  for (int i = 0; i < LANES; i++) sum[i] = (REAL)total[i];
+  return lanes_load(sum);
+}
+
+static void softmax_back_rows(const softmax_job *job, const REAL *y, const REAL *g, int64_t rows,
+                              REAL *dx) {
+  int64_t n = job->size;
+  lanes sums = softmax_row_products(job->log, y, g, n, rows);
+  for (int64_t r = 0; r < rows; r++) {
+    const lanes sum = lanes_same(sums[r]);
+    for (int64_t i = r * n; i < (r + 1) * n; i += LANES) {
+      int64_t left = (r + 1) * n - i;
+      lanes result = lanes_load_some(y + i, left), gradient = lanes_load_some(g + i, left);
+      expect_write(dx + i);
+      lanes_store_some(dx + i, softmax_slope(job->log, result, gradient, sum), left);
     }
   }
 }
 
-static void softmax_back_row(const softmax_job *job, int64_t at) {
-  const REAL *y = (const REAL *)job->x + at, *g = (const REAL *)job->gradient + at;
-  REAL *dx = (REAL *)job->out + at;
-  double sum = 0;
-  for (int64_t i = 0; i < job->size; i++) sum += (double)g[i] * (job->log ? 1 : (double)y[i]);
-  REAL total = (REAL)sum;
-  if (!job->log) {
-    for (int64_t i = 0; i < job->size; i++) dx[i] = y[i] * (g[i] - total);
-    return;
-  }
-  for (int64_t i = 0; i < job->size; i += LANES) {
-    int64_t left = job->size - i;
-    lanes share = lanes_exp(lanes_load_some(y + i, left)) * lanes_all(total);
-    lanes_store_some(dx + i, lanes_load_some(g + i, left) - share, left);
-  }
+static void softmax_back_short_rows(const softmax_job *job, const REAL *y, const REAL *g,
+                                    int64_t rows, REAL *dx) {
+  int64_t n = job->size;
+  lanes result[LANES], gradient[LANES], sum = lanes_zero();
+  lanes_from_pixels(y, n, rows, n, LANES, result);
+  lanes_from_pixels(g, n, rows, n, LANES, gradient);
+  for (int64_t c = 0; c < n; c++)
+    sum = job->log ? sum + gradient[c] : lanes_fma(gradient[c], result[c], sum);
+  for (int64_t c = 0; c < n; c++)
+    gradient[c] = softmax_slope(job->log, result[c], gradient[c], sum);
+  lanes_to_pixels(gradient, LANES, dx, n, rows, n);
 }
 
 moon_status CPU(NAME(softmax_back_blocks))(void *context, int64_t first, int64_t last) {
   const softmax_job *job = context;
-  for (int64_t index = first; index < last; index++) {
-    int64_t count, at = softmax_offset(job, index, &count);
-    if (job->inner == 1)
-      softmax_back_row(job, at);
-    else
-      softmax_back_columns(job, at, count);
+  int64_t items = softmax_items(job);
+  for (int64_t index = first; index < last; index += items) {
+    int64_t columns, at = softmax_offset(job, index, &columns), rows = minimum(items, last - index);
+    const REAL *y = (const REAL *)job->x + at, *g = (const REAL *)job->gradient + at;
+    REAL *dx = (REAL *)job->out + at;
+    if (job->inner > 1) softmax_back_columns(job, y, g, columns, dx);
+    else if (job->size < LANES) softmax_back_short_rows(job, y, g, rows, dx);
+    else softmax_back_rows(job, y, g, rows, dx);
   }
   return MOON_OK;
 }

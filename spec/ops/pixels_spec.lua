@@ -65,6 +65,10 @@ local calls = {
   ["cross_entropy, smoothed"] = function(x)
     return moon.cross_entropy(x, labels(x), { label_smoothing = 0.1 })
   end,
+  ["cross_entropy, weighted"] = function(x)
+    local weight = moon.arange(1, x:size(2)):to(x.dtype):sqrt()
+    return moon.cross_entropy(x, labels(x), { weight = weight, ignore_index = 2 })
+  end,
 }
 
 local function run(call, x)

@@ -99,3 +99,40 @@ describe("softmax of extremes", function()
     naive.close(x.grad, { 0, 0.25, -0.25 })
   end)
 end)
+
+-- Blocks of columns, rows that go together, rows shorter than a vector: by sizes around the limits
+-- of each, against other operators in float64.
+describe("softmax of channels", function()
+  local shapes = { { 2, 2, 33, 33 }, { 3, 7, 1, 700 }, { 2, 16, 1, 530 }, { 1, 70, 25, 25 },
+                   { 2, 2100, 1, 40 } }
+
+  local function off_by(a, b)
+    return (a:double() - b):abs():max():item() / b:abs():max():item()
+  end
+
+  -- The result and its gradient for the gradient g.
+  local function formula(name, x, g)
+    local p = x:exp()
+    p = p / p:sum({ 2 }, true)
+    if name == "softmax" then return p, p * (g - (g * p):sum({ 2 }, true)) end
+    return p:log(), g - p * g:sum({ 2 }, true)
+  end
+
+  for name in pairs { softmax = true, log_softmax = true } do
+    it("agrees with the formula in any layout: " .. name, function()
+      for _, shape in ipairs(shapes) do
+        local x, g = naive.random(shape, { seed = 2 }) * 4, naive.random(shape, { seed = 3 })
+        local y, dx = formula(name, x, g)
+        for dtype, most in pairs { float64 = 1e-12, float32 = 2e-6 } do
+          for _, layout in ipairs { "contiguous", "channels_last" } do
+            local leaf = x:to(dtype):contiguous(layout):requires_grad_(true)
+            local result = moon[name](leaf, 2)
+            result:backward(g:to(dtype):contiguous(layout))
+            assert.is_true(off_by(result:detach(), y) <= most, layout)
+            assert.is_true(off_by(leaf.grad, dx) <= most, layout)
+          end
+        end
+      end
+    end)
+  end
+end)
