@@ -5,7 +5,7 @@
 #define MOON_CPU_NETWORK_H
 
 #include "cpu/lane_bytes.h"
-#include "cpu/pixels.h"
+#include "cpu/operands.h"
 #include "cpu/whole.h"
 
 #define NETWORK_TASK(name)                                              \
@@ -22,28 +22,6 @@
   moon_status CPU(name##_bf16)(void *job, int64_t first, int64_t last)
 #define NETWORK_STORED_TASK_FOR(name, dtype) \
   ((dtype) == MOON_BF16 ? CPU(name##_bf16) : NETWORK_TASK_FOR(name, dtype))
-
-// -- local response normalisation: an item is a block of LRN_COLUMNS elements of one image's planes
-enum { LRN_COLUMNS = 64 };
-typedef struct lrn_job {
-  moon_engine *engine;
-  const lrn_options *options;
-  int64_t channels, inner, blocks;   // blocks of an image
-  const void *x, *gradient;
-  void *out;                         // backward: dx
-} lrn_job;
-NETWORK_TASK(lrn_blocks);
-NETWORK_TASK(lrn_back_blocks);
-
-// The same by pixels, one an item.
-typedef struct lrn_pixels {
-  moon_engine *engine;
-  const lrn_options *options;
-  int64_t channels, before, after;   // channels of the window in front of each and behind it
-  pixel_rows x, gradient, out;
-} lrn_pixels;
-NETWORK_STORED_TASK(lrn_pixels_forward);
-NETWORK_STORED_TASK(lrn_pixels_backward);
 
 // -- softmax over the middle of (outer, size, inner): an item is a block of up to `columns` columns
 //    of one outer index (a row where inner is 1). A block's elements and the next one's stay in the

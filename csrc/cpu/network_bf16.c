@@ -9,5 +9,5 @@
 #define STORED_SAVE(value) bfloat_from_float(value)
 #define NAME(word) word##_bf16
 #include "cpu/batch_norm_pixels_real.h"
-#include "cpu/lrn_pixels_real.h"
+#include "cpu/lrn_real.h"
 #include "cpu/pool_pixels_real.h"

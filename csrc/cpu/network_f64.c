@@ -10,7 +10,6 @@
 #include "cpu/batch_norm_pixels_real.h"
 #include "cpu/batch_norm_real.h"
 #include "cpu/cross_entropy_real.h"
-#include "cpu/lrn_pixels_real.h"
 #include "cpu/lrn_real.h"
 #include "cpu/pool_pixels_real.h"
 #include "cpu/pool_real.h"

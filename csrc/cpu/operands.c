@@ -1,24 +1,31 @@
 // Arguments of a network kernel made ready; see operands.h.
 #include "cpu/operands.h"
 
-const device_array *CPU(operand_in)(operands *set, const device_array *x) {
+const device_array *CPU(operand_in_as)(operands *set, const device_array *x, moon_dtype dtype) {
   if (!x || set->status != MOON_OK) return NULL;
   cpu_temp *temp = &set->temp[set->count];
-  set->status = CPU(temp_from)(set->engine, x, cpu_compute_dtype(x->dtype), temp);
+  set->status = CPU(temp_from)(set->engine, x, dtype, temp);
   if (set->status != MOON_OK) return NULL;
   set->count++;
   return &temp->array;
 }
 
-const device_array *CPU(operand_out)(operands *set, const device_array *out) {
+const device_array *CPU(operand_out_as)(operands *set, const device_array *out, moon_dtype dtype) {
   if (!out || set->status != MOON_OK) return NULL;
-  moon_dtype compute = cpu_compute_dtype(out->dtype);
-  if (out->dtype == compute && array_is_contiguous(out)) return out;
+  if (out->dtype == dtype && array_is_contiguous(out)) return out;
   cpu_temp *temp = &set->temp[set->count];
-  set->status = CPU(temp_new)(set->engine, compute, out->ndim, out->shape, temp);
+  set->status = CPU(temp_new)(set->engine, dtype, out->ndim, out->shape, temp);
   if (set->status != MOON_OK) return NULL;
   set->target[set->count++] = out;
   return &temp->array;
+}
+
+const device_array *CPU(operand_in)(operands *set, const device_array *x) {
+  return x ? CPU(operand_in_as)(set, x, cpu_compute_dtype(x->dtype)) : NULL;
+}
+
+const device_array *CPU(operand_out)(operands *set, const device_array *out) {
+  return out ? CPU(operand_out_as)(set, out, cpu_compute_dtype(out->dtype)) : NULL;
 }
 
 static void swap(int64_t *list, int i, int j) {

@@ -24,6 +24,9 @@ typedef struct operands {
 
 const device_array *CPU(operand_in)(operands *set, const device_array *x);
 const device_array *CPU(operand_out)(operands *set, const device_array *out);
+// The same in another type than that which is calculated in.
+const device_array *CPU(operand_in_as)(operands *set, const device_array *x, moon_dtype dtype);
+const device_array *CPU(operand_out_as)(operands *set, const device_array *out, moon_dtype dtype);
 
 // Turns arrays of one number of dimensions so that those of the first come in the order of memory,
 // outermost first, where they may come in any order; gives where dimension `dim` has gone. An array
