@@ -66,8 +66,7 @@ static moon_status losses_by_short_pixels(const cross_entropy_job *job, int64_t 
                                           int64_t count) {
   lanes x[LANES], sum = lanes_zero();
   REAL logp[LANES * LANES], zeros[LANES] = { 0 };
-  lanes_from_pixels(logit_at(job, job->logits, index), job->logits.inner, count, job->size, LANES,
-                    x);
+  columns_in(logit_at(job, job->logits, index), job->logits.inner, job->size, count, x);
   lanes best = x[0];
   for (int64_t c = 1; c < job->size; c++) best = lanes_larger(best, x[c]);
   for (int64_t c = 0; c < job->size; c++) sum += lanes_exp(x[c] -= best);
@@ -75,7 +74,7 @@ static moon_status losses_by_short_pixels(const cross_entropy_job *job, int64_t 
   for (int64_t c = 0; c < job->size; c++) lanes_store(logp + c * LANES, x[c] -= base);
   MOON_TRY(take_losses(job, index, count, logp, LANES, 1, zeros, zeros));
   if (job->logp.data)
-    lanes_to_pixels(x, LANES, logit_at(job, job->logp, index), job->logp.inner, count, job->size);
+    columns_out(x, job->size, count, logit_at(job, job->logp, index), job->logp.inner);
   return MOON_OK;
 }
 
@@ -167,10 +166,10 @@ static void back_short_pixels(const cross_entropy_job *job, const label_block *b
     const lanes scale = lanes_load(block->on_probability + j);
     const lanes more = lanes_load(block->on_weight + j);
     lanes x[LANES];
-    lanes_from_pixels(logp + j * job->logp.inner, job->logp.inner, count, job->size, LANES, x);
+    columns_in(logp + j * job->logp.inner, job->logp.inner, job->size, count, x);
     for (int64_t c = 0; c < job->size; c++)
       x[c] = lanes_fma(lanes_exp(x[c]), scale, -(lanes_all(class_weight(job, c)) * more));
-    lanes_to_pixels(x, LANES, to + j * job->dlogits.inner, job->dlogits.inner, count, job->size);
+    columns_out(x, job->size, count, to + j * job->dlogits.inner, job->dlogits.inner);
   }
 }
 

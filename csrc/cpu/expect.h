@@ -5,6 +5,8 @@
 #ifndef MOON_CPU_EXPECT_H
 #define MOON_CPU_EXPECT_H
 
+#include <stdint.h>
+
 enum { EXPECT_LINE = 64, EXPECT_AHEAD = 2048 };   // bytes
 
 // The line of `place` will be written to.
@@ -24,6 +26,12 @@ static inline void expect_write(const void *place) {
 
 // The line of `place` will be read, but not at once: it goes to the second cache.
 static inline void expect_read_at(const void *place) { __builtin_prefetch(place, 0, 2); }
+
+// A run of elements will be read soon.
+static inline void expect_read_run(const void *place, int64_t bytes) {
+  for (int64_t at = 0; at < bytes; at += EXPECT_LINE)
+    __builtin_prefetch((const char *)place + at, 0, 3);
+}
 
 // `place` is being read, and what lies twice EXPECT_AHEAD behind it soon: for loops that calculate
 // so much that the processor does not look that far.

@@ -14,6 +14,7 @@
 enum {
   EXPONENTIAL_RUN = 64,      // terms that are summed as REAL
   EXPONENTIAL_ROW = 1024,    // elements of a row that goes together with others
+  FEW = LANES < 4 ? LANES : 4,
 };
 
 // A NaN need not be found: it comes through by the sum.
@@ -40,6 +41,21 @@ static inline lanes lanes_log(lanes x) {
 //    said of each is the lane of its number.
 
 static inline int64_t rows_at_once(int64_t n) { return n > EXPONENTIAL_ROW ? 1 : LANES; }
+
+// Rows of n < LANES elements as columns: column[c] has element c of each, zeros behind the last.
+static inline void columns_in(const REAL *x, int64_t stride, int64_t n, int64_t rows,
+                              lanes column[LANES]) {
+  if (n <= FEW) lanes_from_pixels(x, stride, rows, n, FEW, column);
+  else lanes_from_pixels(x, stride, rows, n, LANES, column);
+}
+
+// The way back; columns are used up.
+static inline void columns_out(lanes column[LANES], int64_t n, int64_t rows, REAL *out,
+                               int64_t stride) {
+  for (int64_t c = n; c < LANES; c++) column[c] = lanes_zero();
+  if (n <= FEW) lanes_to_pixels(column, FEW, out, stride, rows, n);
+  else lanes_to_pixels(column, LANES, out, stride, rows, n);
+}
 
 // The lanes of each of LANES vectors folded, in the lane of the vector's number.
 static inline __attribute__((always_inline)) lanes lanes_folded(lanes rows[LANES],

@@ -8,6 +8,7 @@
 // strides, never from the number of threads. Floats accumulate in double, integers in int64
 // (wrapping).
 #include "cpu/cpu.h"
+#include "cpu/expect.h"
 
 #include <math.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 enum {
   WIDTH = 256,          // outputs of an item by columns
   LANES = 16,           // independent accumulators of a chunk
+  AHEAD = 4096,         // bytes that are asked for ahead of a run
   ENOUGH_ITEMS = 16,    // with fewer, segments
   SHORT_ROW = 16,       // rows shorter than this go by columns
 };
@@ -33,8 +35,8 @@ typedef struct reduce_ops {
 #define SUM_STEP(acc, x) ((acc) + (x))
 #define SQUARE_STEP(acc, x) ((acc) + (x) * (x))
 #define PROD_STEP(acc, x) ((acc) * (x))
-#define MAX_STEP(acc, x) ((x) > (acc) || (x) != (x) ? (x) : (acc))
-#define MIN_STEP(acc, x) ((x) < (acc) || (x) != (x) ? (x) : (acc))
+#define MAX_STEP(acc, x) ((x) != (x) ? (x) : (x) > (acc) ? (x) : (acc))
+#define MIN_STEP(acc, x) ((x) != (x) ? (x) : (x) < (acc) ? (x) : (acc))
 #define ALL_STEP(acc, x) ((acc) & ((x) != 0))
 #define ANY_STEP(acc, x) ((acc) | ((x) != 0))
 
@@ -123,21 +125,29 @@ typedef struct reduce_job {
   cell *partials;            // (kept / length, tiles, segments, width), where segments > 1
 } reduce_job;
 
+// Where the n reduced elements at `at` lie one after the other, ready to be folded; NULL if they do
+// not.
+static const char *run_at(const reduce_job *job, const char *row, const int64_t *at, int64_t n) {
+  const cpu_walk *walk = &job->reduced;
+  int last = walk->ndim - 1;
+  bool follow = walk->strides[0][last] == 1 && at[last] + n <= walk->shape[last];
+  if (job->x->dtype != job->compute || !follow) return NULL;
+  return row + cpu_walk_offset(walk, 0, at) * (int64_t)job->size;
+}
+
 // One output: reduced elements first..last of the row that starts at `row`.
 static void fold_row(const reduce_job *job, const char *row, int64_t first, int64_t last,
                      cell *total) {
   _Alignas(64) char buffer[CPU_CHUNK * 8];
   int64_t at[MOON_MAX_DIMS] = { 0 };
-  bool direct = job->x->dtype == job->compute && CPU(walk_is_flat)(&job->reduced, 0);
   for (int64_t i = first; i < last; i += CPU_CHUNK) {
     int64_t n = last - i < CPU_CHUNK ? last - i : CPU_CHUNK;
-    if (direct) {
-      job->ops->fold(n, row + i * (int64_t)job->size, total);
-      continue;
-    }
-    CPU(walk_seek)(&job->reduced, i, at);
-    CPU(walk_load)(&job->reduced, 0, job->x->dtype, job->compute, row, at, n, buffer);
-    job->ops->fold(n, buffer, total);
+    if (job->reduced.ndim == 1) at[0] = i;
+    else CPU(walk_seek)(&job->reduced, i, at);
+    const char *run = run_at(job, row, at, n);
+    if (run) expect_read_run(run + AHEAD, n * (int64_t)job->size);
+    else CPU(walk_load)(&job->reduced, 0, job->x->dtype, job->compute, row, at, n, buffer);
+    job->ops->fold(n, run ? run : buffer, total);
   }
 }
 
@@ -174,6 +184,7 @@ static void fold_narrow(const reduce_job *job, const char *data, int64_t first, 
   for (int64_t i = first; i < last; i += together) {
     int64_t n = (last - i < together ? last - i : together) * width;
     const char *rows = data + i * width * (int64_t)job->size;
+    expect_read_run(rows + AHEAD, n * (int64_t)job->size);
     if (job->x->dtype != job->compute) {
       CPU(load_run)(job->x->dtype, n, rows, 1, buffer);
       rows = buffer;

@@ -25,14 +25,13 @@ static void softmax_rows(const softmax_job *job, const REAL *x, int64_t rows, RE
 static void softmax_short_rows(const softmax_job *job, const REAL *x, int64_t rows, REAL *out) {
   int64_t n = job->size;
   lanes column[LANES], part[LANES], sum = lanes_zero();
-  lanes_from_pixels(x, n, rows, n, LANES, column);
+  columns_in(x, n, n, rows, column);
   lanes best = column[0];
   for (int64_t c = 1; c < n; c++) best = lanes_larger(best, column[c]);
   for (int64_t c = 0; c < n; c++) sum += part[c] = lanes_exp(column[c] -= best);
   const lanes base = job->log ? lanes_log(sum) : lanes_all(1) / sum;
   for (int64_t c = 0; c < n; c++) part[c] = job->log ? column[c] - base : part[c] * base;
-  for (int64_t c = n; c < LANES; c++) part[c] = lanes_zero();
-  lanes_to_pixels(part, LANES, out, n, rows, n);
+  columns_out(part, n, rows, out, n);
 }
 
 static void softmax_columns(const softmax_job *job, const REAL *x, int64_t count, REAL *out) {
@@ -158,13 +157,13 @@ static void softmax_back_short_rows(const softmax_job *job, const REAL *y, const
                                     int64_t rows, REAL *dx) {
   int64_t n = job->size;
   lanes result[LANES], gradient[LANES], sum = lanes_zero();
-  lanes_from_pixels(y, n, rows, n, LANES, result);
-  lanes_from_pixels(g, n, rows, n, LANES, gradient);
+  columns_in(y, n, n, rows, result);
+  columns_in(g, n, n, rows, gradient);
   for (int64_t c = 0; c < n; c++)
     sum = job->log ? sum + gradient[c] : lanes_fma(gradient[c], result[c], sum);
   for (int64_t c = 0; c < n; c++)
     gradient[c] = softmax_slope(job->log, result[c], gradient[c], sum);
-  lanes_to_pixels(gradient, LANES, dx, n, rows, n);
+  columns_out(gradient, n, rows, dx, n);
 }
 
 moon_status CPU(NAME(softmax_back_blocks))(void *context, int64_t first, int64_t last) {
