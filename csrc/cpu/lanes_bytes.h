@@ -25,4 +25,15 @@ static inline void lanes_to_bytes(lanes_bits numbers, uint8_t *to) {
 #endif
 }
 
+// The first `count` only, all where it is LANES or more.
+static inline void lanes_to_bytes_some(lanes_bits numbers, uint8_t *to, int64_t count) {
+  uint8_t part[LANES];
+  if (count >= LANES) {
+    lanes_to_bytes(numbers, to);
+    return;
+  }
+  lanes_to_bytes(numbers, part);
+  for (int64_t i = 0; i < count; i++) to[i] = part[i];
+}
+
 #endif

@@ -10,4 +10,5 @@
 #define NAME(word) word##_bf16
 #include "cpu/batch_norm_pixels_real.h"
 #include "cpu/lrn_real.h"
+#include "cpu/pool_lines_real.h"
 #include "cpu/pool_pixels_real.h"

@@ -11,6 +11,7 @@
 #include "cpu/batch_norm_real.h"
 #include "cpu/cross_entropy_real.h"
 #include "cpu/lrn_real.h"
+#include "cpu/pool_lines_real.h"
 #include "cpu/pool_pixels_real.h"
 #include "cpu/pool_real.h"
 #include "cpu/regions_real.h"

@@ -1,5 +1,6 @@
 // The pooling slots. Arrays whose channels lie side by side go by pixels, rows of an image shared
-// out among the threads (pool_pixels_real.h); others by planes (pool_real.h).
+// out among the threads (pool_pixels_real.h); others by planes, in lines (pool_lines_real.h) or, at
+// unusual sizes, window by window (pool_real.h).
 #include "cpu/pool.h"
 
 #include "base/alloc.h"
@@ -22,12 +23,12 @@ static int64_t work_of(const pool_job *job, int64_t windows, int64_t pixels) {
   return pixels + windows * rows * columns;
 }
 
-// A pass in one of the two ways; `taken` is written forward, read backward, NULL for averages (and
-// where nobody asks).
+// A pass in one of the three ways; `taken` is written forward, read backward, NULL for averages
+// (and where nobody asks).
 typedef struct pool_pass {
   bool backward;
   const device_array *from, *to, *taken;
-  threads_task planes, pixels, shares;   // shares: of averages by pixels
+  threads_task planes, lines, pixels, shares;   // shares: of averages
 } pool_pass;
 
 static void open_taken(operands *set, const pool_pass *pass, pool_job *job) {
@@ -76,63 +77,84 @@ static void fill_columns(const pool_pass *pass, pool_job *job, int64_t count,
   job->columns = columns;
 }
 
-// Columns and, of averages, shares, in one block.
-static moon_status open_tables(const pool_pass *pass, pool_job *job, size_t bytes,
-                               void **block) {
-  int64_t count = pass->backward ? job->width : job->out_width;
-  MOON_TRY(alloc_bytes(job->engine, bytes, block));
-  fill_columns(pass, job, count, *block);
-  if (!pass->shares) return MOON_OK;
-  job->shares = (pool_column *)*block + count;
-  return pass->shares(job, 0, 1);
+// Shares of averages and `columns` columns, in one block.
+typedef struct pool_tables {
+  void *block;
+  size_t bytes;
+} pool_tables;
+
+static moon_status open_tables(const pool_pass *pass, pool_job *job, int64_t columns,
+                               pool_tables *tables) {
+  const size_t shares = pass->shares ? (size_t)(job->out_height * job->out_width) : 0;
+  tables->bytes = shares * sizeof(double) + (size_t)columns * sizeof(pool_column);
+  if (tables->bytes == 0) return MOON_OK;
+  MOON_TRY(alloc_bytes(job->engine, tables->bytes, &tables->block));
+  if (pass->shares) job->shares = tables->block;
+  if (columns > 0)
+    fill_columns(pass, job, columns, (pool_column *)((double *)tables->block + shares));
+  return pass->shares ? pass->shares(job, 0, 1) : MOON_OK;
+}
+
+static void close_tables(pool_job *job, const pool_tables *tables) {
+  if (tables->block) alloc_release(job->engine, tables->block, tables->bytes);
 }
 
 static moon_status run_pixels(const pool_pass *pass, pool_job *job) {
   operands set = { .engine = job->engine };
   moon_dtype dtype = cpu_stored_dtype(pass->to->dtype);
-  int64_t out_area = job->out_height * job->out_width;
   int64_t rows = pass->backward ? job->height : job->out_height;
-  size_t bytes = (size_t)(pass->backward ? job->width : job->out_width) * sizeof(pool_column);
-  void *tables = NULL;
-  int64_t work = work_of(job, out_area, job->height * job->width) / (rows > 0 ? rows : 1);
+  pool_tables tables = { .block = NULL };
+  int64_t work = work_of(job, job->out_height * job->out_width, job->height * job->width) /
+                 (rows > 0 ? rows : 1);
   job->from = CPU(pixels_in)(&set, pass->from, dtype);
   job->to = CPU(pixels_out)(&set, pass->to, dtype);
   open_taken(&set, pass, job);
-  if (pass->shares) bytes += (size_t)out_area * sizeof(double);
-  if (set.status == MOON_OK) set.status = open_tables(pass, job, bytes, &tables);
+  if (set.status == MOON_OK)
+    set.status = open_tables(pass, job, pass->backward ? job->width : job->out_width, &tables);
   if (set.status == MOON_OK)
     set.status = cpu_run(job->engine, pass->to->shape[0] * rows,
                          cpu_grain(work * job->channels), pass->pixels, job);
-  if (tables) alloc_release(job->engine, tables, bytes);
+  close_tables(job, &tables);
   return CPU(operands_close)(&set);
+}
+
+// Whether planes are better gone through in lines: rows of several windows, whose numbers go into
+// bytes.
+static bool goes_by_lines(const pool_job *job) {
+  const pool2d_geometry *g = job->geometry;
+  return g->kernel[0] <= POOL_BYTE_TAPS && g->kernel[1] <= POOL_BYTE_TAPS &&
+         g->kernel[0] * g->kernel[1] <= POOL_BYTE_TAPS && g->stride[1] <= POOL_LINE_STRIDE &&
+         job->out_width >= POOL_LINE_WINDOWS;
 }
 
 static moon_status run_planes(const pool_pass *pass, pool_job *job) {
   operands set = { .engine = job->engine };
-  const device_array *from = CPU(operand_in)(&set, pass->from);
-  const device_array *to = CPU(operand_out)(&set, pass->to);
-  cpu_temp taken = { .block = NULL };
+  const bool lines = goes_by_lines(job);
+  moon_dtype dtype = pass->to->dtype;
+  dtype = lines ? cpu_stored_dtype(dtype) : cpu_compute_dtype(dtype);
+  const device_array *from = CPU(operand_in_as)(&set, pass->from, dtype);
+  const device_array *to = CPU(operand_out_as)(&set, pass->to, dtype), *taken = pass->taken;
+  pool_tables tables = { .block = NULL };
   int64_t work = work_of(job, job->out_height * job->out_width, job->height * job->width);
-  if (set.status == MOON_OK && pass->taken)
-    set.status = pass->backward || !array_is_contiguous(pass->taken)
-                     ? CPU(temp_from)(job->engine, pass->taken, pass->taken->dtype, &taken)
-                     : MOON_OK;
+  if (taken)
+    taken = pass->backward ? CPU(operand_in_as)(&set, taken, taken->dtype)
+                           : CPU(operand_out_as)(&set, taken, taken->dtype);
+  if (set.status == MOON_OK && lines) set.status = open_tables(pass, job, 0, &tables);
   if (set.status == MOON_OK) {
     job->source = from->data;
     job->target = to->data;
-    job->taken = taken.array.data ? taken.array.data : pass->taken ? pass->taken->data : NULL;
+    job->taken = taken ? taken->data : NULL;
     set.status = cpu_run(job->engine, pass->to->shape[0] * job->channels, cpu_grain(work),
-                         pass->planes, job);
+                         lines ? pass->lines : pass->planes, job);
   }
-  if (set.status == MOON_OK && taken.block && !pass->backward)
-    set.status = CPU(copy)(job->engine, &taken.array, pass->taken);
-  CPU(temp_release)(job->engine, &taken);
+  close_tables(job, &tables);
   return CPU(operands_close)(&set);
 }
 
 static moon_status run(const pool_pass *pass, pool_job job) {
+  const device_array *image = pass->backward ? pass->to : pass->from;
   if (array_count(pass->to) == 0) return MOON_OK;
-  return CPU(lies_in_pixels)(pass->to) ? run_pixels(pass, &job) : run_planes(pass, &job);
+  return (CPU(lies_in_pixels)(image) ? run_pixels : run_planes)(pass, &job);
 }
 
 moon_status CPU(max_pool2d_forward)(moon_engine *engine, const pool2d_geometry *geometry,
@@ -140,6 +162,7 @@ moon_status CPU(max_pool2d_forward)(moon_engine *engine, const pool2d_geometry *
                                     const device_array *taken) {
   pool_pass pass = { .from = x, .to = out, .taken = taken,
                      .planes = NETWORK_TASK_FOR(max_pool_planes, x->dtype),
+                     .lines = NETWORK_STORED_TASK_FOR(max_pool_lines, x->dtype),
                      .pixels = NETWORK_STORED_TASK_FOR(max_pool_pixels, x->dtype) };
   return run(&pass, job_of(engine, geometry, x, out, taken));
 }
@@ -149,6 +172,7 @@ moon_status CPU(max_pool2d_backward)(moon_engine *engine, const pool2d_geometry 
                                      const device_array *dx) {
   pool_pass pass = { .backward = true, .from = gradient, .to = dx, .taken = taken,
                      .planes = NETWORK_TASK_FOR(max_pool_back_planes, dx->dtype),
+                     .lines = NETWORK_STORED_TASK_FOR(max_pool_back_lines, dx->dtype),
                      .pixels = NETWORK_STORED_TASK_FOR(max_pool_back_pixels, dx->dtype) };
   return run(&pass, job_of(engine, geometry, dx, gradient, taken));
 }
@@ -157,6 +181,7 @@ moon_status CPU(avg_pool2d_forward)(moon_engine *engine, const pool2d_geometry *
                                     const device_array *x, const device_array *out) {
   pool_pass pass = { .from = x, .to = out,
                      .planes = NETWORK_TASK_FOR(avg_pool_planes, x->dtype),
+                     .lines = NETWORK_STORED_TASK_FOR(avg_pool_lines, x->dtype),
                      .pixels = NETWORK_STORED_TASK_FOR(avg_pool_pixels, x->dtype),
                      .shares = NETWORK_STORED_TASK_FOR(avg_pool_shares, x->dtype) };
   return run(&pass, job_of(engine, geometry, x, out, NULL));
@@ -166,6 +191,7 @@ moon_status CPU(avg_pool2d_backward)(moon_engine *engine, const pool2d_geometry 
                                      const device_array *gradient, const device_array *dx) {
   pool_pass pass = { .backward = true, .from = gradient, .to = dx,
                      .planes = NETWORK_TASK_FOR(avg_pool_back_planes, dx->dtype),
+                     .lines = NETWORK_STORED_TASK_FOR(avg_pool_back_lines, dx->dtype),
                      .pixels = NETWORK_STORED_TASK_FOR(avg_pool_back_pixels, dx->dtype),
                      .shares = NETWORK_STORED_TASK_FOR(avg_pool_shares, dx->dtype) };
   return run(&pass, job_of(engine, geometry, dx, gradient, NULL));

@@ -1,4 +1,5 @@
-// The jobs of pooling, see pool.c: by planes (pool_real.h) and by pixels (pool_pixels_real.h).
+// The jobs of pooling, see pool.c: by pixels (pool_pixels_real.h), by planes in lines
+// (pool_lines_real.h) or window by window (pool_real.h).
 //
 // Which element of its window was largest is told by a number: that of its tap, row * kernel
 // columns + column, in a byte where the kernel has at most POOL_BYTE_TAPS of them; else, in an
@@ -6,12 +7,14 @@
 #ifndef MOON_CPU_POOL_H
 #define MOON_CPU_POOL_H
 
-#include <string.h>
-
 #include "cpu/network.h"
 #include "cpu/pixels.h"
 
-enum { POOL_NO_TAP = POOL_BYTE_TAPS };
+enum {
+  POOL_NO_TAP = POOL_BYTE_TAPS,
+  POOL_LINE_STRIDE = 8,    // the widest stride that planes go by lines for,
+  POOL_LINE_WINDOWS = 3,   // and the fewest windows of a row
+};
 
 // Windows first ... last - 1 of an axis that may have a tap at a position.
 typedef struct pool_cover { int64_t first, last; } pool_cover;
@@ -39,6 +42,10 @@ typedef struct pool_job {
 } pool_job;
 
 // An item is a plane.
+NETWORK_STORED_TASK(max_pool_lines);
+NETWORK_STORED_TASK(max_pool_back_lines);
+NETWORK_STORED_TASK(avg_pool_lines);        // needs shares, as by pixels
+NETWORK_STORED_TASK(avg_pool_back_lines);
 NETWORK_TASK(max_pool_planes);
 NETWORK_TASK(max_pool_back_planes);
 NETWORK_TASK(avg_pool_planes);
@@ -106,13 +113,7 @@ static inline double pool_share(const pool2d_geometry *g, pool_window down, pool
   return 1 / (double)(g->count_include_pad ? down.padded * across.padded : inside);
 }
 
-// Numbers to and from memory.
-static inline void pool_store_numbers(bool bytes, const int32_t *numbers, int64_t count, void *to) {
-  uint8_t *narrow = to;
-  if (bytes)
-    for (int64_t i = 0; i < count; i++) narrow[i] = (uint8_t)numbers[i];
-  else memcpy(to, numbers, (size_t)count * sizeof *numbers);
-}
+// Numbers from memory; -1 for none.
 static inline int32_t pool_load_number(bool bytes, const void *numbers, int64_t i) {
   int32_t number = bytes ? ((const uint8_t *)numbers)[i] : ((const int32_t *)numbers)[i];
   return bytes && number == POOL_NO_TAP ? -1 : number;

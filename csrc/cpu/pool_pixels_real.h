@@ -12,6 +12,7 @@
 #include "cpu/expect.h"
 #include "cpu/lanes_bytes.h"
 #include "cpu/lanes_stored.h"
+#include "cpu/pool_larger_real.h"
 #include "cpu/whole.h"
 
 enum { POOL_VECTORS = 4 };
@@ -67,14 +68,11 @@ static inline void store_numbers(const pool_job *job, void *taken, int64_t c, la
                                  int64_t left) {
   uint8_t *bytes = (uint8_t *)taken + c;
   int32_t *words = (int32_t *)taken + c;
-  if (job->bytes && left >= LANES) {
-    lanes_to_bytes(numbers, bytes);
+  if (job->bytes) {
+    lanes_to_bytes_some(numbers, bytes, left);
     return;
   }
-  for (int i = 0; i < LANES && i < left; i++) {
-    if (job->bytes) bytes[i] = (uint8_t)numbers[i];
-    else words[i] = (int32_t)numbers[i];
-  }
+  for (int i = 0; i < LANES && i < left; i++) words[i] = (int32_t)numbers[i];
 }
 
 // -- lists
@@ -145,10 +143,6 @@ static inline void save_result(const pool_job *job, int64_t pixel, int64_t c, la
 typedef void (*pool_each)(const pool_job *job, const pool_sources *sources, int64_t pixel,
                           int64_t c, int64_t left);
 
-static inline lanes lanes_either(lanes_bits condition, lanes yes, lanes no) {
-  return (lanes)((condition & (lanes_bits)yes) | (~condition & (lanes_bits)no));
-}
-
 // For up to POOL_VECTORS vectors at once, so that long lists are not gone through as often.
 static inline __attribute__((always_inline)) void take_largest(
     const pool_job *job, const pool_sources *sources, int64_t pixel, int64_t c, int64_t left) {
@@ -168,9 +162,7 @@ static inline __attribute__((always_inline)) void take_largest(
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) {
       lanes value = stored_load_some(list[k].from + at + v * LANES, left);
-      lanes_bits larger = (value > best[v]) | (value != value), number = { 0 };
-      best[v] = lanes_either(larger, value, best[v]);
-      numbers[v] = (larger & (number + list[k].number)) | (~larger & numbers[v]);
+      take_larger(value, list[k].number, true, &best[v], &numbers[v]);
     }
   }
 #pragma GCC unroll 4

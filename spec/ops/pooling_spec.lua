@@ -18,6 +18,12 @@ local max_cases = {
   { { 1, 1, 5, 5 }, 3, { stride = 2, padding = 1, ceil_mode = true } },
   { { 1, 1, 5, 4 }, 2, { stride = 3, padding = 1, ceil_mode = true } },
   { { 1, 2, 4, 4 }, { 4, 4 } }, { { 2, 1, 3, 3 }, 1 },
+  -- rows of more windows than vectors have elements, windows that step over columns, one by one
+  { { 1, 2, 5, 40 }, 3, { stride = 1, padding = 1 } },
+  { { 1, 1, 7, 39 }, 3, { stride = 2, padding = 1 } },
+  { { 1, 1, 5, 70 }, 2, { stride = { 3, 2 }, padding = 1, ceil_mode = true } },
+  { { 1, 1, 5, 35 }, 3, { stride = { 2, 3 }, padding = { 0, 1 }, dilation = { 2, 1 } } },
+  { { 1, 1, 3, 40 }, 2, { stride = { 1, 9 } } },
 }
 local avg_cases = {
   { { 2, 3, 4, 6 }, 2 }, { { 1, 2, 5, 7 }, 2, { ceil_mode = true } },
@@ -28,6 +34,11 @@ local avg_cases = {
   { { 1, 1, 6, 6 }, 3, { stride = 2, padding = 1, ceil_mode = true, count_include_pad = false } },
   { { 1, 1, 5, 4 }, 2, { stride = 3, padding = 1, ceil_mode = true } },
   { { 2, 1, 3, 3 }, 1 }, { { 1, 2, 4, 4 }, 4 },
+  { { 1, 2, 5, 40 }, 3, { stride = 1, padding = 1 } },
+  { { 1, 1, 7, 39 }, 3, { stride = 2, padding = 1, count_include_pad = false } },
+  { { 1, 1, 5, 70 }, 2, { stride = { 3, 2 }, padding = 1, ceil_mode = true } },
+  { { 1, 1, 5, 35 }, 3, { stride = { 2, 3 }, padding = { 0, 1 }, divisor_override = 4 } },
+  { { 1, 1, 3, 40 }, 2, { stride = { 1, 9 } } }, { { 1, 2, 5, 33 }, { 3, 33 } },
 }
 
 local function name_of(case)
@@ -118,6 +129,44 @@ describe("max_pool2d", function()
     local x = moon.tensor { { { { 1, 0 / 0 }, { 2, 3 } } } }
     local y = moon.max_pool2d(x, 2)
     assert(y:item() ~= y:item())
+  end)
+
+  -- Rows of one window, and of several vectors of them.
+  it("gives NaN to the windows that hold one, and their gradients to it", function()
+    for _, width in ipairs { 2, 37 } do
+      local x = naive.random({ 1, 1, 5, width }):float()
+      local nan = moon.zeros(1, 1, 5, width)
+      x[{ 1, 1, 3, 2 }], nan[{ 1, 1, 3, 2 }] = 0 / 0, 1
+      x.requires_grad = true
+      for stride = 1, 2 do
+        local o = { stride = stride, padding = 1 }
+        local y, hit = moon.max_pool2d(x, 3, o), moon.max_pool2d(nan, 3, o)
+        assert.is_true(y:ne(y):float():eq(hit):all():item())
+        x.grad = nil
+        y:sum():backward()
+        assert.equal(hit:sum():item(), x.grad[{ 1, 1, 3, 2 }])
+      end
+    end
+  end)
+
+  it("takes the first of a window's elements where all are minus infinity", function()
+    for _, width in ipairs { 2, 37 } do
+      local x = moon.full({ 1, 1, 4, width }, -math.huge)
+      local y, at = moon.max_pool2d(x, 3, { stride = 1, padding = 1, return_indices = true })
+      assert.is_true(y:eq(-math.huge):all():item())
+      naive.close(at, naive.build({ 1, 1, 4, width }, function(p)
+        return (math.max(p[3] - 1, 1) - 1) * width + math.max(p[4] - 1, 1)
+      end), 0)
+    end
+  end)
+
+  it("says where its elements were found in rows of many windows", function()
+    local x = naive.random { 2, 3, 6, 37 }
+    for stride = 1, 3 do
+      local o = { stride = stride, padding = 1, return_indices = true }
+      local _, expected = windows.max_pool(2)(x, 3, o)
+      naive.close((select(2, moon.max_pool2d(x, 3, o))), expected, 0)
+    end
   end)
 
   it("gives the gradient to the first of equal elements", function()

@@ -1,0 +1,417 @@
+// Pooling by planes, for one compute type REAL and the type STORED that arrays are kept in: vectors
+// of neighbouring elements of a row. Rows that windows are taken of go into lines, scratch that
+// stays in cache: where windows lie `stride` columns apart a row is parted into that many lines, of
+// every stride-th column each, so that a tap of neighbouring windows is a vector; round a line lies
+// what changes no result. A row of the result is then made of taps, which are lines moved by some
+// columns. Backward windows and columns change places: rows of the gradient are the lines, and each
+// part of a row of dx has taps of its own. Averages are taken down the columns first.
+#include "cpu/pool.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "cpu/expect.h"
+#include "cpu/lanes_bytes.h"
+#include "cpu/lanes_pairs.h"
+#include "cpu/lanes_stored.h"
+#include "cpu/pool_larger_real.h"
+#include "cpu/whole.h"
+
+// A tap of a row's first window (backward: of the first column of a part).
+typedef struct pool_tap {
+  const REAL *from;
+  const uint8_t *taken;   // backward, of a maximum
+  int32_t number;
+} pool_tap;
+
+typedef struct pool_lines {
+  const pool_job *job;
+  int64_t rows, columns;    // of a plane that lines are made of
+  int64_t parts;            // lines of a row
+  int64_t before;           // columns that lie before a row's first one
+  int64_t pitch;            // elements of a line with what lies round it
+  int64_t ring, opened;     // row y < opened lies in lines y % ring, or was there
+  size_t bytes;
+  pool_tap *taps;
+  int64_t tap_count[POOL_LINE_STRIDE];   // backward: of each part, whose taps follow each other
+  REAL *lines;
+  uint8_t *starts;          // forward: the column of each window's first tap that lies inside
+  uint8_t *numbers;         // backward: what was taken of the rows
+  bool *nans;               // whether a row has one
+} pool_lines;
+
+static REAL *pool_line(const pool_lines *l, int64_t y) {
+  return l->lines + y % l->ring * l->parts * l->pitch;
+}
+
+// -- rows
+
+// Elements at ... of the sum of `rows` rows, each times its shares where there are any.
+static inline __attribute__((always_inline)) lanes sum_rows(const pool_lines *l,
+                                                            const STORED *from, int64_t rows,
+                                                            const REAL *shares, int64_t at) {
+  lanes sum = lanes_zero();
+  const int64_t left = l->columns - at;
+  for (int64_t k = 0; k < rows; k++, from += l->columns) {
+    lanes value = stored_load_some(from + at, left);
+    if (shares) value *= lanes_load_some(shares + k * l->columns + at, left);
+    sum += value;
+  }
+  return sum;
+}
+
+static bool any_lane(lanes_bits condition) {
+  for (int i = 1; i < LANES; i++) condition[0] |= condition[i];
+  return condition[0] != 0;
+}
+
+// The sum of the rows goes into lines; says whether it has a NaN.
+static inline __attribute__((always_inline)) bool open_row(const pool_lines *l, const STORED *from,
+                                                           int64_t rows, const REAL *shares,
+                                                           REAL *to) {
+  const int64_t columns = l->columns, parts = l->parts, pitch = l->pitch, before = l->before;
+  lanes_bits nans = { 0 };
+  if (parts == 2) {
+    REAL *evens = to + before % 2 * pitch + before / 2;
+    REAL *odds = to + (before + 1) % 2 * pitch + (before + 1) / 2;
+    for (int64_t x = 0; x < columns; x += 2 * LANES) {
+      lanes a = sum_rows(l, from, rows, shares, x), b = lanes_zero();
+      if (x + LANES < columns) b = sum_rows(l, from, rows, shares, x + LANES);
+      nans |= (a != a) | (b != b);
+      lanes_part(&a, &b);
+      lanes_store_some(evens + x / 2, a, (columns - x + 1) / 2);
+      lanes_store_some(odds + x / 2, b, (columns - x) / 2);
+    }
+    return any_lane(nans);
+  }
+  for (int64_t x = 0; x < columns; x += LANES) {
+    lanes value = sum_rows(l, from, rows, shares, x);
+    nans |= value != value;
+    if (parts == 1) lanes_store_some(to + before + x, value, columns - x);
+    else
+      for (int64_t i = 0, u = before + x; i < LANES && x + i < columns; i++, u++)
+        to[u % parts * pitch + u / parts] = value[i];
+  }
+  return any_lane(nans);
+}
+
+// Vector n of each part of a row of dx.
+static inline __attribute__((always_inline)) void save_parts(const pool_job *job,
+                                                             lanes *values, int64_t n,
+                                                             STORED *dx) {
+  const int64_t parts = job->geometry->stride[1], width = job->width;
+  if (parts == 1) {
+    expect_write(dx + n);
+    stored_save_some(dx + n, values[0], width - n);
+    return;
+  }
+  if (parts == 2) {
+    lanes_join(&values[0], &values[1]);
+    expect_write(dx + 2 * n);
+    stored_save_some(dx + 2 * n, values[0], width - 2 * n);
+    if (2 * n + LANES >= width) return;
+    expect_write(dx + 2 * n + LANES);
+    stored_save_some(dx + 2 * n + LANES, values[1], width - 2 * n - LANES);
+    return;
+  }
+  for (int64_t b = 0; b < parts; b++)
+    for (int64_t i = 0, x = n * parts + b; i < LANES && x < width; i++, x += parts)
+      dx[x] = STORED_SAVE(values[b][i]);
+}
+
+// -- scratch
+
+static void size_lines(pool_lines *l, bool backward, bool averages) {
+  const pool_job *job = l->job;
+  const pool2d_geometry *g = job->geometry;
+  const int64_t stride = g->stride[1], padding = g->padding[1];
+  const int64_t reach = (g->kernel[1] - 1) * g->dilation[1] / stride;
+  int64_t span = (g->kernel[0] - 1) * g->dilation[0] + 1, line, taps;
+  if (backward) {
+    l->rows = job->out_height;
+    l->columns = job->out_width;
+    l->parts = 1;
+    l->before = reach;
+    line = (job->width - 1) / stride + (stride - 1 + padding) / stride + reach + 1;
+    taps = reach + job->out_width;
+    span = (span - 1) / g->stride[0] + 1;
+  } else {
+    l->rows = job->height;
+    l->columns = job->width;
+    l->parts = stride;
+    l->before = padding;
+    line = (job->width - 1 + padding) / stride + 1;
+    taps = reach + job->out_width;
+  }
+  l->pitch = maximum(line, taps) + 2 * LANES;
+  l->ring = averages ? 1 : maximum(minimum(span, l->rows), 1);
+}
+
+// Every element of the lines is `around`.
+static moon_status open_lines(const pool_job *job, bool backward, bool averages, REAL around,
+                              pool_lines *l) {
+  *l = (pool_lines){ .job = job };
+  size_lines(l, backward, averages);
+  const int64_t *kernel = job->geometry->kernel;
+  const size_t elements = (size_t)(l->ring * l->parts * l->pitch);
+  const size_t taps = (size_t)(kernel[0] * kernel[1]) * sizeof(pool_tap);
+  l->bytes = taps + elements * sizeof(REAL) + (size_t)((l->ring + 1) * l->pitch + l->ring);
+  MOON_TRY(alloc_bytes(job->engine, l->bytes, (void **)&l->taps));
+  l->lines = (REAL *)(void *)((char *)l->taps + taps);
+  l->starts = (uint8_t *)(l->lines + elements);
+  l->numbers = l->starts + l->pitch;
+  l->nans = (bool *)(l->numbers + l->ring * l->pitch);
+  for (size_t i = 0; i < elements; i++) l->lines[i] = around;
+  return MOON_OK;
+}
+
+static void close_lines(const pool_lines *l) {
+  alloc_release(l->job->engine, l->taps, l->bytes);
+}
+
+// Where the taps of column c of the kernel begin, in lines `from`.
+static const REAL *forward_tap(const pool_lines *l, const REAL *from, int64_t c) {
+  const int64_t at = c * l->job->geometry->dilation[1];
+  return from + at % l->parts * l->pitch + at / l->parts;
+}
+
+// The same backward for part b of dx, in elements of a line; -1 where the column meets other parts.
+static int64_t backward_tap(const pool_lines *l, int64_t b, int64_t c) {
+  const pool2d_geometry *g = l->job->geometry;
+  const int64_t stride = g->stride[1];
+  const int64_t first = b + g->padding[1], off = c * g->dilation[1];
+  if ((first - off) % stride != 0) return -1;
+  return l->before + (first - off) / stride;
+}
+
+// -- largest elements
+
+// `vectors` vectors of a row of the result from window j on; `start` is the number of the row's
+// first tap.
+static inline __attribute__((always_inline)) void take_taps(const pool_lines *l, int32_t start,
+                                                            int64_t j, const int vectors,
+                                                            const bool nans, STORED *out,
+                                                            uint8_t *taken) {
+  const int64_t width = l->job->out_width;
+  lanes best[2];
+  lanes_bits numbers[2];
+#pragma GCC unroll 2
+  for (int v = 0; v < vectors; v++) {
+    best[v] = lanes_all(-(REAL)INFINITY);
+    numbers[v] = lanes_from_bytes(l->starts + j + v * LANES);
+    numbers[v] += (numbers[v] != POOL_NO_TAP) & start;
+    if (l->tap_count[0] == 0) numbers[v] = (lanes_bits){ 0 } + POOL_NO_TAP;
+  }
+  for (const pool_tap *tap = l->taps; tap < l->taps + l->tap_count[0]; tap++)
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++)
+      take_larger(lanes_load(tap->from + j + v * LANES), tap->number, nans, &best[v],
+                  &numbers[v]);
+#pragma GCC unroll 2
+  for (int v = 0; v < vectors; v++) {
+    const int64_t at = j + v * LANES;
+    expect_write(out + at);
+    stored_save_some(out + at, best[v], width - at);
+    if (taken) lanes_to_bytes_some(numbers[v], taken + at, width - at);
+  }
+}
+
+static inline __attribute__((always_inline)) void take_row(const pool_lines *l, int32_t start,
+                                                           const bool nans, STORED *out,
+                                                           uint8_t *taken) {
+  int64_t j = 0;
+  for (; j + LANES < l->job->out_width; j += 2 * LANES)
+    take_taps(l, start, j, 2, nans, out, taken);
+  if (j < l->job->out_width) take_taps(l, start, j, 1, nans, out, taken);
+}
+
+// The taps of row i of the result, whose rows of the image are there; gives the number of the first
+// and whether there are NaN among them.
+static int32_t list_taps(pool_lines *l, int64_t i, pool_window down, bool *nans) {
+  const pool2d_geometry *g = l->job->geometry;
+  pool_tap *next = l->taps;
+  *nans = false;
+  for (int64_t y = down.first; y < down.last; y += g->dilation[0]) {
+    const int64_t row = pool_tap_at(g, 0, i, y);
+    *nans |= l->nans[y % l->ring];
+    for (int64_t c = 0; c < g->kernel[1]; c++)
+      *next++ = (pool_tap){ .from = forward_tap(l, pool_line(l, y), c),
+                            .number = (int32_t)(row * g->kernel[1] + c) };
+  }
+  l->tap_count[0] = next - l->taps;
+  return next > l->taps ? l->taps->number : 0;
+}
+
+static void max_plane(pool_lines *l, int64_t plane) {
+  const pool_job *job = l->job;
+  const STORED *x = (const STORED *)job->source + plane * l->rows * l->columns;
+  l->opened = 0;
+  for (int64_t i = 0; i < job->out_height; i++) {
+    const int64_t row = plane * job->out_height + i;
+    STORED *out = (STORED *)job->target + row * job->out_width;
+    uint8_t *taken = job->taken ? (uint8_t *)job->taken + row * job->out_width : NULL;
+    pool_window down = pool_window_at(job->geometry, 0, i, job->height);
+    const int64_t top = i * job->geometry->stride[0] - job->geometry->padding[0];
+    bool nans;
+    for (int64_t y = maximum(l->opened, top); y < down.last; l->opened = ++y)
+      l->nans[y % l->ring] = open_row(l, x + y * l->columns, 1, NULL, pool_line(l, y));
+    int32_t start = list_taps(l, i, down, &nans);
+    if (nans) take_row(l, start, true, out, taken);
+    else take_row(l, start, false, out, taken);
+  }
+}
+
+moon_status CPU(NAME(max_pool_lines))(void *context, int64_t first, int64_t last) {
+  const pool_job *job = context;
+  const pool2d_geometry *g = job->geometry;
+  pool_lines lines;
+  MOON_TRY(open_lines(job, false, false, -(REAL)INFINITY, &lines));
+  for (int64_t j = 0; j < lines.pitch; j++) {
+    pool_window across = pool_window_at(g, 1, j, job->width);
+    lines.starts[j] = across.first < across.last
+                          ? (uint8_t)pool_tap_at(g, 1, j, across.first) : POOL_NO_TAP;
+  }
+  for (int64_t plane = first; plane < last; plane++) max_plane(&lines, plane);
+  close_lines(&lines);
+  return MOON_OK;
+}
+
+// The taps of row y of dx.
+static void list_back_taps(pool_lines *l, int64_t y, pool_cover covered) {
+  const pool2d_geometry *g = l->job->geometry;
+  pool_tap *next = l->taps;
+  for (int64_t b = 0; b < g->stride[1]; b++) {
+    const pool_tap *first = next;
+    for (int64_t i = covered.first; i < covered.last; i++) {
+      const int64_t row = pool_tap_at(g, 0, i, y);
+      for (int64_t c = 0; row >= 0 && c < g->kernel[1]; c++) {
+        const int64_t at = backward_tap(l, b, c);
+        if (at < 0) continue;
+        *next++ = (pool_tap){ .from = pool_line(l, i) + at,
+                              .taken = l->numbers + i % l->ring * l->pitch + at,
+                              .number = (int32_t)(row * g->kernel[1] + c) };
+      }
+    }
+    l->tap_count[b] = next - first;
+  }
+}
+
+static inline __attribute__((always_inline)) lanes add_tap(lanes sum, const pool_tap *tap,
+                                                           int64_t n) {
+#if defined(__AVX512BW__) && REAL_BYTES == 4
+  __mmask16 equal = _mm_cmpeq_epi8_mask(_mm_loadu_si128((const void *)(tap->taken + n)),
+                                        _mm_set1_epi8((char)tap->number));
+  return (lanes)_mm512_mask_add_ps((__m512)sum, equal, (__m512)sum,
+                                   (__m512)lanes_load(tap->from + n));
+#else
+  return sum + (lanes)((lanes_from_bytes(tap->taken + n) == tap->number) &
+                       (lanes_bits)lanes_load(tap->from + n));
+#endif
+}
+
+static inline __attribute__((always_inline)) void gather_row(const pool_lines *l,
+                                                             const bool averages, STORED *dx) {
+  const int64_t parts = l->job->geometry->stride[1];
+  for (int64_t n = 0; n * parts < l->job->width; n += LANES) {
+    const pool_tap *tap = l->taps;
+    lanes values[POOL_LINE_STRIDE];
+    for (int64_t b = 0; b < parts; b++) {
+      lanes sum = lanes_zero();
+      for (const pool_tap *end = tap + l->tap_count[b]; tap < end; tap++)
+        sum = averages ? sum + lanes_load(tap->from + n) : add_tap(sum, tap, n);
+      values[b] = sum;
+    }
+    save_parts(l->job, values, n, dx);
+  }
+}
+
+static void max_back_plane(pool_lines *l, int64_t plane) {
+  const pool_job *job = l->job;
+  const STORED *g = (const STORED *)job->source + plane * l->rows * l->columns;
+  const uint8_t *taken = (const uint8_t *)job->taken + plane * l->rows * l->columns;
+  l->opened = 0;
+  for (int64_t y = 0; y < job->height; y++) {
+    STORED *dx = (STORED *)job->target + (plane * job->height + y) * job->width;
+    pool_cover covered = pool_cover_of(job->geometry, 0, y, job->out_height);
+    for (int64_t i = maximum(l->opened, covered.first); i < covered.last; l->opened = ++i) {
+      open_row(l, g + i * l->columns, 1, NULL, pool_line(l, i));
+      memcpy(l->numbers + i % l->ring * l->pitch + l->before, taken + i * l->columns,
+             (size_t)l->columns);
+    }
+    list_back_taps(l, y, covered);
+    gather_row(l, false, dx);
+  }
+}
+
+moon_status CPU(NAME(max_pool_back_lines))(void *context, int64_t first, int64_t last) {
+  pool_lines lines;
+  MOON_TRY(open_lines(context, true, false, 0, &lines));
+  memset(lines.numbers, POOL_NO_TAP, (size_t)(lines.ring * lines.pitch));
+  for (int64_t plane = first; plane < last; plane++) max_back_plane(&lines, plane);
+  close_lines(&lines);
+  return MOON_OK;
+}
+
+// -- averages: one line, the sum of some rows
+
+static void average_row(const pool_lines *l, const REAL *shares, STORED *out) {
+  const int64_t width = l->job->out_width, columns = l->job->geometry->kernel[1];
+  for (int64_t j = 0; j < width; j += LANES) {
+    lanes sum = lanes_load(l->taps[0].from + j);
+    for (int64_t c = 1; c < columns; c++) sum += lanes_load(l->taps[c].from + j);
+    expect_write(out + j);
+    stored_save_some(out + j, sum * lanes_load_some(shares + j, width - j), width - j);
+  }
+}
+
+static void average_plane(const pool_lines *l, int64_t plane) {
+  const pool_job *job = l->job;
+  const STORED *x = (const STORED *)job->source + plane * l->rows * l->columns;
+  const REAL *shares = job->shares;
+  for (int64_t i = 0; i < job->out_height; i++, shares += job->out_width) {
+    pool_window down = pool_window_at(job->geometry, 0, i, job->height);
+    open_row(l, x + down.first * l->columns, down.last - down.first, NULL, l->lines);
+    average_row(l, shares,
+                (STORED *)job->target + (plane * job->out_height + i) * job->out_width);
+  }
+}
+
+moon_status CPU(NAME(avg_pool_lines))(void *context, int64_t first, int64_t last) {
+  const pool_job *job = context;
+  pool_lines lines;
+  MOON_TRY(open_lines(job, false, true, 0, &lines));
+  for (int64_t c = 0; c < job->geometry->kernel[1]; c++)
+    lines.taps[c].from = forward_tap(&lines, lines.lines, c);
+  for (int64_t plane = first; plane < last; plane++) average_plane(&lines, plane);
+  close_lines(&lines);
+  return MOON_OK;
+}
+
+static void average_back_plane(const pool_lines *l, int64_t plane) {
+  const pool_job *job = l->job;
+  const STORED *g = (const STORED *)job->source + plane * l->rows * l->columns;
+  for (int64_t y = 0; y < job->height; y++) {
+    pool_cover covered = pool_cover_of(job->geometry, 0, y, job->out_height);
+    const int64_t at = covered.first * l->columns;
+    open_row(l, g + at, covered.last - covered.first, (const REAL *)job->shares + at, l->lines);
+    gather_row(l, true, (STORED *)job->target + (plane * job->height + y) * job->width);
+  }
+}
+
+moon_status CPU(NAME(avg_pool_back_lines))(void *context, int64_t first, int64_t last) {
+  const pool_job *job = context;
+  pool_lines lines;
+  MOON_TRY(open_lines(job, true, true, 0, &lines));
+  pool_tap *next = lines.taps;
+  for (int64_t b = 0; b < job->geometry->stride[1]; b++) {
+    const pool_tap *before = next;
+    for (int64_t c = 0; c < job->geometry->kernel[1]; c++)
+      if (backward_tap(&lines, b, c) >= 0)
+        next++->from = lines.lines + backward_tap(&lines, b, c);
+    lines.tap_count[b] = next - before;
+  }
+  for (int64_t plane = first; plane < last; plane++) average_back_plane(&lines, plane);
+  close_lines(&lines);
+  return MOON_OK;
+}
