@@ -27,13 +27,17 @@ static inline void lanes_to_bytes(lanes_bits numbers, uint8_t *to) {
 
 // The first `count` only, all where it is LANES or more.
 static inline void lanes_to_bytes_some(lanes_bits numbers, uint8_t *to, int64_t count) {
-  uint8_t part[LANES];
   if (count >= LANES) {
     lanes_to_bytes(numbers, to);
     return;
   }
+#if defined(__AVX512F__) && REAL_BYTES == 4
+  _mm512_mask_cvtepi32_storeu_epi8(to, (__mmask16)((1u << count) - 1), (__m512i)numbers);
+#else
+  uint8_t part[LANES];
   lanes_to_bytes(numbers, part);
   for (int64_t i = 0; i < count; i++) to[i] = part[i];
+#endif
 }
 
 #endif

@@ -18,10 +18,17 @@
 #include "cpu/pool_larger_real.h"
 #include "cpu/whole.h"
 
-// A tap of a row's first window (backward: of the first column of a part).
+// A column of the kernel, and where in a row's lines it has the element for a row's first window
+// (backward: the window for the first column of a part of dx).
+typedef struct pool_step {
+  int64_t at;
+  int32_t column;
+} pool_step;
+
+// The same of one row of the kernel.
 typedef struct pool_tap {
   const REAL *from;
-  const uint8_t *taken;   // backward, of a maximum
+  const uint8_t *taken;     // backward, of a maximum
   int32_t number;
 } pool_tap;
 
@@ -33,8 +40,9 @@ typedef struct pool_lines {
   int64_t pitch;            // elements of a line with what lies round it
   int64_t ring, opened;     // row y < opened lies in lines y % ring, or was there
   size_t bytes;
-  pool_tap *taps;
-  int64_t tap_count[POOL_LINE_STRIDE];   // backward: of each part, whose taps follow each other
+  pool_step *steps;         // of all columns of the kernel, those of a part together
+  pool_tap *taps;           // of the row of the result that is made, likewise
+  int64_t step_count[POOL_LINE_STRIDE], tap_count[POOL_LINE_STRIDE];   // of each part
   REAL *lines;
   uint8_t *starts;          // forward: the column of each window's first tap that lies inside
   uint8_t *numbers;         // backward: what was taken of the rows
@@ -57,13 +65,20 @@ static inline __attribute__((always_inline)) lanes sum_rows(const pool_lines *l,
     lanes value = stored_load_some(from + at, left);
     if (shares) value *= lanes_load_some(shares + k * l->columns + at, left);
     sum += value;
+    if (k == rows - 1) expect_read(from + at);
   }
   return sum;
 }
 
-static bool any_lane(lanes_bits condition) {
+static inline bool any_lane(lanes_bits condition) {
+#if defined(__AVX512F__)
+  return _mm512_test_epi64_mask((__m512i)condition, (__m512i)condition) != 0;
+#elif defined(__AVX2__)
+  return !_mm256_testz_si256((__m256i)condition, (__m256i)condition);
+#else
   for (int i = 1; i < LANES; i++) condition[0] |= condition[i];
   return condition[0] != 0;
+#endif
 }
 
 // The sum of the rows goes into lines; says whether it has a NaN.
@@ -98,9 +113,9 @@ static inline __attribute__((always_inline)) bool open_row(const pool_lines *l, 
 
 // Vector n of each part of a row of dx.
 static inline __attribute__((always_inline)) void save_parts(const pool_job *job,
-                                                             lanes *values, int64_t n,
-                                                             STORED *dx) {
-  const int64_t parts = job->geometry->stride[1], width = job->width;
+                                                             const int64_t parts, lanes *values,
+                                                             int64_t n, STORED *dx) {
+  const int64_t width = job->width;
   if (parts == 1) {
     expect_write(dx + n);
     stored_save_some(dx + n, values[0], width - n);
@@ -127,7 +142,7 @@ static void size_lines(pool_lines *l, bool backward, bool averages) {
   const pool2d_geometry *g = job->geometry;
   const int64_t stride = g->stride[1], padding = g->padding[1];
   const int64_t reach = (g->kernel[1] - 1) * g->dilation[1] / stride;
-  int64_t span = (g->kernel[0] - 1) * g->dilation[0] + 1, line, taps;
+  int64_t span = (g->kernel[0] - 1) * g->dilation[0] + 1, line, taps;   // of rows, opened ahead
   if (backward) {
     l->rows = job->out_height;
     l->columns = job->out_width;
@@ -135,17 +150,35 @@ static void size_lines(pool_lines *l, bool backward, bool averages) {
     l->before = reach;
     line = (job->width - 1) / stride + (stride - 1 + padding) / stride + reach + 1;
     taps = reach + job->out_width;
-    span = (span - 1) / g->stride[0] + 1;
+    span = (span - 1) / g->stride[0] + 2;
   } else {
     l->rows = job->height;
     l->columns = job->width;
     l->parts = stride;
     l->before = padding;
     line = (job->width - 1 + padding) / stride + 1;
+    span += minimum(g->stride[0], l->rows);
     taps = reach + job->out_width;
   }
   l->pitch = maximum(line, taps) + 2 * LANES;
-  l->ring = averages ? 1 : maximum(minimum(span, l->rows), 1);
+  l->ring = averages ? 2 : minimum(span, l->rows);
+}
+
+// Lists the kernel's columns.
+static void list_steps(pool_lines *l, bool backward) {
+  const pool2d_geometry *g = l->job->geometry;
+  const int64_t stride = g->stride[1];
+  pool_step *next = l->steps;
+  for (int64_t b = 0; b < (backward ? stride : 1); b++) {
+    const pool_step *first = next;
+    for (int64_t c = 0; c < g->kernel[1]; c++) {
+      const int64_t off = c * g->dilation[1], back = b + g->padding[1] - off;
+      if (!backward) *next++ = (pool_step){ off % stride * l->pitch + off / stride, (int32_t)c };
+      else if (back % stride == 0)
+        *next++ = (pool_step){ l->before + back / stride, (int32_t)c };
+    }
+    l->step_count[b] = next - first;
+  }
 }
 
 // Every element of the lines is `around`.
@@ -155,14 +188,17 @@ static moon_status open_lines(const pool_job *job, bool backward, bool averages,
   size_lines(l, backward, averages);
   const int64_t *kernel = job->geometry->kernel;
   const size_t elements = (size_t)(l->ring * l->parts * l->pitch);
-  const size_t taps = (size_t)(kernel[0] * kernel[1]) * sizeof(pool_tap);
-  l->bytes = taps + elements * sizeof(REAL) + (size_t)((l->ring + 1) * l->pitch + l->ring);
+  const int64_t taps = kernel[0] * kernel[1];
+  l->bytes = (size_t)taps * sizeof(pool_tap) + (size_t)kernel[1] * sizeof(pool_step) +
+             elements * sizeof(REAL) + (size_t)((l->ring + 1) * l->pitch + l->ring);
   MOON_TRY(alloc_bytes(job->engine, l->bytes, (void **)&l->taps));
-  l->lines = (REAL *)(void *)((char *)l->taps + taps);
+  l->steps = (pool_step *)(void *)(l->taps + taps);
+  l->lines = (REAL *)(void *)(l->steps + kernel[1]);
   l->starts = (uint8_t *)(l->lines + elements);
   l->numbers = l->starts + l->pitch;
   l->nans = (bool *)(l->numbers + l->ring * l->pitch);
   for (size_t i = 0; i < elements; i++) l->lines[i] = around;
+  list_steps(l, backward);
   return MOON_OK;
 }
 
@@ -170,40 +206,37 @@ static void close_lines(const pool_lines *l) {
   alloc_release(l->job->engine, l->taps, l->bytes);
 }
 
-// Where the taps of column c of the kernel begin, in lines `from`.
-static const REAL *forward_tap(const pool_lines *l, const REAL *from, int64_t c) {
-  const int64_t at = c * l->job->geometry->dilation[1];
-  return from + at % l->parts * l->pitch + at / l->parts;
-}
-
-// The same backward for part b of dx, in elements of a line; -1 where the column meets other parts.
-static int64_t backward_tap(const pool_lines *l, int64_t b, int64_t c) {
-  const pool2d_geometry *g = l->job->geometry;
-  const int64_t stride = g->stride[1];
-  const int64_t first = b + g->padding[1], off = c * g->dilation[1];
-  if ((first - off) % stride != 0) return -1;
-  return l->before + (first - off) / stride;
+// Adds the taps of `count` columns in the lines of row y, which `row` of the kernel meets.
+static inline pool_tap *list_row(const pool_lines *l, const pool_step *steps, int64_t count,
+                                 int64_t y, int64_t row, pool_tap *next) {
+  const int64_t slot = y % l->ring, first = row * l->job->geometry->kernel[1];
+  const REAL *from = l->lines + slot * l->parts * l->pitch;
+  const uint8_t *taken = l->numbers + slot * l->pitch;
+#pragma GCC unroll 1
+  for (const pool_step *step = steps; step < steps + count; step++)
+    *next++ = (pool_tap){ .from = from + step->at, .taken = taken + step->at,
+                          .number = (int32_t)first + step->column };
+  return next;
 }
 
 // -- largest elements
 
-// `vectors` vectors of a row of the result from window j on; `start` is the number of the row's
-// first tap.
-static inline __attribute__((always_inline)) void take_taps(const pool_lines *l, int32_t start,
-                                                            int64_t j, const int vectors,
-                                                            const bool nans, STORED *out,
-                                                            uint8_t *taken) {
+// `vectors` vectors of a row of the result, from window j on.
+static inline __attribute__((always_inline)) void take_taps(const pool_lines *l, int64_t j,
+                                                            const int vectors, const bool nans,
+                                                            STORED *out, uint8_t *taken) {
   const int64_t width = l->job->out_width;
+  const pool_tap *tap = l->taps, *end = tap + l->tap_count[0];
   lanes best[2];
   lanes_bits numbers[2];
 #pragma GCC unroll 2
   for (int v = 0; v < vectors; v++) {
     best[v] = lanes_all(-(REAL)INFINITY);
     numbers[v] = lanes_from_bytes(l->starts + j + v * LANES);
-    numbers[v] += (numbers[v] != POOL_NO_TAP) & start;
-    if (l->tap_count[0] == 0) numbers[v] = (lanes_bits){ 0 } + POOL_NO_TAP;
+    if (tap == end) numbers[v] = (lanes_bits){ 0 } + POOL_NO_TAP;
+    else numbers[v] += (numbers[v] != POOL_NO_TAP) & tap->number;
   }
-  for (const pool_tap *tap = l->taps; tap < l->taps + l->tap_count[0]; tap++)
+  for (; tap < end; tap++)
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; v++)
       take_larger(lanes_load(tap->from + j + v * LANES), tap->number, nans, &best[v],
@@ -217,30 +250,12 @@ static inline __attribute__((always_inline)) void take_taps(const pool_lines *l,
   }
 }
 
-static inline __attribute__((always_inline)) void take_row(const pool_lines *l, int32_t start,
-                                                           const bool nans, STORED *out,
-                                                           uint8_t *taken) {
+static inline __attribute__((always_inline)) void take_row(const pool_lines *l, const bool nans,
+                                                           STORED *out, uint8_t *taken) {
   int64_t j = 0;
   for (; j + LANES < l->job->out_width; j += 2 * LANES)
-    take_taps(l, start, j, 2, nans, out, taken);
-  if (j < l->job->out_width) take_taps(l, start, j, 1, nans, out, taken);
-}
-
-// The taps of row i of the result, whose rows of the image are there; gives the number of the first
-// and whether there are NaN among them.
-static int32_t list_taps(pool_lines *l, int64_t i, pool_window down, bool *nans) {
-  const pool2d_geometry *g = l->job->geometry;
-  pool_tap *next = l->taps;
-  *nans = false;
-  for (int64_t y = down.first; y < down.last; y += g->dilation[0]) {
-    const int64_t row = pool_tap_at(g, 0, i, y);
-    *nans |= l->nans[y % l->ring];
-    for (int64_t c = 0; c < g->kernel[1]; c++)
-      *next++ = (pool_tap){ .from = forward_tap(l, pool_line(l, y), c),
-                            .number = (int32_t)(row * g->kernel[1] + c) };
-  }
-  l->tap_count[0] = next - l->taps;
-  return next > l->taps ? l->taps->number : 0;
+    take_taps(l, j, 2, nans, out, taken);
+  if (j < l->job->out_width) take_taps(l, j, 1, nans, out, taken);
 }
 
 static void max_plane(pool_lines *l, int64_t plane) {
@@ -253,12 +268,20 @@ static void max_plane(pool_lines *l, int64_t plane) {
     uint8_t *taken = job->taken ? (uint8_t *)job->taken + row * job->out_width : NULL;
     pool_window down = pool_window_at(job->geometry, 0, i, job->height);
     const int64_t top = i * job->geometry->stride[0] - job->geometry->padding[0];
-    bool nans;
-    for (int64_t y = maximum(l->opened, top); y < down.last; l->opened = ++y)
+    const int64_t ahead =
+        minimum(down.last + minimum(job->geometry->stride[0], l->rows), l->rows);
+    bool nans = false;
+    for (int64_t y = maximum(l->opened, top); y < ahead; l->opened = ++y)
       l->nans[y % l->ring] = open_row(l, x + y * l->columns, 1, NULL, pool_line(l, y));
-    int32_t start = list_taps(l, i, down, &nans);
-    if (nans) take_row(l, start, true, out, taken);
-    else take_row(l, start, false, out, taken);
+    pool_tap *next = l->taps;
+    for (int64_t y = down.first; y < down.last; y += job->geometry->dilation[0]) {
+      nans |= l->nans[y % l->ring];
+      next = list_row(l, l->steps, l->step_count[0], y, pool_tap_at(job->geometry, 0, i, y),
+                      next);
+    }
+    l->tap_count[0] = next - l->taps;
+    if (nans) take_row(l, true, out, taken);
+    else take_row(l, false, out, taken);
   }
 }
 
@@ -277,53 +300,72 @@ moon_status CPU(NAME(max_pool_lines))(void *context, int64_t first, int64_t last
   return MOON_OK;
 }
 
-// The taps of row y of dx.
-static void list_back_taps(pool_lines *l, int64_t y, pool_cover covered) {
+// The taps of row y of dx in rows `met` of the lines.
+static void list_back_taps(pool_lines *l, pool_cover met, int64_t y, bool averages) {
   const pool2d_geometry *g = l->job->geometry;
+  const pool_step *steps = l->steps;
   pool_tap *next = l->taps;
-  for (int64_t b = 0; b < g->stride[1]; b++) {
+  for (int64_t b = 0; b < g->stride[1]; steps += l->step_count[b++]) {
     const pool_tap *first = next;
-    for (int64_t i = covered.first; i < covered.last; i++) {
-      const int64_t row = pool_tap_at(g, 0, i, y);
-      for (int64_t c = 0; row >= 0 && c < g->kernel[1]; c++) {
-        const int64_t at = backward_tap(l, b, c);
-        if (at < 0) continue;
-        *next++ = (pool_tap){ .from = pool_line(l, i) + at,
-                              .taken = l->numbers + i % l->ring * l->pitch + at,
-                              .number = (int32_t)(row * g->kernel[1] + c) };
-      }
+    for (int64_t i = met.first; i < met.last; i++) {
+      const int64_t row = averages ? 0 : pool_tap_at(g, 0, i, y);
+      if (row >= 0) next = list_row(l, steps, l->step_count[b], i, row, next);
     }
     l->tap_count[b] = next - first;
   }
 }
 
-static inline __attribute__((always_inline)) lanes add_tap(lanes sum, const pool_tap *tap,
-                                                           int64_t n) {
+// sum + from[n] where taken[n] is the number
+static inline __attribute__((always_inline)) lanes add_taken_at(lanes sum, const REAL *from,
+                                                                const uint8_t *taken,
+                                                                int32_t number) {
 #if defined(__AVX512BW__) && REAL_BYTES == 4
-  __mmask16 equal = _mm_cmpeq_epi8_mask(_mm_loadu_si128((const void *)(tap->taken + n)),
-                                        _mm_set1_epi8((char)tap->number));
-  return (lanes)_mm512_mask_add_ps((__m512)sum, equal, (__m512)sum,
-                                   (__m512)lanes_load(tap->from + n));
+  __mmask16 equal = _mm_cmpeq_epi8_mask(_mm_loadu_si128((const void *)taken),
+                                        _mm_set1_epi8((char)number));
+  return (lanes)_mm512_mask_add_ps((__m512)sum, equal, (__m512)sum, (__m512)lanes_load(from));
 #else
-  return sum + (lanes)((lanes_from_bytes(tap->taken + n) == tap->number) &
-                       (lanes_bits)lanes_load(tap->from + n));
+  return sum + (lanes)((lanes_from_bytes(taken) == number) & (lanes_bits)lanes_load(from));
 #endif
+}
+
+// `vectors` vectors of each part of a row of dx, of `parts` parts.
+static inline __attribute__((always_inline)) void gather_parts(const pool_lines *l,
+                                                               const bool averages,
+                                                               const int64_t parts, int64_t n,
+                                                               const int vectors, STORED *dx) {
+  const pool_tap *tap = l->taps;
+  lanes values[2][POOL_LINE_STRIDE];
+  for (int64_t b = 0; b < parts; b++) {
+    lanes sum[2] = { lanes_zero(), lanes_zero() };
+    for (const pool_tap *end = tap + l->tap_count[b]; tap < end; tap++)
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; v++) {
+        const int64_t at = n + v * LANES;
+        sum[v] = averages ? sum[v] + lanes_load(tap->from + at)
+                          : add_taken_at(sum[v], tap->from + at, tap->taken + at, tap->number);
+      }
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++) values[v][b] = sum[v];
+  }
+#pragma GCC unroll 2
+  for (int v = 0; v < vectors; v++) save_parts(l->job, parts, values[v], n + v * LANES, dx);
+}
+
+static inline __attribute__((always_inline)) void gather_row_of(const pool_lines *l,
+                                                                const bool averages,
+                                                                const int64_t parts, STORED *dx) {
+  const int64_t count = divide_up(l->job->width, parts);
+  int64_t n = 0;
+  for (; n + LANES < count; n += 2 * LANES) gather_parts(l, averages, parts, n, 2, dx);
+  if (n < count) gather_parts(l, averages, parts, n, 1, dx);
 }
 
 static inline __attribute__((always_inline)) void gather_row(const pool_lines *l,
                                                              const bool averages, STORED *dx) {
   const int64_t parts = l->job->geometry->stride[1];
-  for (int64_t n = 0; n * parts < l->job->width; n += LANES) {
-    const pool_tap *tap = l->taps;
-    lanes values[POOL_LINE_STRIDE];
-    for (int64_t b = 0; b < parts; b++) {
-      lanes sum = lanes_zero();
-      for (const pool_tap *end = tap + l->tap_count[b]; tap < end; tap++)
-        sum = averages ? sum + lanes_load(tap->from + n) : add_tap(sum, tap, n);
-      values[b] = sum;
-    }
-    save_parts(l->job, values, n, dx);
-  }
+  if (parts == 1) gather_row_of(l, averages, 1, dx);
+  else if (parts == 2) gather_row_of(l, averages, 2, dx);
+  else gather_row_of(l, averages, parts, dx);
 }
 
 static void max_back_plane(pool_lines *l, int64_t plane) {
@@ -334,12 +376,13 @@ static void max_back_plane(pool_lines *l, int64_t plane) {
   for (int64_t y = 0; y < job->height; y++) {
     STORED *dx = (STORED *)job->target + (plane * job->height + y) * job->width;
     pool_cover covered = pool_cover_of(job->geometry, 0, y, job->out_height);
-    for (int64_t i = maximum(l->opened, covered.first); i < covered.last; l->opened = ++i) {
+    const int64_t ahead = minimum(covered.last + 1, l->rows);
+    for (int64_t i = maximum(l->opened, covered.first); i < ahead; l->opened = ++i) {
       open_row(l, g + i * l->columns, 1, NULL, pool_line(l, i));
       memcpy(l->numbers + i % l->ring * l->pitch + l->before, taken + i * l->columns,
              (size_t)l->columns);
     }
-    list_back_taps(l, y, covered);
+    list_back_taps(l, covered, y, false);
     gather_row(l, false, dx);
   }
 }
@@ -353,13 +396,15 @@ moon_status CPU(NAME(max_pool_back_lines))(void *context, int64_t first, int64_t
   return MOON_OK;
 }
 
-// -- averages: one line, the sum of some rows
+// -- averages: a line is the sum of the rows that a row of the result is made of; the next one's is
+//    opened first
 
-static void average_row(const pool_lines *l, const REAL *shares, STORED *out) {
-  const int64_t width = l->job->out_width, columns = l->job->geometry->kernel[1];
+static void average_row(const pool_lines *l, const REAL *line, const REAL *shares, STORED *out) {
+  const int64_t width = l->job->out_width, columns = l->step_count[0];
+  const pool_step *steps = l->steps;
   for (int64_t j = 0; j < width; j += LANES) {
-    lanes sum = lanes_load(l->taps[0].from + j);
-    for (int64_t c = 1; c < columns; c++) sum += lanes_load(l->taps[c].from + j);
+    lanes sum = lanes_zero();
+    for (int64_t c = 0; c < columns; c++) sum += lanes_load(line + steps[c].at + j);
     expect_write(out + j);
     stored_save_some(out + j, sum * lanes_load_some(shares + j, width - j), width - j);
   }
@@ -368,49 +413,47 @@ static void average_row(const pool_lines *l, const REAL *shares, STORED *out) {
 static void average_plane(const pool_lines *l, int64_t plane) {
   const pool_job *job = l->job;
   const STORED *x = (const STORED *)job->source + plane * l->rows * l->columns;
+  STORED *out = (STORED *)job->target + plane * job->out_height * job->out_width;
   const REAL *shares = job->shares;
-  for (int64_t i = 0; i < job->out_height; i++, shares += job->out_width) {
+  for (int64_t i = 0; i <= job->out_height; i++) {
     pool_window down = pool_window_at(job->geometry, 0, i, job->height);
-    open_row(l, x + down.first * l->columns, down.last - down.first, NULL, l->lines);
-    average_row(l, shares,
-                (STORED *)job->target + (plane * job->out_height + i) * job->out_width);
+    if (i < job->out_height)
+      open_row(l, x + down.first * l->columns, down.last - down.first, NULL, pool_line(l, i));
+    if (i == 0) continue;
+    average_row(l, pool_line(l, i - 1), shares, out);
+    shares += job->out_width;
+    out += job->out_width;
   }
 }
 
 moon_status CPU(NAME(avg_pool_lines))(void *context, int64_t first, int64_t last) {
-  const pool_job *job = context;
   pool_lines lines;
-  MOON_TRY(open_lines(job, false, true, 0, &lines));
-  for (int64_t c = 0; c < job->geometry->kernel[1]; c++)
-    lines.taps[c].from = forward_tap(&lines, lines.lines, c);
+  MOON_TRY(open_lines(context, false, true, 0, &lines));
   for (int64_t plane = first; plane < last; plane++) average_plane(&lines, plane);
   close_lines(&lines);
   return MOON_OK;
 }
 
-static void average_back_plane(const pool_lines *l, int64_t plane) {
+static void average_back_plane(pool_lines *l, int64_t plane) {
   const pool_job *job = l->job;
   const STORED *g = (const STORED *)job->source + plane * l->rows * l->columns;
-  for (int64_t y = 0; y < job->height; y++) {
+  STORED *dx = (STORED *)job->target + plane * job->height * job->width;
+  for (int64_t y = 0; y <= job->height; y++) {
     pool_cover covered = pool_cover_of(job->geometry, 0, y, job->out_height);
     const int64_t at = covered.first * l->columns;
-    open_row(l, g + at, covered.last - covered.first, (const REAL *)job->shares + at, l->lines);
-    gather_row(l, true, (STORED *)job->target + (plane * job->height + y) * job->width);
+    if (y < job->height)
+      open_row(l, g + at, covered.last - covered.first, (const REAL *)job->shares + at,
+               pool_line(l, y));
+    if (y == 0) continue;
+    list_back_taps(l, (pool_cover){ y - 1, y }, y - 1, true);
+    gather_row(l, true, dx);
+    dx += job->width;
   }
 }
 
 moon_status CPU(NAME(avg_pool_back_lines))(void *context, int64_t first, int64_t last) {
-  const pool_job *job = context;
   pool_lines lines;
-  MOON_TRY(open_lines(job, true, true, 0, &lines));
-  pool_tap *next = lines.taps;
-  for (int64_t b = 0; b < job->geometry->stride[1]; b++) {
-    const pool_tap *before = next;
-    for (int64_t c = 0; c < job->geometry->kernel[1]; c++)
-      if (backward_tap(&lines, b, c) >= 0)
-        next++->from = lines.lines + backward_tap(&lines, b, c);
-    lines.tap_count[b] = next - before;
-  }
+  MOON_TRY(open_lines(context, true, true, 0, &lines));
   for (int64_t plane = first; plane < last; plane++) average_back_plane(&lines, plane);
   close_lines(&lines);
   return MOON_OK;
