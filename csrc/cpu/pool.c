@@ -3,6 +3,8 @@
 // unusual sizes, window by window (pool_real.h).
 #include "cpu/pool.h"
 
+#include <string.h>
+
 #include "base/alloc.h"
 
 static pool_job job_of(moon_engine *engine, const pool2d_geometry *geometry,
@@ -92,7 +94,11 @@ static moon_status open_tables(const pool_pass *pass, pool_job *job, int64_t col
   if (pass->shares) job->shares = tables->block;
   if (columns > 0)
     fill_columns(pass, job, columns, (pool_column *)((double *)tables->block + shares));
-  return pass->shares ? pass->shares(job, 0, 1) : MOON_OK;
+  if (!pass->shares) return MOON_OK;
+  MOON_TRY(pass->shares(job, 0, 1));
+  const size_t size = pass->to->dtype == MOON_F64 ? sizeof(double) : sizeof(float);
+  job->even = memcmp(job->shares, (char *)job->shares + size, (shares - 1) * size) == 0;
+  return MOON_OK;
 }
 
 static void close_tables(pool_job *job, const pool_tables *tables) {

@@ -39,6 +39,7 @@ typedef struct pool_job {
   int64_t taken_stride, period;
   const pool_column *columns;
   void *shares;            // one over each window's elements, (out_height, out_width): averages
+  bool even;               // shares are all the same
 } pool_job;
 
 // An item is a plane.

@@ -47,6 +47,8 @@ typedef struct pool_lines {
   uint8_t *starts;          // forward: the column of each window's first tap that lies inside
   uint8_t *numbers;         // backward: what was taken of the rows
   bool *nans;               // whether a row has one
+  const REAL *shares;       // of averages whose shares differ
+  REAL factor;              // else that of all windows
 } pool_lines;
 
 static REAL *pool_line(const pool_lines *l, int64_t y) {
@@ -142,14 +144,13 @@ static void size_lines(pool_lines *l, bool backward, bool averages) {
   const pool2d_geometry *g = job->geometry;
   const int64_t stride = g->stride[1], padding = g->padding[1];
   const int64_t reach = (g->kernel[1] - 1) * g->dilation[1] / stride;
-  int64_t span = (g->kernel[0] - 1) * g->dilation[0] + 1, line, taps;   // of rows, opened ahead
+  int64_t span = (g->kernel[0] - 1) * g->dilation[0] + 1, line;   // of rows, with those ahead
   if (backward) {
     l->rows = job->out_height;
     l->columns = job->out_width;
     l->parts = 1;
     l->before = reach;
     line = (job->width - 1) / stride + (stride - 1 + padding) / stride + reach + 1;
-    taps = reach + job->out_width;
     span = (span - 1) / g->stride[0] + 2;
   } else {
     l->rows = job->height;
@@ -158,9 +159,8 @@ static void size_lines(pool_lines *l, bool backward, bool averages) {
     l->before = padding;
     line = (job->width - 1 + padding) / stride + 1;
     span += minimum(g->stride[0], l->rows);
-    taps = reach + job->out_width;
   }
-  l->pitch = maximum(line, taps) + 2 * LANES;
+  l->pitch = maximum(line, reach + job->out_width) + 2 * LANES;
   l->ring = averages ? 2 : minimum(span, l->rows);
 }
 
@@ -345,7 +345,8 @@ static inline __attribute__((always_inline)) void gather_parts(const pool_lines 
                           : add_taken_at(sum[v], tap->from + at, tap->taken + at, tap->number);
       }
 #pragma GCC unroll 2
-    for (int v = 0; v < vectors; v++) values[v][b] = sum[v];
+    for (int v = 0; v < vectors; v++)
+      values[v][b] = averages ? sum[v] * lanes_same(l->factor) : sum[v];
   }
 #pragma GCC unroll 2
   for (int v = 0; v < vectors; v++) save_parts(l->job, parts, values[v], n + v * LANES, dx);
@@ -399,14 +400,22 @@ moon_status CPU(NAME(max_pool_back_lines))(void *context, int64_t first, int64_t
 // -- averages: a line is the sum of the rows that a row of the result is made of; the next one's is
 //    opened first
 
-static void average_row(const pool_lines *l, const REAL *line, const REAL *shares, STORED *out) {
+static void open_averages(pool_lines *l) {
+  const REAL *shares = l->job->shares;
+  l->shares = l->job->even ? NULL : shares;
+  l->factor = l->job->even ? shares[0] : 1;
+}
+
+static void average_row(const pool_lines *l, int64_t i, STORED *out) {
   const int64_t width = l->job->out_width, columns = l->step_count[0];
+  const REAL *line = pool_line(l, i), *shares = l->shares ? l->shares + i * width : NULL;
   const pool_step *steps = l->steps;
   for (int64_t j = 0; j < width; j += LANES) {
-    lanes sum = lanes_zero();
+    lanes sum = lanes_zero(), share = lanes_same(l->factor);
     for (int64_t c = 0; c < columns; c++) sum += lanes_load(line + steps[c].at + j);
+    if (shares) share = lanes_load_some(shares + j, width - j);
     expect_write(out + j);
-    stored_save_some(out + j, sum * lanes_load_some(shares + j, width - j), width - j);
+    stored_save_some(out + j, sum * share, width - j);
   }
 }
 
@@ -414,14 +423,12 @@ static void average_plane(const pool_lines *l, int64_t plane) {
   const pool_job *job = l->job;
   const STORED *x = (const STORED *)job->source + plane * l->rows * l->columns;
   STORED *out = (STORED *)job->target + plane * job->out_height * job->out_width;
-  const REAL *shares = job->shares;
   for (int64_t i = 0; i <= job->out_height; i++) {
     pool_window down = pool_window_at(job->geometry, 0, i, job->height);
     if (i < job->out_height)
       open_row(l, x + down.first * l->columns, down.last - down.first, NULL, pool_line(l, i));
     if (i == 0) continue;
-    average_row(l, pool_line(l, i - 1), shares, out);
-    shares += job->out_width;
+    average_row(l, i - 1, out);
     out += job->out_width;
   }
 }
@@ -429,6 +436,7 @@ static void average_plane(const pool_lines *l, int64_t plane) {
 moon_status CPU(NAME(avg_pool_lines))(void *context, int64_t first, int64_t last) {
   pool_lines lines;
   MOON_TRY(open_lines(context, false, true, 0, &lines));
+  open_averages(&lines);
   for (int64_t plane = first; plane < last; plane++) average_plane(&lines, plane);
   close_lines(&lines);
   return MOON_OK;
@@ -442,7 +450,7 @@ static void average_back_plane(pool_lines *l, int64_t plane) {
     pool_cover covered = pool_cover_of(job->geometry, 0, y, job->out_height);
     const int64_t at = covered.first * l->columns;
     if (y < job->height)
-      open_row(l, g + at, covered.last - covered.first, (const REAL *)job->shares + at,
+      open_row(l, g + at, covered.last - covered.first, l->shares ? l->shares + at : NULL,
                pool_line(l, y));
     if (y == 0) continue;
     list_back_taps(l, (pool_cover){ y - 1, y }, y - 1, true);
@@ -454,6 +462,7 @@ static void average_back_plane(pool_lines *l, int64_t plane) {
 moon_status CPU(NAME(avg_pool_back_lines))(void *context, int64_t first, int64_t last) {
   pool_lines lines;
   MOON_TRY(open_lines(context, true, true, 0, &lines));
+  open_averages(&lines);
   for (int64_t plane = first; plane < last; plane++) average_back_plane(&lines, plane);
   close_lines(&lines);
   return MOON_OK;
