@@ -73,10 +73,13 @@ local layers = {
   { "tanh", of "tanh", 2, 3 },
   { "silu", of "silu", 2, 3 },
   { "gelu", of "gelu", 2, 3 },
+  { "sin", of "sin", 2, 3 },
+  { "tan", of "tan", 2, 3 },
   { "hardswish", of "hardswish", 2, 3 },
   { "elu", of "elu", 2, 3 },
   { "leaky_relu", of "leaky_relu", 2, 3 },
   { "dropout", function(x) return moon.dropout(x, 0.5, true) end, 2.25, 2.25 },
+  { "pow", function(x, other) return moon.pow(other, x) end, 3, 5 },
   { "add", function(x, other) return x + other end, 3, 0 },
   { "max_pool2d 2", function(x) return moon.max_pool2d(x, 2) end, 1.25, 1.3125 },
   { "max_pool2d 3, stride 2", function(x)

@@ -91,6 +91,48 @@ static int slot_of(moon_dtype dtype) {
 #define PREDICATE(name, formula, help) LOOPS_BOOL(LOOP_1, name##_predicate, formula)
 #include "device/pointwise.def"
 
+// -- sines in float32 hold up to FORMULA_FAR: a chunk with a larger argument goes through double
+
+static bool is_near(int64_t n, const float *x) {
+  int far = 0;
+  for (int64_t i = 0; i < n; i++) far |= formula_size(x[i]) > FORMULA_FAR;
+  return !far;
+}
+
+static void run_in_double(int64_t n, int count, float *const *p, const double *ab, cpu_loop loop) {
+  double wide[CPU_MAX_OPERANDS][CPU_CHUNK];
+  void *wides[CPU_MAX_OPERANDS];
+  for (int k = 0; k < count; k++) {
+    wides[k] = wide[k];
+    for (int64_t i = 0; k > 0 && i < n; i++) wide[k][i] = (double)p[k][i];
+  }
+  loop(n, wides, ab);
+  for (int64_t i = 0; i < n; i++) p[0][i] = (float)wide[0][i];
+}
+
+// The argument is p[from].
+static void run_turned(int64_t n, int count, void *const *p, int from, const double *ab,
+                       cpu_loop loop, cpu_loop in_double) {
+  for (int64_t i = 0; i < n; i += CPU_CHUNK) {
+    int64_t some = n - i < CPU_CHUNK ? n - i : CPU_CHUNK;
+    float *part[CPU_MAX_OPERANDS];
+    void *parts[CPU_MAX_OPERANDS];
+    for (int k = 0; k < count; k++) parts[k] = part[k] = (float *)p[k] + i;
+    if (is_near(some, part[from])) loop(some, parts, ab);
+    else run_in_double(some, count, part, ab, in_double);
+  }
+}
+
+#define TURNED(name, count, from)                                             \
+  static void name##_turned(int64_t n, void *const *p, const double *ab) {    \
+    run_turned(n, count, p, from, ab, name##_f32, name##_f64);                \
+  }
+TURNED(sin_forward, 2, 1)
+TURNED(cos_forward, 2, 1)
+TURNED(tan_forward, 2, 1)
+TURNED(sin_backward, 4, 2)
+TURNED(cos_backward, 4, 2)
+
 // -- the tables
 #define ENTRY_FLOAT(name) { name##_f32, name##_f64, NULL }
 #define ENTRY_NUMBER(name) { name##_f32, name##_f64, name##_i64 }
@@ -103,6 +145,16 @@ static const cpu_loop unary_loops[UNARY_ROWS][SLOTS] = {
 static const cpu_loop unary_backward_loops[UNARY_ROWS][SLOTS] = {
 #define UNARY(name, class, ...) ENTRY_FLOAT(name##_backward),
 #include "device/pointwise.def"
+};
+// In float32 in place of those.
+static const cpu_loop turned_loops[UNARY_ROWS] = {
+  [UNARY_sin] = sin_forward_turned,
+  [UNARY_cos] = cos_forward_turned,
+  [UNARY_tan] = tan_forward_turned,
+};
+static const cpu_loop turned_backward_loops[UNARY_ROWS] = {
+  [UNARY_sin] = sin_backward_turned,
+  [UNARY_cos] = cos_backward_turned,
 };
 static const cpu_loop binary_loops[BINARY_ROWS][SLOTS] = {
 #define BINARY(name, class, ...) ENTRY_##class(name##_forward),
@@ -132,6 +184,12 @@ static cpu_operand computed(const device_array *array) {
   return (cpu_operand){ array, cpu_compute_dtype(array->dtype) };
 }
 
+static cpu_loop unary_loop(const cpu_loop loops[][SLOTS], const cpu_loop *turned, int row,
+                           moon_dtype dtype) {
+  int slot = slot_of(dtype);
+  return slot == SLOT_F32 && turned[row] ? turned[row] : loops[row][slot];
+}
+
 static moon_status run(moon_engine *engine, cpu_loop loop, const double *attributes, int count,
                        const cpu_operand *operands) {
   static const double none[MOON_MAX_POINTWISE_ATTRIBUTES] = { 0 };
@@ -154,7 +212,8 @@ static moon_status check_divisor(moon_engine *engine, int row, const device_arra
 moon_status CPU(unary)(moon_engine *engine, int row, const double *attributes,
                        const device_array *x, const device_array *out) {
   cpu_operand operands[] = { computed(out), computed(x) };
-  return run(engine, unary_loops[row][slot_of(x->dtype)], attributes, 2, operands);
+  cpu_loop loop = unary_loop(unary_loops, turned_loops, row, x->dtype);
+  return run(engine, loop, attributes, 2, operands);
 }
 
 moon_status CPU(binary)(moon_engine *engine, int row, const double *attributes,
@@ -182,7 +241,8 @@ moon_status CPU(unary_backward)(moon_engine *engine, int row, const double *attr
                                 const device_array *y, const device_array *dx) {
   cpu_operand operands[] = { computed(dx), computed(g), computed(x ? x : g),
                              computed(y ? y : g) };
-  return run(engine, unary_backward_loops[row][slot_of(g->dtype)], attributes, 4, operands);
+  cpu_loop loop = unary_loop(unary_backward_loops, turned_backward_loops, row, g->dtype);
+  return run(engine, loop, attributes, 4, operands);
 }
 
 moon_status CPU(binary_backward)(moon_engine *engine, int row, int side, const double *attributes,

@@ -1,9 +1,9 @@
 // Elementary functions in float32, as polynomials without branches or calls, which a compiler turns
-// into vector code. Cody-Waite reduction; the coefficients of exp, log, tanh, sine and cosine are
-// those of Cephes (S. Moshier, Cephes Math Library 2.2, single/expf.c, ...), those of erf and erfc
-// were fitted for the least relative error. Within 2 to 4 ulp of the exact value over the whole
-// range (spec/c/cpu_pointwise_test.c); overflow gives infinity, underflow passes through the
-// denormals to 0, NaN stays NaN, and what is odd keeps the sign of 0.
+// into vector code. Cody-Waite reduction; the coefficients of exp, log, tanh, sine, cosine and
+// tangent are those of Cephes (S. Moshier, Cephes Math Library 2.2, single/expf.c, ...), those of
+// erf, erfc and powers were fitted for the least relative error. Within 2 to 4 ulp of the exact
+// value over the whole range (spec/c/cpu_pointwise_test.c); overflow gives infinity, underflow
+// passes through the denormals to 0, NaN stays NaN, and what is odd keeps the sign of 0.
 #ifndef MOON_DEVICE_FORMULA_FLOAT_H
 #define MOON_DEVICE_FORMULA_FLOAT_H
 
@@ -186,6 +186,150 @@ MOON_SHARED float formula_cosine_near_0(float t) {
   float q = formula_fma(2.443315711809948e-5f, s, -1.388731625493765e-3f);
   q = formula_fma(q, s, 4.166664568298827e-2f);
   return formula_fma(q * s, s, formula_fma(-0.5f, s, 1.0f));
+}
+
+// Up to here the three functions hold on the CPU, whose loops take what lies beyond through double.
+#define FORMULA_FAR 12800.0f
+
+MOON_SHARED bool formula_is_far(float x) {
+#if defined(__CUDA_ARCH__)
+  return formula_size(x) > FORMULA_FAR;
+#else
+  (void)x;
+  return false;
+#endif
+}
+
+// x = n pi / 2 + rest + low with |rest| <= pi / 4. The first three parts of pi / 2 are so short
+// that their products with n are exact, without fused additions too; so are the differences but the
+// third, whose rounding goes to `low`. Gives a number that ends with n's bits.
+MOON_SHARED int32_t formula_split_turn(float x, float *rest, float *low) {
+  float shifted = formula_fma(x, 0.636619746685028076f, 12582912.0f);
+  float n = shifted - 12582912.0f;
+  float r = formula_fma(n, -4.837512969970703125e-4f, formula_fma(n, -1.5703125f, x));
+  float part = n * 7.549533620476723e-8f;
+  *rest = r - part;
+  *low = formula_fma(n, -2.5633440682570896e-12f, (r - *rest) - part);
+  return (int32_t)formula_bits(shifted);
+}
+
+// The sine of n pi / 2 + t + low.
+MOON_SHARED float formula_turned_sine(int32_t n, float t, float low) {
+  float sine = formula_sine_near_0(t), cosine = formula_cosine_near_0(t);
+  float size = n & 1 ? formula_fma(-low, sine, cosine) : formula_fma(low, cosine, sine);
+  return formula_from_bits(formula_bits(size) ^ ((uint32_t)n << 30 & 0x80000000u));
+}
+
+FORMULA(float, sin, f32)(float x) {
+  float t, low;
+  if (formula_is_far(x)) return sinf(x);
+  int32_t n = formula_split_turn(x, &t, &low);
+  float result = formula_turned_sine(n, t, low);
+  return x == 0 ? x : result;
+}
+
+FORMULA(float, cos, f32)(float x) {
+  float t, low;
+  if (formula_is_far(x)) return cosf(x);
+  int32_t n = formula_split_turn(x, &t, &low);
+  return formula_turned_sine(n + 1, t, low);
+}
+
+FORMULA(float, tan, f32)(float x) {
+  float t, low;
+  if (formula_is_far(x)) return tanf(x);
+  int32_t n = formula_split_turn(x, &t, &low);
+  float s = t * t;
+  float p = formula_fma(9.38540185543e-3f, s, 3.11992232697e-3f);
+  p = formula_fma(p, s, 2.44301354525e-2f);
+  p = formula_fma(p, s, 5.34112807005e-2f);
+  p = formula_fma(p, s, 1.33387994085e-1f);
+  p = formula_fma(p, s, 3.33331568548e-1f);
+  float more = formula_fma(p * s, t, formula_fma(low, s, low));   // 1 + tan^2 is about 1 + t^2
+  float tangent = t + more, left = more - (tangent - t);
+  float turned = -1.0f / tangent;
+  turned = formula_fma(turned * turned, left, turned);
+  float result = n & 1 ? turned : tangent;
+  return x == 0 ? x : result;
+}
+
+// -- powers, in double: a logarithm that is multiplied needs more digits than float has
+
+MOON_SHARED uint64_t formula_wide_bits(double value) {
+  union { double d; uint64_t u; } v;
+  v.d = value;
+  return v.u;
+}
+
+MOON_SHARED double formula_from_wide_bits(uint64_t bits) {
+  union { uint64_t u; double d; } v;
+  v.u = bits;
+  return v.d;
+}
+
+// log2(x) of a positive number, which is a float's; within 2^-35 of itself. x = 2^e (1 + m) with
+// 1 + m in [sqrt(1/2), sqrt(2)); adding 1.5 * 2^52 makes a number of e's bits.
+MOON_SHARED double formula_wide_log2(double x) {
+  uint64_t bits = formula_wide_bits(x) - 0x3FE6A09E667F3BCDu;
+  double m = formula_from_wide_bits((bits & 0x000FFFFFFFFFFFFFu) + 0x3FE6A09E667F3BCDu) - 1.0;
+  uint64_t e = ((bits >> 52) ^ 0x800u) + 0x4338000000000000u;
+  double p = 0.0773705662708199489 * m - 0.14283955177509002;
+  p = p * m + 0.144748516636845772;
+  p = p * m - 0.143156438744352638;
+  p = p * m + 0.158769783390933138;
+  p = p * m - 0.180300599276035689;
+  p = p * m + 0.206175360654216317;
+  p = p * m - 0.240453165896551962;
+  p = p * m + 0.288537293452152189;
+  p = p * m - 0.360673674817446523;
+  p = p * m + 0.480898361395243159;
+  p = p * m - 0.721347520868847438;
+  p = p * m + 1.44269504086870844;
+  return p * m + (formula_from_wide_bits(e) - (6755399441055744.0 + 2048.0));
+}
+
+// 2^t within 2^-29 of itself for |t| <= 200; anything for other t.
+MOON_SHARED double formula_wide_exp2(double t) {
+  double shifted = t + 6755399441055744.0, f = t - (shifted - 6755399441055744.0);
+  double p = 0.000155788450567217978 * f + 0.00133997659439753758;
+  p = p * f + 0.0096176204649034446;
+  p = p * f + 0.0555032927161337371;
+  p = p * f + 0.24022654950148537;
+  p = p * f + 0.69314720545448107;
+  p = p * f + 0.99999999945665196;
+  return formula_from_wide_bits(formula_wide_bits(p) + (formula_wide_bits(shifted) << 52));
+}
+
+// The last bit of y in place of a float's sign, if y is a whole number.
+MOON_SHARED uint32_t formula_odd_sign(float y, bool *whole) {
+  double shifted = (double)y + 6755399441055744.0;
+  bool large = formula_size(y) >= 16777216.0f;   // whole and even
+  *whole = large | (shifted - 6755399441055744.0 == (double)y);
+  uint32_t sign = (uint32_t)formula_wide_bits(shifted) << 31;
+  return *whole & !large ? sign : 0;
+}
+
+// What is chosen at an end is calculated first, or the compiler makes branches of it.
+FORMULA(float, pow, f32)(float x, float y) {
+#if defined(__CUDA_ARCH__)
+  return powf(x, y);
+#else
+  bool whole;
+  uint32_t sign = formula_odd_sign(y, &whole) & formula_bits(x) & 0x80000000u;
+  float size = formula_size(x);
+  double logarithm = formula_wide_log2((double)size);
+  logarithm = size > 0 ? logarithm : -(double)INFINITY;
+  logarithm = size < INFINITY ? logarithm : (double)INFINITY;
+  double t = (double)y * logarithm;
+  float result = (float)formula_wide_exp2(t);
+  result = t > 200 ? INFINITY : result;
+  result = t < -200 ? 0 : result;
+  result = size == 1 ? 1 : result;
+  result = formula_from_bits(formula_bits(result) | sign);
+  result = !whole & (x < 0) & (size < INFINITY) ? NAN : result;
+  result = (x != x) | (y != y) ? x + y : result;
+  return (x == 1) | (y == 0) ? 1.0f : result;
+#endif
 }
 
 // -- others

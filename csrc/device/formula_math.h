@@ -21,13 +21,13 @@ FORMULA_DOUBLE(log)
 FORMULA_DOUBLE(log1p)
 FORMULA_DOUBLE(log2)
 FORMULA_DOUBLE(log10)
+FORMULA_DOUBLE(sin)
+FORMULA_DOUBLE(cos)
+FORMULA_DOUBLE(tan)
 FORMULA_DOUBLE(tanh)
 FORMULA_DOUBLE(erf)
 FORMULA_DOUBLE(erfc)
 FORMULA_LIBRARY(sqrt)
-FORMULA_LIBRARY(sin)
-FORMULA_LIBRARY(cos)
-FORMULA_LIBRARY(tan)
 FORMULA_LIBRARY(asin)
 FORMULA_LIBRARY(acos)
 FORMULA_LIBRARY(atan)
@@ -42,10 +42,10 @@ FORMULA(double, sigmoid, f64)(double x) { return 1.0 / (1.0 + exp(-x)); }
 FORMULA(float, round, f32)(float x) { return rintf(x); }   // halves to even
 FORMULA(double, round, f64)(double x) { return rint(x); }
 
+FORMULA(double, pow, f64)(double x, double y) { return pow(x, y); }
 #define FORMULA_LIBRARY(name)                                                 \
   FORMULA(float, name, f32)(float x, float y) { return name##f(x, y); }       \
   FORMULA(double, name, f64)(double x, double y) { return name(x, y); }
-FORMULA_LIBRARY(pow)
 FORMULA_LIBRARY(fmod)
 FORMULA_LIBRARY(atan2)
 FORMULA_LIBRARY(hypot)

@@ -210,6 +210,9 @@ static void expect_ends(moon_dtype dtype) {
     { UNARY_erfc, INFINITY, 0 }, { UNARY_erfc, -INFINITY, 2 }, { UNARY_erfc, 0, 1 },
     { UNARY_expm1, NAN, NAN }, { UNARY_log1p, NAN, NAN }, { UNARY_log2, NAN, NAN },
     { UNARY_log10, NAN, NAN }, { UNARY_erf, NAN, NAN }, { UNARY_erfc, NAN, NAN },
+    { UNARY_sin, -0.0, -0.0 }, { UNARY_sin, INFINITY, NAN }, { UNARY_sin, NAN, NAN },
+    { UNARY_cos, 0, 1 }, { UNARY_cos, -INFINITY, NAN }, { UNARY_cos, NAN, NAN },
+    { UNARY_tan, -0.0, -0.0 }, { UNARY_tan, INFINITY, NAN }, { UNARY_tan, NAN, NAN },
   };
   for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
     double got = run_one(ends[i].row, dtype, ends[i].x, NULL), y = ends[i].y;
@@ -283,6 +286,10 @@ static void polynomials_are_close(void) {
     { UNARY_log10, 1, 1e38, 2 }, { UNARY_erf, -4, 4, 2 }, { UNARY_erf, -0.9, 0.9, 2 },
     { UNARY_erf, -1e-37, 1e-37, 2 }, { UNARY_erfc, -4, 9, 4 }, { UNARY_erfc, 8, 10.1, 4 },
     { UNARY_erfc, -0.7, 0.7, 3 },
+    { UNARY_sin, -4, 4, 2 }, { UNARY_sin, -1e-3, 1e-3, 2 }, { UNARY_sin, -13000, 13000, 2 },
+    { UNARY_sin, -1e30, 1e30, 2 }, { UNARY_cos, -4, 4, 2 }, { UNARY_cos, -13000, 13000, 2 },
+    { UNARY_cos, -1e30, 1e30, 2 }, { UNARY_tan, -4, 4, 2 }, { UNARY_tan, -1e-3, 1e-3, 2 },
+    { UNARY_tan, -13000, 13000, 2 }, { UNARY_tan, -1e30, 1e30, 2 },
   };
   const int64_t shape[] = { 30000 };
   for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
@@ -297,6 +304,64 @@ static void polynomials_are_close(void) {
     if (!(worst <= cases[c].limit))
       check_fail(__FILE__, __LINE__, "%s on %g ... %g is off by %.2f ulp",
                  unary_rows[cases[c].row].name, cases[c].low, cases[c].high, worst);
+  }
+}
+
+// A turn's quarters, where next to nothing is left of the argument.
+static void quarters_of_a_turn(void) {
+  for (int n = 1; n < 8000; n += 7) {
+    float x = (float)(n * 1.57079632679489662);
+    EXPECT(ulps(run_one(UNARY_sin, MOON_F32, x, NULL), sin(x)) <= 2);
+    EXPECT(ulps(run_one(UNARY_cos, MOON_F32, x, NULL), cos(x)) <= 2);
+    EXPECT(ulps(run_one(UNARY_tan, MOON_F32, x, NULL), tan(x)) <= 2);
+  }
+}
+
+// Arguments beyond what the polynomials take, among others: in place, and in gradients.
+static void sines_of_any_size(void) {
+  static const int rows[] = { UNARY_sin, UNARY_cos };
+  const int64_t shape[] = { 2100 };
+  for (int r = 0; r < 2; r++) {
+    device_array x = random_array(MOON_F32, 1, shape, CONTIGUOUS, -3, 3);
+    device_array g = random_array(MOON_F32, 1, shape, CONTIGUOUS, -2, 2);
+    device_array y = make(MOON_F32, 1, shape, CONTIGUOUS);
+    device_array dx = make(MOON_F32, 1, shape, CONTIGUOUS);
+    put(&x, 700, 1e8);
+    put(&x, 2099, -3e20);
+    EXPECT_OK(kernels->unary(engine, rows[r], NULL, &x, &y));
+    EXPECT_OK(kernels->unary_backward(engine, rows[r], NULL, &g, &x, &y, &dx));
+    for (int64_t i = 0; i < 2100; i++) {
+      double at = get(&x, i), slope = rows[r] == UNARY_sin ? cos(at) : -sin(at);
+      EXPECT(ulps(get(&y, i), rows[r] == UNARY_sin ? sin(at) : cos(at)) <= 2);
+      EXPECT(fabs(get(&dx, i) - slope * get(&g, i)) <= 4e-7);
+    }
+    EXPECT_OK(kernels->unary(engine, rows[r], NULL, &x, &x));
+    for (int64_t i = 0; i < 2100; i++) EXPECT(get(&x, i) == get(&y, i));
+  }
+}
+
+static void powers_are_close(void) {
+  static const float ends[] = { 0, -0.0F, 1, -1, 2, -2, 3, -3, 0.5F, -0.5F, 2.5F, -2.5F, INFINITY,
+    -INFINITY, NAN, 1e-45F, -1e-45F, 1e-40F, 3.4e38F, -3.4e38F, 16777217, 8388607.5F, 0.001F,
+    -0.001F, 1.0000001F, 0.99999994F, 2147483648.0F };
+  const int count = sizeof ends / sizeof *ends;
+  const int64_t shape[] = { 20000 };
+  for (int i = 0; i < count * count; i++) {
+    double p = ends[i / count], q = ends[i % count], got = run_two(BINARY_pow, MOON_F32, p, q);
+    float exact = (float)pow(p, q);
+    if (isnan(exact) ? !isnan(got) : !signbit(got) != !signbit(exact) ||
+        (got != exact && !(ulps(got, exact) <= 1)))
+      check_fail(__FILE__, __LINE__, "pow(%g, %g) is %g, not %g", p, q, got, exact);
+  }
+  for (int wide = 0; wide < 2; wide++) {
+    device_array x = random_array(MOON_F32, 1, shape, CONTIGUOUS, 0, wide ? 1000 : 2);
+    device_array y = random_array(MOON_F32, 1, shape, CONTIGUOUS, wide ? -12 : -60, wide ? 12 : 60);
+    device_array z = make(MOON_F32, 1, shape, CONTIGUOUS);
+    EXPECT_OK(kernels->binary(engine, BINARY_pow, NULL, &x, &y, &z));
+    for (int64_t i = 0; i < shape[0]; i++) {
+      double exact = pow(get(&x, i), get(&y, i));
+      EXPECT(exact > 3.4e38 || ulps(get(&z, i), exact) <= 1);
+    }
   }
 }
 
@@ -441,6 +506,9 @@ int main(void) {
   each_level("binary derivatives agree with finite differences", binary_slopes);
   each_level("infinities, NaN and kinks", kinks_and_specials);
   each_level("float32 polynomials are within 2 to 4 ulp", polynomials_are_close);
+  each_level("quarters of a turn", quarters_of_a_turn);
+  each_level("sines of large arguments", sines_of_any_size);
+  each_level("float32 powers are within 1 ulp", powers_are_close);
   each_level("integers wrap, divide and refuse zero", integers);
   each_level("comparisons in every dtype", comparisons);
   each_level("predicates", predicates);
