@@ -376,8 +376,9 @@ MOON_SHARED float formula_erfc_tail(float x) {
   p = formula_fma(p, v, 0.453914518f);
   p = formula_fma(p, v, -0.804651897f);
   p = formula_fma(p, v, 1.05403182f);
-  p *= w;
-  return formula_scaled(formula_fma(p, formula_exp_near_0(r), p), n);
+  p *= w;   // n is from -150 to 0: one power is enough, and it is no denormal number
+  float whole = formula_fma(p, formula_exp_near_0(r), p) * formula_power_of_2(n + 64);
+  return whole * 5.42101086242752217e-20f;
 }
 
 FORMULA(float, erf, f32)(float x) {
