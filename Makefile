@@ -64,10 +64,10 @@ fuzz: moonlet.lua                     ## drawn arguments for every operator, a m
 docs: all                             ## write the reference in docs/ from the source
 	$(LUA) scripts/make-docs.lua
 
-cuda:                                 ## compile and link the CUDA kernels (needs nvcc)
+cuda:                                 ## build the CUDA plug-in (needs nvcc)
 	@scripts/install-packages build
-	@$(configure) -B build/cuda -DMOONLET_CUDA=ON > /dev/null
-	@$(call compile,build/cuda) cuda
+	@$(configure) -B build -DMOONLET_CUDA=ON > /dev/null
+	@$(call compile,build) cuda
 
 rock:                                 ## build the rock into ROCK_TREE for Lua ROCK_LUA
 	@scripts/install-packages run build demo test

@@ -1,234 +1,161 @@
-// Elementwise kernels: every row of pointwise.def, forward and each derivative, for float32 and
-// float64. The formulas are those the CPU compiles.
-//
-// All are bound by memory: each input is read once, the output written once, nothing is reread.
-// Arrays are contiguous for now; strided ones and the half types follow with the plug-in's device.
-#include "pointwise.cuh"
+// Elementwise kernels: a row of pointwise.def gives a function object forward and one for each
+// derivative, from the formulas that the CPU compiles, and elementwise.cuh makes kernels of them.
+#include "elementwise.cuh"
 
 #include <stddef.h>
 
 #include "device/formula.h"
 
-// -- kernels, named <row>_forward, <row>_backward, <row>_backward_x, <row>_backward_y
-
-template <typename T>
-struct attributes_of { T a, b; };
-
-#define KERNEL_HEAD            \
-  const T a = ab.a, b = ab.b;  \
-  (void)a, (void)b;            \
-  CUDA_EACH(i, count)
-
-#define KERNEL_1(name, result, formula)                                                  \
-  template <typename T>                                                                  \
-  static __global__ void name(int64_t count, attributes_of<T> ab, const T *xs, result *out) { \
-    KERNEL_HEAD {                                                                        \
-      const T x = xs[i];                                                                 \
-      out[i] = (result)(formula);                                                        \
-    }                                                                                    \
-  }
-#define KERNEL_2(name, result, formula)                                                  \
-  template <typename T>                                                                  \
-  static __global__ void name(int64_t count, attributes_of<T> ab, const T *xs, const T *ys, \
-                              result *out) {                                             \
-    KERNEL_HEAD {                                                                        \
-      const T x = xs[i], y = ys[i];                                                      \
-      out[i] = (result)(formula);                                                        \
-    }                                                                                    \
-  }
-#define KERNEL_3(name, formula)                                                          \
-  template <typename T>                                                                  \
-  static __global__ void name(int64_t count, attributes_of<T> ab, const T *gs, const T *xs, \
-                              const T *ys, T *out) {                                     \
-    KERNEL_HEAD {                                                                        \
-      const T g = gs[i], x = xs[i], y = ys[i];                                           \
-      (void)g, (void)x, (void)y;                                                         \
-      out[i] = (T)(formula);                                                             \
-    }                                                                                    \
-  }
-#define KERNEL_4(name, formula)                                                          \
-  template <typename T>                                                                  \
-  static __global__ void name(int64_t count, attributes_of<T> ab, const T *gs, const T *xs, \
-                              const T *ys, const T *zs, T *out) {                        \
-    KERNEL_HEAD {                                                                        \
-      const T g = gs[i], x = xs[i], y = ys[i], z = zs[i];                                \
-      (void)g, (void)x, (void)y, (void)z;                                                \
-      out[i] = (T)(formula);                                                             \
-    }                                                                                    \
-  }
+// -- function objects, named <row>_forward, <row>_backward, <row>_backward_x, <row>_backward_y. Like
+//    the CPU's loops they may read all of x, y, g and (BINARY) z; a and b are the attributes.
+#define OBJECT(name, N, result, names, formula)                              \
+  template <typename T> struct name {                                        \
+    T a, b;                                                                  \
+    __host__ __device__ result operator()(const T (&v)[N]) const {           \
+      names;                                                                 \
+      return (result)(formula);                                              \
+    }                                                                        \
+  };
+#define NAMES_1 const T x = v[0]; (void)x
+#define NAMES_2 const T x = v[0], y = v[1]; (void)x, (void)y
+#define NAMES_3 const T g = v[0], x = v[1], y = v[2]; (void)g, (void)x, (void)y
+#define NAMES_4 \
+  const T g = v[0], x = v[1], y = v[2], z = v[3]; (void)g, (void)x, (void)y, (void)z
 
 #define UNARY(name, class, attributes, formula, derivative, low, high, help) \
-  KERNEL_1(name##_forward, T, formula)                                       \
-  KERNEL_3(name##_backward, derivative)
-#define BINARY(name, class, attributes, formula, derivative_x, derivative_y, low, high, help) \
-  KERNEL_2(name##_forward, T, formula)                                                        \
-  KERNEL_4(name##_backward_x, derivative_x)                                                   \
-  KERNEL_4(name##_backward_y, derivative_y)
-#define COMPARE(name, formula, help) KERNEL_2(name##_forward, uint8_t, formula)
-#define PREDICATE(name, formula, help) KERNEL_1(name##_forward, uint8_t, formula)
+  OBJECT(name##_forward, 1, T, NAMES_1, formula)                             \
+  OBJECT(name##_backward, 3, T, NAMES_3, derivative)
+#define BINARY(name, class, attributes, formula, of_x, of_y, low, high, help) \
+  OBJECT(name##_forward, 2, T, NAMES_2, formula)                              \
+  OBJECT(name##_backward_x, 4, T, NAMES_4, of_x)                              \
+  OBJECT(name##_backward_y, 4, T, NAMES_4, of_y)
+#define COMPARE(name, formula, help) OBJECT(name##_compare, 2, bool, NAMES_2, formula)
+#define PREDICATE(name, formula, help) OBJECT(name##_predicate, 1, bool, NAMES_1, formula)
 #include "device/pointwise.def"
 
-// -- the tables: a row's kernels for one type
+// -- launchers, one a row and compute type
+typedef moon_status (*launcher)(cuda_context *c, const double *attributes,
+                                const device_array *out, const device_array *const *in);
 
-template <typename T>
-struct unary_row {
-  void (*forward)(int64_t, attributes_of<T>, const T *, T *);
-  void (*backward)(int64_t, attributes_of<T>, const T *, const T *, const T *, T *);
-};
-template <typename T>
-struct binary_row {
-  void (*forward)(int64_t, attributes_of<T>, const T *, const T *, T *);
-  void (*backward[2])(int64_t, attributes_of<T>, const T *, const T *, const T *, const T *, T *);
-};
-template <typename T>
-struct compare_row { void (*forward)(int64_t, attributes_of<T>, const T *, const T *, uint8_t *); };
-template <typename T>
-struct predicate_row { void (*forward)(int64_t, attributes_of<T>, const T *, uint8_t *); };
+static void set_attribute(float *to, double value) { *to = (float)value; }
+static void set_attribute(double *to, double value) { *to = value; }
+static void set_attribute(int64_t *to, double value) { *to = dtype_to_int(value); }
 
-template <typename T>
-struct tables {
-  static const unary_row<T> unary[];
-  static const binary_row<T> binary[];
-  static const compare_row<T> compare[];
-  static const predicate_row<T> predicate[];
-};
-
-template <typename T>
-const unary_row<T> tables<T>::unary[] = {
-#define UNARY(name, ...) { name##_forward<T>, name##_backward<T> },
-#include "device/pointwise.def"
-};
-template <typename T>
-const binary_row<T> tables<T>::binary[] = {
-#define BINARY(name, ...) { name##_forward<T>, { name##_backward_x<T>, name##_backward_y<T> } },
-#include "device/pointwise.def"
-};
-template <typename T>
-const compare_row<T> tables<T>::compare[] = {
-#define COMPARE(name, ...) { name##_forward<T> },
-#include "device/pointwise.def"
-};
-template <typename T>
-const predicate_row<T> tables<T>::predicate[] = {
-#define PREDICATE(name, ...) { name##_forward<T> },
-#include "device/pointwise.def"
-};
-
-static const char *const unary_names[] = {
-#define UNARY(name, ...) #name,
-#include "device/pointwise.def"
-};
-static const char *const binary_names[] = {
-#define BINARY(name, ...) #name,
-#include "device/pointwise.def"
-};
-static const char *const compare_names[] = {
-#define COMPARE(name, ...) #name,
-#include "device/pointwise.def"
-};
-static const char *const predicate_names[] = {
-#define PREDICATE(name, ...) #name,
-#include "device/pointwise.def"
-};
-
-struct family { const char *const *names; int rows; };
-#define FAMILY(names) { names, (int)(sizeof(names) / sizeof(*names)) }
-static const family families[] = { FAMILY(unary_names), FAMILY(binary_names),
-                                   FAMILY(compare_names), FAMILY(predicate_names) };
-
-int moon_cuda_rows(int family) { return families[family].rows; }
-const char *moon_cuda_row_name(int family, int row) { return families[family].names[row]; }
-const char *moon_cuda_error_text(void) { return moon_error_text(); }
-
-// -- launchers
-
-template <typename T>
-static attributes_of<T> attributes_from(const double *attributes) {
-  attributes_of<T> ab = { T(0), T(0) };
-  if (attributes != NULL) {
-    ab.a = T(attributes[0]);
-    ab.b = T(attributes[1]);
-  }
-  return ab;
+template <typename T, int N, template <typename> class Row>
+static moon_status run(cuda_context *c, const double *attributes, const device_array *out,
+                       const device_array *const *in) {
+  const device_array *operands[N];
+  Row<T> row;
+  for (int k = 0; k < N; k++) operands[k] = in[k];
+  set_attribute(&row.a, attributes ? attributes[0] : 0);
+  set_attribute(&row.b, attributes ? attributes[1] : 0);
+  return cuda_elementwise<T>(c, out, operands, row);
 }
 
-// Puts `kernel` on the stream for `count` elements.
-template <typename... Parameters, typename... Arguments>
-static moon_status launch(cudaStream_t stream, void (*kernel)(int64_t, Parameters...),
-                          int64_t count, Arguments... arguments) {
-  if (count == 0) return MOON_OK;
-  kernel<<<cuda_blocks(count), CUDA_BLOCK, 0, stream>>>(count, arguments...);
-  MOON_CUDA(cudaGetLastError());
-  return MOON_OK;
+// The columns of a table of launchers.
+enum { COLUMN_F32, COLUMN_F64, COLUMN_I64, COLUMNS };
+
+static int column_of(moon_dtype dtype) {
+  if (dtype == MOON_F64) return COLUMN_F64;
+  return dtype_is_float(dtype) ? COLUMN_F32 : COLUMN_I64;
 }
 
-static moon_status check_call(int family, int row, moon_dtype dtype) {
-  if (row < 0 || row >= families[family].rows) {
-    return moon_fail(MOON_BAD_ARGUMENT, "cuda: there is no elementwise row %d", row);
-  }
-  if (dtype != MOON_F32 && dtype != MOON_F64) {
-    return moon_fail(MOON_BAD_DTYPE, "cuda: %s is for float32 and float64 so far",
-                     families[family].names[row]);
-  }
-  return MOON_OK;
+#define ENTRY_FLOAT(name, N) { run<float, N, name>, run<double, N, name>, NULL },
+#define ENTRY_NUMBER(name, N) \
+  { run<float, N, name>, run<double, N, name>, run<int64_t, N, name> },
+#define ENTRY_ANY ENTRY_NUMBER
+
+static const launcher unary_rows[UNARY_ROWS][COLUMNS] = {
+#define UNARY(name, class, ...) ENTRY_##class(name##_forward, 1)
+#include "device/pointwise.def"
+};
+static const launcher unary_backward_rows[UNARY_ROWS][COLUMNS] = {
+#define UNARY(name, class, ...) ENTRY_FLOAT(name##_backward, 3)
+#include "device/pointwise.def"
+};
+static const launcher binary_rows[BINARY_ROWS][COLUMNS] = {
+#define BINARY(name, class, ...) ENTRY_##class(name##_forward, 2)
+#include "device/pointwise.def"
+};
+static const launcher binary_backward_rows[2][BINARY_ROWS][COLUMNS] = {
+  {
+#define BINARY(name, class, ...) ENTRY_FLOAT(name##_backward_x, 4)
+#include "device/pointwise.def"
+  },
+  {
+#define BINARY(name, class, ...) ENTRY_FLOAT(name##_backward_y, 4)
+#include "device/pointwise.def"
+  },
+};
+static const launcher compare_rows[COMPARE_ROWS][COLUMNS] = {
+#define COMPARE(name, ...) ENTRY_ANY(name##_compare, 2)
+#include "device/pointwise.def"
+};
+static const launcher predicate_rows[PREDICATE_ROWS][COLUMNS] = {
+#define PREDICATE(name, ...) ENTRY_ANY(name##_predicate, 1)
+#include "device/pointwise.def"
+};
+
+// -- the slots
+static moon_status start(cuda_context *c, const launcher *row, const double *attributes,
+                         const device_array *out, const device_array *const *in) {
+  launcher of_type = row[column_of(in[0]->dtype)];
+  if (!of_type) return cuda_no_type(in[0]->dtype);
+  return of_type(c, attributes, out, in);
 }
 
-// Continues with T as the type of `dtype`.
-#define WITH_TYPE(dtype, statement) \
-  do {                              \
-    if ((dtype) == MOON_F32) {      \
-      typedef float T;              \
-      statement;                    \
-    } else {                        \
-      typedef double T;             \
-      statement;                    \
-    }                               \
-  } while (0)
-
-moon_status moon_cuda_unary(cudaStream_t stream, int row, moon_dtype dtype,
-                            const double *attributes, int64_t count, const void *x, void *out) {
-  MOON_TRY(check_call(CUDA_UNARY, row, dtype));
-  WITH_TYPE(dtype, return launch(stream, tables<T>::unary[row].forward, count,
-                                 attributes_from<T>(attributes), (const T *)x, (T *)out));
+// Refuses a zero among the integer divisors of `row`; it has to wait for the answer.
+static moon_status check_divisor(cuda_context *c, int row, const device_array *y) {
+  bool divides = row == BINARY_div_floor || row == BINARY_remainder || row == BINARY_fmod;
+  if (!divides || dtype_is_float(y->dtype)) return MOON_OK;
+  cuda_scratch flag(c);
+  uint8_t no_zero = 0;
+  MOON_TRY(flag.take(1));
+  device_array answer = {};
+  answer.data = flag.as<void>();
+  answer.dtype = MOON_BOOL;
+  answer.ndim = y->ndim;
+  for (int i = 0; i < y->ndim; i++) answer.shape[i] = answer.strides[i] = 1;
+  MOON_TRY(cuda_reduce(c, REDUCE_ALL, y, &answer));
+  MOON_TRY(cuda_download(c, answer.data, &no_zero, 1));
+  return no_zero ? MOON_OK : moon_fail(MOON_BAD_ARGUMENT, "division by zero");
 }
 
-moon_status moon_cuda_unary_backward(cudaStream_t stream, int row, moon_dtype dtype,
-                                     const double *attributes, int64_t count, const void *g,
-                                     const void *x, const void *y, void *dx) {
-  MOON_TRY(check_call(CUDA_UNARY, row, dtype));
-  WITH_TYPE(dtype, return launch(stream, tables<T>::unary[row].backward, count,
-                                 attributes_from<T>(attributes), (const T *)g, (const T *)x,
-                                 (const T *)y, (T *)dx));
+moon_status cuda_unary(cuda_context *c, int row, const double *attributes, const device_array *x,
+                       const device_array *out) {
+  return start(c, unary_rows[row], attributes, out, &x);
 }
 
-moon_status moon_cuda_binary(cudaStream_t stream, int row, moon_dtype dtype,
-                             const double *attributes, int64_t count, const void *x, const void *y,
-                             void *out) {
-  MOON_TRY(check_call(CUDA_BINARY, row, dtype));
-  WITH_TYPE(dtype, return launch(stream, tables<T>::binary[row].forward, count,
-                                 attributes_from<T>(attributes), (const T *)x, (const T *)y,
-                                 (T *)out));
+moon_status cuda_binary(cuda_context *c, int row, const double *attributes, const device_array *x,
+                        const device_array *y, const device_array *out) {
+  const device_array *in[] = { x, y };
+  MOON_TRY(check_divisor(c, row, y));
+  return start(c, binary_rows[row], attributes, out, in);
 }
 
-moon_status moon_cuda_binary_backward(cudaStream_t stream, int row, int side, moon_dtype dtype,
-                                      const double *attributes, int64_t count, const void *g,
-                                      const void *x, const void *y, const void *z, void *dx) {
-  MOON_TRY(check_call(CUDA_BINARY, row, dtype));
-  WITH_TYPE(dtype, return launch(stream, tables<T>::binary[row].backward[side != 0], count,
-                                 attributes_from<T>(attributes), (const T *)g, (const T *)x,
-                                 (const T *)y, (const T *)z, (T *)dx));
+moon_status cuda_compare(cuda_context *c, int row, const device_array *x, const device_array *y,
+                         const device_array *out) {
+  const device_array *in[] = { x, y };
+  return start(c, compare_rows[row], NULL, out, in);
 }
 
-moon_status moon_cuda_compare(cudaStream_t stream, int row, moon_dtype dtype, int64_t count,
-                              const void *x, const void *y, uint8_t *out) {
-  MOON_TRY(check_call(CUDA_COMPARE, row, dtype));
-  WITH_TYPE(dtype, return launch(stream, tables<T>::compare[row].forward, count,
-                                 attributes_from<T>(NULL), (const T *)x, (const T *)y, out));
+moon_status cuda_predicate(cuda_context *c, int row, const device_array *x,
+                           const device_array *out) {
+  return start(c, predicate_rows[row], NULL, out, &x);
 }
 
-moon_status moon_cuda_predicate(cudaStream_t stream, int row, moon_dtype dtype, int64_t count,
-                                const void *x, uint8_t *out) {
-  MOON_TRY(check_call(CUDA_PREDICATE, row, dtype));
-  WITH_TYPE(dtype, return launch(stream, tables<T>::predicate[row].forward, count,
-                                 attributes_from<T>(NULL), (const T *)x, out));
+// An array that the derivative does not read may be NULL; any other stands in for it.
+moon_status cuda_unary_backward(cuda_context *c, int row, const double *attributes,
+                                const device_array *g, const device_array *x,
+                                const device_array *y, const device_array *dx) {
+  const device_array *in[] = { g, x ? x : g, y ? y : g };
+  return start(c, unary_backward_rows[row], attributes, dx, in);
+}
+
+moon_status cuda_binary_backward(cuda_context *c, int row, int side, const double *attributes,
+                                 const device_array *g, const device_array *x,
+                                 const device_array *y, const device_array *z,
+                                 const device_array *dx) {
+  const device_array *in[] = { g, x ? x : g, y ? y : g, z ? z : g };
+  return start(c, binary_backward_rows[side][row], attributes, dx, in);
 }

@@ -31,6 +31,8 @@ end
 file:close()
 
 -- The path last: it hides this file, which must be found again should memory run out in between.
+-- The CUDA plug-in is the same for every Lua.
+package.cpath = put_in_front(package.cpath, build .. "/?.so")
 package.cpath = put_in_front(package.cpath, build .. "/" .. lua .. "/?.so")
 package.path = put_in_front(package.path, root .. "lua/?.lua;" .. root .. "lua/?/init.lua")
 

@@ -174,8 +174,8 @@ void alloc_flush_cache(void) {
 
 #endif
 
-// Asks the engine to free what it can: only where its hook may run, and never within itself.
-static void collect(moon_engine *engine) {
+// Only where the hook may run, and never within itself.
+void alloc_collect(moon_engine *engine) {
   if (engine->collect == NULL || threads_inside() || engine->collecting) return;
   engine->collecting = true;
   engine->collect(engine->collect_context);
@@ -196,7 +196,7 @@ static moon_status take_at_budget(moon_engine *engine, size_t head, size_t bytes
   if (engine->memory.budget < 0 || bytes > (uint64_t)engine->memory.budget)
     return fail_over_budget(engine, bytes, "");   // nothing that is freed could help
   alloc_flush_cache();
-  collect(engine);
+  alloc_collect(engine);
   *block = charge_and_take(&engine->memory, head, bytes, &charged);
   if (*block != NULL) return MOON_OK;
   return fail_over_budget(engine, bytes, charged ? "; the system refused" : "");

@@ -42,6 +42,9 @@ void alloc_delete(void *block);
 // Multiplies without overflow; MOON_OUT_OF_MEMORY and a sentence when a*b does not fit.
 MOON_MUST_CHECK moon_status alloc_product(size_t a, size_t b, size_t *product);
 
+// Asks the engine's owner to free what it can (engine->collect), where that can be done now.
+void alloc_collect(moon_engine *engine);
+
 size_t alloc_cached_bytes(void);   // free bytes kept for reuse, whole process
 void alloc_flush_cache(void);      // gives them back to the system
 

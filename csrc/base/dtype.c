@@ -46,31 +46,13 @@ double dtype_load(moon_dtype dtype, const void *element) {
   return 0;
 }
 
-static int64_t int_from_double(double value) {
-  if (isnan(value)) return 0;
-  if (value >= 0x1p63) return INT64_MAX;
-  if (value < -0x1p63) return INT64_MIN;
-  return (int64_t)value;
-}
-
 int64_t dtype_load_int(moon_dtype dtype, const void *element) {
   if (dtype == MOON_I64) {
     int64_t value;
     memcpy(&value, element, sizeof value);
     return value;
   }
-  return int_from_double(dtype_load(dtype, element));
-}
-
-// float32 rounded to odd: cut towards zero, with the last bit set if anything was lost. Rounding
-// that to a half gives the half nearest to `value`, where two roundings to nearest would not.
-static float float_to_odd(double value) {
-  dtype_bits v;
-  v.f = (float)value;
-  if (isnan(value) || (double)v.f == value) return v.f;
-  if (fabs((double)v.f) > fabs(value)) v.u--;
-  v.u |= 1u;
-  return v.f;
+  return dtype_to_int(dtype_load(dtype, element));
 }
 
 void dtype_store(moon_dtype dtype, void *element, double value) {
@@ -80,15 +62,15 @@ void dtype_store(moon_dtype dtype, void *element, double value) {
     case MOON_F32: memcpy(element, &single, sizeof single); break;
     case MOON_F64: memcpy(element, &value, sizeof value); break;
     case MOON_F16:
-      half = half_from_float(float_to_odd(value));
+      half = half_from_float(dtype_odd_from_double(value));
       memcpy(element, &half, sizeof half);
       break;
     case MOON_BF16:
-      half = bfloat_from_float(float_to_odd(value));
+      half = bfloat_from_float(dtype_odd_from_double(value));
       memcpy(element, &half, sizeof half);
       break;
     case MOON_BOOL: *(uint8_t *)element = value != 0; break;
-    default: dtype_store_int(dtype, element, int_from_double(value));
+    default: dtype_store_int(dtype, element, dtype_to_int(value));
   }
 }
 

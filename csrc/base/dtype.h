@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/shared.h"
+
 typedef enum moon_dtype {
 #define DTYPE(id, name, storage, compute, class) MOON_##id,
 #include "base/dtype.def"
@@ -26,8 +28,8 @@ static inline size_t dtype_size(moon_dtype dtype) {
 }
 const char *dtype_name(moon_dtype dtype);
 dtype_class dtype_class_of(moon_dtype dtype);
-static inline bool dtype_is_float(moon_dtype dtype) { return dtype <= MOON_BF16; }
-static inline bool dtype_is_half(moon_dtype dtype) {
+MOON_SHARED bool dtype_is_float(moon_dtype dtype) { return dtype <= MOON_BF16; }
+MOON_SHARED bool dtype_is_half(moon_dtype dtype) {
   return dtype == MOON_F16 || dtype == MOON_BF16;
 }
 
@@ -43,11 +45,36 @@ void dtype_store(moon_dtype dtype, void *element, double value);
 int64_t dtype_load_int(moon_dtype dtype, const void *element);
 void dtype_store_int(moon_dtype dtype, void *element, int64_t value);
 
+// A double as an integer: cut towards zero and held within int64, NaN gives 0.
+MOON_SHARED int64_t dtype_to_int(double value) {
+  if (!(value >= -0x1p63)) return value < 0 ? INT64_MIN : 0;
+  return value < 0x1p63 ? (int64_t)value : INT64_MAX;
+}
+
 // IEEE 754 binary16 and bfloat16: round to nearest even; NaN stays NaN and becomes quiet, as the
 // processor's own instructions do it. Inline and free of tables, so that loops over them vectorise.
 typedef union dtype_bits { uint32_t u; float f; } dtype_bits;
 
-static inline float half_to_float(uint16_t bits) {
+// float32 rounded to odd: cut towards 0, with the last bit set if anything was lost. Rounding that to
+// a half gives the half nearest to the value, where two roundings to nearest would not.
+MOON_SHARED float dtype_odd_from_double(double value) {
+  dtype_bits v;
+  v.f = (float)value;
+  if (value != value || (double)v.f == value) return v.f;
+  double cut = (double)v.f;
+  if ((cut < 0 ? -cut : cut) > (value < 0 ? -value : value)) v.u--;
+  v.u |= 1u;
+  return v.f;
+}
+
+// As above; what a double cannot hold of a large integer is kept as one sticky bit.
+MOON_SHARED float dtype_odd_from_int(int64_t value) {
+  const int64_t exact = INT64_C(1) << 53, low = 0x7FF;
+  if ((value > exact || value < -exact) && (value & low) != 0) value = (value & ~low) | 0x400;
+  return dtype_odd_from_double((double)value);
+}
+
+MOON_SHARED float half_to_float(uint16_t bits) {
   // The exponent is moved from bias 15 to 127; what has exponent 0 is made normal by a
   // subtraction that float32 does exactly (after F. Giesen, "half to float done quick").
   const uint32_t exponent_mask = 0x7c00u << 13;
@@ -65,7 +92,7 @@ static inline float half_to_float(uint16_t bits) {
   return v.f;
 }
 
-static inline uint16_t half_from_float(float value) {
+MOON_SHARED uint16_t half_from_float(float value) {
   // Adding 0.5 leaves a subnormal half in the low bits of the sum, rounded by the addition itself.
   const uint32_t infinity = 255u << 23, too_large = (127u + 16u) << 23, normal = 113u << 23;
   const dtype_bits half = { 126u << 23 };
@@ -85,12 +112,12 @@ static inline uint16_t half_from_float(float value) {
   return (uint16_t)(result | (sign >> 16));
 }
 
-static inline float bfloat_to_float(uint16_t bits) {
+MOON_SHARED float bfloat_to_float(uint16_t bits) {
   dtype_bits v = { (uint32_t)bits << 16 };
   return v.f;
 }
 
-static inline uint16_t bfloat_from_float(float value) {
+MOON_SHARED uint16_t bfloat_from_float(float value) {
   dtype_bits v;
   v.f = value;
   if ((v.u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((v.u >> 16) | 0x40u);

@@ -49,6 +49,7 @@ void engine_release(moon_engine *engine) {
 }
 
 void engine_end(moon_engine *engine) {
+  if (engine->end_extension) engine->end_extension(engine->extension);
   alloc_delete(engine);
   threads_leave();
   if (atomic_fetch_sub(&engines_alive, 1) == 1) alloc_flush_cache();

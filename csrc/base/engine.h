@@ -22,8 +22,9 @@ typedef struct engine_memory {
   // Bytes allocated since the last collection, each block counted with ALLOC_BLOCK_COST for the
   // records round it, or a million tensors of one element would look like nothing.
   atomic_int_fast64_t since_collect;
-  int64_t survived;                // `live` right after the last collection
+  int64_t survived;                // `live` and `elsewhere` right after the last collection
   int64_t budget;                  // bytes this engine may hold live
+  atomic_int_fast64_t elsewhere;   // bytes held by live storages on other devices
 } engine_memory;
 
 // Who looks at calls, bits of engine->observers. Nobody does for most, which costs one test a call.
@@ -64,6 +65,10 @@ typedef struct moon_engine {
   void (*where)(void *context, char *text, size_t size);
   void *collect_context;
   bool collecting;
+  // What a device that was opened at run time keeps for this engine (streams, spare memory), and
+  // who ends that.
+  void *extension;
+  void (*end_extension)(void *extension);
 } moon_engine;
 
 // Makes an engine with the default budget (90 % of the smaller of RAM and the cgroup's limit),

@@ -7,11 +7,7 @@
 
 #include <stdint.h>
 
-#if defined(__CUDACC__)
-#define MOON_SHARED static inline __host__ __device__
-#else
-#define MOON_SHARED static inline
-#endif
+#include "base/shared.h"
 
 typedef struct random_block { uint32_t word[4]; } random_block;
 

@@ -20,31 +20,14 @@
     }                                                                     \
   }
 
-// float32 rounded to odd: cut towards 0, with the last bit set if anything was lost. Rounding that
-// to a half gives the half nearest to x, where two roundings to nearest would not.
-static inline float float_to_odd(double x) {
-  union { float f; uint32_t u; } v = { .f = (float)x };
-  if (x != x || (double)v.f == x) return v.f;
-  if (fabs((double)v.f) > fabs(x)) v.u--;
-  v.u |= 1u;
-  return v.f;
-}
-
-// As above; what a double cannot hold of a large integer is kept as one sticky bit.
-static inline float int_to_odd(int64_t x) {
-  const int64_t exact = INT64_C(1) << 53, low = 0x7FF;
-  if ((x > exact || x < -exact) && (x & low) != 0) x = (x & ~low) | 0x400;
-  return float_to_odd((double)x);
-}
-
 CAST(cast_f32_f64, float, double, x)
-CAST(cast_f32_i64, float, int64_t, cpu_to_int(x))
+CAST(cast_f32_i64, float, int64_t, dtype_to_int(x))
 CAST(cast_f64_f32, double, float, (float)x)
-CAST(cast_f64_i64, double, int64_t, cpu_to_int(x))
+CAST(cast_f64_i64, double, int64_t, dtype_to_int(x))
 CAST(cast_i64_f32, int64_t, float, (float)x)
 CAST(cast_i64_f64, int64_t, double, (double)x)
-CAST(cast_f64_half, double, float, float_to_odd(x))
-CAST(cast_i64_half, int64_t, float, int_to_odd(x))
+CAST(cast_f64_half, double, float, dtype_odd_from_double(x))
+CAST(cast_i64_half, int64_t, float, dtype_odd_from_int(x))
 CAST(cast_f32_f32, float, float, x)
 CAST(cast_f64_f64, double, double, x)
 CAST(cast_i64_i64, int64_t, int64_t, x)
@@ -184,7 +167,7 @@ static moon_status arange_block(void *context, int64_t first, int64_t last) {
   const device_array *out = job->out;
   bool whole = cpu_compute_dtype(out->dtype) == MOON_I64;
   int64_t stride = out->strides[0], size = (int64_t)dtype_size(out->dtype);
-  uint64_t start = (uint64_t)cpu_to_int(job->start), step = (uint64_t)cpu_to_int(job->step);
+  uint64_t start = (uint64_t)dtype_to_int(job->start), step = (uint64_t)dtype_to_int(job->step);
   for (int64_t i = first; i < last; i++) {
     char *element = (char *)out->data + i * stride * size;
     if (whole) dtype_store_int(out->dtype, element, (int64_t)(start + (uint64_t)i * step));

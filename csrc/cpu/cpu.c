@@ -54,20 +54,3 @@ moon_status cpu_force_level(cpu_level level) {
   choose(level);
   return MOON_OK;
 }
-
-moon_status device_by_name(const char *name, const moon_device **device) {
-  if (strcmp(name, "cpu") == 0) {
-    *device = device_cpu();
-    return MOON_OK;
-  }
-  if (strcmp(name, "meta") == 0) {
-    *device = device_meta();
-    return MOON_OK;
-  }
-  if (strcmp(name, "cuda") == 0 || strncmp(name, "cuda:", 5) == 0)
-    return moon_fail(MOON_BAD_DEVICE,
-                     "device \"%s\": this version does not open CUDA devices; the devices are "
-                     "\"cpu\" and \"meta\" (shapes alone)", name);
-  return moon_fail(MOON_BAD_DEVICE, "there is no device \"%s\"; the devices are \"cpu\" and "
-                   "\"meta\" (shapes alone)", name);
-}

@@ -60,12 +60,6 @@ static inline moon_dtype cpu_compute_dtype(moon_dtype dtype) {
   return (moon_dtype)compute[dtype];
 }
 
-// double to int64: truncated, ends saturate, NaN is 0.
-static inline int64_t cpu_to_int(double value) {
-  if (!(value >= -0x1p63)) return value < 0 ? INT64_MIN : 0;
-  return value < 0x1p63 ? (int64_t)value : INT64_MAX;
-}
-
 // -- runs (walk.c): n elements `stride` apart, converted to or from the dtype's compute type.
 //    stride may be 0 (repeats) or negative. Buffers are contiguous.
 void CPU(load_run)(moon_dtype dtype, int64_t n, const void *source, int64_t stride, void *buffer);

@@ -73,12 +73,12 @@ static int slot_of(moon_dtype dtype) {
   LOOP(name##_f64, double, PLAIN, double, formula)
 #define LOOPS_NUMBER(LOOP, name, formula)                \
   LOOPS_FLOAT(LOOP, name, formula)                       \
-  LOOP(name##_i64, int64_t, cpu_to_int, int64_t, formula)
+  LOOP(name##_i64, int64_t, dtype_to_int, int64_t, formula)
 #define LOOPS_ANY LOOPS_NUMBER
 #define LOOPS_BOOL(LOOP, name, formula)                  \
   LOOP(name##_f32, float, PLAIN, uint8_t, formula)       \
   LOOP(name##_f64, double, PLAIN, uint8_t, formula)      \
-  LOOP(name##_i64, int64_t, cpu_to_int, uint8_t, formula)
+  LOOP(name##_i64, int64_t, dtype_to_int, uint8_t, formula)
 
 #define UNARY(name, class, attributes, formula, derivative, low, high, help) \
   LOOPS_##class(LOOP_1, name##_forward, formula)                             \

@@ -126,9 +126,9 @@ static region_range inside(const NAME(direction) *d, int64_t bin) {
   double step = (double)(d->bin / d->grid), base = (double)(d->start + (REAL)bin * d->bin);
   double from = (-1 - base) / step, to = ((double)d->size - base) / step;
   if (from != from || to != to) return (region_range){ 0, d->sampling };
-  region_range r = { cpu_to_int(floor(from < to ? from : to) - 2),   // a box may be turned round
-                     cpu_to_int(ceil(from < to ? to : from) + 2) };
-  int64_t grid = cpu_to_int((double)d->grid);
+  region_range r = { dtype_to_int(floor(from < to ? from : to) - 2),   // a box may be turned round
+                     dtype_to_int(ceil(from < to ? to : from) + 2) };
+  int64_t grid = dtype_to_int((double)d->grid);
   if (!(r.first > 0)) r.first = 0;
   if (!(r.last < grid)) r.last = grid;
   return r;

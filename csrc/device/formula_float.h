@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/random.h"   // MOON_SHARED
+#include "base/shared.h"
 
 #ifdef __cplusplus
 #define FORMULA(type, name, suffix) MOON_SHARED type formula_##name

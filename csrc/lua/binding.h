@@ -176,6 +176,7 @@ void memory_open(lua_State *L, binding_state *state);
 void profiles_open(lua_State *L, binding_state *state);
 void conv_engines_open(lua_State *L, binding_state *state);
 void settings_open(lua_State *L, binding_state *state);
+void cuda_functions_open(lua_State *L, binding_state *state);
 void files_open(lua_State *L, binding_state *state);        // safetensors, gzip
 void image_open(lua_State *L, binding_state *state);
 void worker_open(lua_State *L, binding_state *state);

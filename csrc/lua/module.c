@@ -137,7 +137,7 @@ void binding_collect(lua_State *L, binding_state *state) {
   lua_settop(L, top);
   engine_memory *memory = &state->engine->memory;
   atomic_store(&memory->since_collect, 0);
-  memory->survived = atomic_load(&memory->live);
+  memory->survived = atomic_load(&memory->live) + atomic_load(&memory->elsewhere);
   state->collect_ended = os_clock();
   state->collect_took = state->collect_ended - started;
 }
@@ -219,6 +219,7 @@ int luaopen_moonlet_core(lua_State *L) {
   memory_open(L, state);
   profiles_open(L, state);
   settings_open(L, state);
+  cuda_functions_open(L, state);
   conv_engines_open(L, state);
   files_open(L, state);
   image_open(L, state);

@@ -4,9 +4,16 @@
 --   moon.optim   optimisers and schedules          moon.models  networks ready to build
 --   moon.train   trainer, checkpoints, progress    moon.viz     pictures of what was learnt
 --   moon.metrics accuracy, confusion matrix        moon.image   pictures to tensors and back
+--   moon.cuda    GPUs: what there is, memory, time
 
 local core = require "moonlet.core"
 core.set_library((debug.getinfo(1, "S").source:gsub("init%.lua$", "")))
+
+-- The CUDA plug-in lies beside the binary, or in the next place of cpath in a checkout.
+for pattern in package.cpath:gmatch("[^;]*%?[^;]*") do
+  core.cuda_look_at((pattern:gsub("%?", "moonlet/cuda")), "last")
+end
+
 require "moonlet.tensor"(core)
 require "moonlet.tape"
 require "moonlet.derivatives"
@@ -16,7 +23,7 @@ for name, value in pairs(core) do moon[name] = value end
 
 local parts = {
   nn = true, optim = true, data = true, models = true, train = true, viz = true,
-  metrics = true, image = true,
+  metrics = true, image = true, cuda = true,
 }
 
 -- Members that live in files of their own beside this one.

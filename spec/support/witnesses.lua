@@ -10,6 +10,7 @@
 --   layouts    transposed, strided and channels-last inputs and gradients (entry.layouts = false
 --              with why)
 --   threads    1, 2 and 3 threads, bit for bit
+--   device     results and gradients of another device against the CPU's, all float types and layouts
 local moon = require "moonlet"
 local case = require "spec.support.case"
 local gradcheck = require "spec.support.gradcheck"
@@ -424,6 +425,96 @@ function witnesses.threads(entry, descriptor)
   end)
   moon.set_num_threads(before)
   if not ok then error(message, 0) end
+end
+
+-- -- devices
+
+local function moved_to(device, results)
+  local there = { n = results.n }
+  for k = 1, results.n do
+    local y = results[k]
+    if moon.is_tensor(y) and y.device ~= device then
+      error(("result %d lies on %s, not on %s"):format(k, y.device, device), 0)
+    end
+    there[k] = moon.is_tensor(y) and y:cpu() or y
+  end
+  return there
+end
+
+-- Results and gradients of the float inputs, where they are asked for, as one list on the CPU.
+local function all_results(entry, arguments, count, device, dtype, change)
+  local leaves, differentiable = {}, entry.gradient ~= false
+  local call = mapped(arguments, count, function(tensor)
+    local x = change(tensor)
+    if is_float(tensor) then
+      x = x:to(dtype):to(device):detach()
+      if differentiable then leaves[#leaves + 1] = x:requires_grad_() end
+      return x
+    end
+    return x:to(device)
+  end)
+  return moon.with_device(device, function()
+    local results = flat_results(run(entry, call, count))
+    local all = moved_to(device, results)
+    for k = 1, results.n do
+      local y = results[k]
+      if moon.is_tensor(y) and y.requires_grad then
+        y:backward(change(y:detach()), { retain_graph = true })
+      end
+    end
+    for _, x in ipairs(leaves) do
+      all.n = all.n + 1
+      all[all.n] = x.grad and x.grad:cpu() or false
+    end
+    return all
+  end)
+end
+
+local function check_device(entry, device, dtype, arguments, count, change)
+  local state = moon.get_rng_state()
+  local expected = all_results(entry, arguments, count, "cpu", dtype, change)
+  moon.set_rng_state(state)
+  local actual = all_results(entry, arguments, count, device, dtype, change)
+  local allowed = dtype == "float64" and tolerance(entry, "values") or tolerance(entry, dtype)
+  if actual.n ~= expected.n then
+    error(("%d results, %d on the CPU"):format(actual.n, expected.n), 0)
+  end
+  for k = 1, actual.n do
+    within("result " .. k, function()
+      if moon.is_tensor(expected[k]) then
+        if actual[k].dtype ~= expected[k].dtype then
+          error(("%s, %s on the CPU"):format(actual[k].dtype, expected[k].dtype), 0)
+        end
+        naive.close(actual[k], expected[k], allowed, expected[k].dtype)
+      elseif actual[k] ~= expected[k] then
+        error(("%s, %s on the CPU"):format(tostring(actual[k]), tostring(expected[k])), 0)
+      end
+    end)
+  end
+end
+
+function witnesses.device(entry, descriptor, device)
+  local function same(tensor) return tensor end
+  local rows = { unpack(entry.cases) }
+  rows[#rows + 1] = entry.large
+  for number, row in ipairs(rows) do
+    for _, dtype in ipairs { "float64", "float32", "float16", "bfloat16" } do
+      if takes(entry, descriptor, dtype) or dtype == "float64" then
+        within(("case %d, %s"):format(number, dtype), function()
+          local arguments, count = case.arguments(entry.operator, number, row)
+          check_device(entry, device, dtype, arguments, count, same)
+        end)
+      end
+    end
+    for name, change in pairs(entry.layouts ~= false and layouts or {}) do
+      within(("case %d, %s"):format(number, name), function()
+        local arguments, count = case.arguments(entry.operator, number, row)
+        check_device(entry, device, "float64", arguments, count, function(tensor)
+          return tensor:dim() > 0 and change(tensor) or tensor
+        end)
+      end)
+    end
+  end
 end
 
 return witnesses

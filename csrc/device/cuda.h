@@ -1,0 +1,109 @@
+// The border between the library and the CUDA plug-in, a shared library of its own that is opened
+// when a program first asks for a CUDA device (cuda.c here, kernels/plugin.cu there). Each side gives
+// the other a table; CUDA_BORDER counts the changes of both, since they may be installed apart.
+#ifndef MOON_DEVICE_CUDA_H
+#define MOON_DEVICE_CUDA_H
+
+#include "device/slots.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { CUDA_BORDER = 1, CUDA_MOST_DEVICES = 8 };
+#define CUDA_ENTRY "moonlet_cuda_open"
+
+// What a kernel may ask about the engine that it works for.
+typedef struct cuda_settings {
+  bool precise;              // forbid what lowers accuracy below the dtype's
+  int64_t workspace_limit;   // bytes of scratch that one kernel should stay within
+} cuda_settings;
+
+// What the library does for the plug-in.
+typedef struct cuda_host {
+  // Keeps the sentence of a failure and returns `status`; reads it back.
+  moon_status (*fail)(moon_status status, const char *sentence);
+  const char *(*error_text)(void);
+  cuda_settings (*settings)(const moon_engine *engine);
+  void (*chose)(moon_engine *engine, const char *algorithm);
+  // Where an engine stands in the user's program, "" if unknown.
+  void (*where)(moon_engine *engine, char *text, size_t size);
+  // The engine's place for what the plug-in keeps for it; `end` is called with it at last.
+  void **(*extension)(moon_engine *engine, void (*end)(void *));
+  // Counts bytes that were taken (above 0) or given back on a device, for the collection rule.
+  void (*account)(moon_engine *engine, int64_t bytes);
+  void (*collect)(moon_engine *engine);   // frees what is garbage, where that can be done now
+  // A shared library, looked for in the folders that were named for it, then as the system does;
+  // NULL when absent. And a symbol of it.
+  void *(*library)(const char *name);
+  void *(*symbol)(void *library, const char *name);
+} cuda_host;
+
+typedef struct cuda_description {
+  char name[256];
+  int major, minor;            // compute capability
+  int processors;
+  int64_t memory, memory_free; // bytes
+} cuda_description;
+
+// Versions as CUDA's libraries number them; 0: not there, `missing` says why.
+typedef struct cuda_library_state {
+  const char *name;            // "driver", "runtime", "cublaslt", "cudnn", "cufft"
+  int version;
+  const char *missing;
+} cuda_library_state;
+enum { CUDA_LIBRARIES = 5 };
+
+// Of one engine on one device, in bytes.
+typedef struct cuda_memory {
+  int64_t live, peak;          // in live storages
+  int64_t cached;              // free, kept to be used again
+  int64_t limit;               // live and cached together; 0: none but the device's memory
+  int64_t allocations;         // asked of the driver so far
+} cuda_memory;
+
+typedef struct cuda_event cuda_event;
+
+// What the plug-in does for the library.
+typedef struct cuda_plugin {
+  int border;                  // CUDA_BORDER when it was built
+  int devices;                 // at most CUDA_MOST_DEVICES
+  const moon_device *(*device)(int index);
+  moon_status (*describe)(int index, cuda_description *description);
+  moon_status (*synchronize)(moon_engine *engine, int index);   // waits for the engine's work
+  moon_status (*memory)(moon_engine *engine, int index, cuda_memory *memory);
+  moon_status (*set_limit)(moon_engine *engine, int index, int64_t bytes);
+  moon_status (*empty_cache)(moon_engine *engine, int index);
+  // Waits after each slot, so that a failure names its operator.
+  moon_status (*set_debug)(moon_engine *engine, bool on);
+  // A point in the engine's stream of work, owned by the caller; and the seconds from one to
+  // another, which waits for both.
+  moon_status (*mark)(moon_engine *engine, int index, cuda_event **event);
+  moon_status (*between)(cuda_event *from, cuda_event *to, double *seconds);
+  void (*forget)(cuda_event *event);
+} cuda_plugin;
+
+// The plug-in's one exported function, CUDA_ENTRY. `found` has CUDA_LIBRARIES places and is filled
+// even where opening fails; the failure says what is missing.
+typedef moon_status (*cuda_entry)(const cuda_host *host, cuda_library_state *found,
+                                  const cuda_plugin **plugin);
+
+// -- the library's side (cuda.c)
+
+// Names a place of the plug-in's file, looked at before those named so far, or after them; the first
+// that exists is taken. Without effect once it is open.
+MOON_MUST_CHECK moon_status cuda_look_at(const char *file, bool last);
+// Names a folder in which CUDA's libraries are looked for before the system's places.
+MOON_MUST_CHECK moon_status cuda_look_in(const char *folder);
+// The plug-in, opened on the first call; fails with a sentence that says what is missing.
+MOON_MUST_CHECK moon_status cuda_open(const cuda_plugin **plugin);
+// What opening found of CUDA's libraries; CUDA_LIBRARIES of them, names NULL before.
+const cuda_library_state *cuda_found(void);
+// Finds "cuda" or "cuda:1".
+MOON_MUST_CHECK moon_status cuda_by_name(const char *name, const moon_device **device);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

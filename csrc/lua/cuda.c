@@ -1,0 +1,204 @@
+// The CUDA plug-in in Lua: naming its file and CUDA's folders, what was found, memory, waiting,
+// points in time. lua/moonlet/cuda.lua makes moon.cuda of it.
+#include "device/cuda.h"
+
+#include "lua/binding.h"
+
+static const char event_key = 0;   // its address names the metatable of events
+
+typedef struct event_box { cuda_event *event; } event_box;
+
+static const cuda_plugin *plugin_of(lua_State *L) {
+  const cuda_plugin *plugin;
+  binding_check(L, cuda_open(&plugin));
+  return plugin;
+}
+
+// The device's number at stack index `at`, 0 if none is given.
+static int device_at(lua_State *L, const cuda_plugin *plugin, int at, const char *name) {
+  int64_t index = 0;
+  if (lua_isnoneornil(L, at)) return 0;
+  if (!binding_to_int64(L, at, &index) || index < 0 || index >= plugin->devices)
+    binding_error(L, "%s: the device must be a number from 0 to %d", name, plugin->devices - 1);
+  return (int)index;
+}
+
+// core.cuda_look_at(file, "last"?): a place of the plug-in, before the others unless it says so
+static int look_at(lua_State *L) {
+  binding_check(L, cuda_look_at(luaL_checkstring(L, 1), !lua_isnoneornil(L, 2)));
+  return 0;
+}
+
+// core.cuda_look_in(folder): a place of CUDA's libraries
+static int look_in(lua_State *L) {
+  binding_check(L, cuda_look_in(luaL_checkstring(L, 1)));
+  return 0;
+}
+
+static void set_number(lua_State *L, const char *key, double value) {
+  lua_pushnumber(L, (lua_Number)value);
+  lua_setfield(L, -2, key);
+}
+
+static void set_text(lua_State *L, const char *key, const char *text) {
+  lua_pushstring(L, text);
+  lua_setfield(L, -2, key);
+}
+
+static void push_libraries(lua_State *L) {
+  const cuda_library_state *found = cuda_found();
+  lua_newtable(L);
+  for (int i = 0, n = 0; i < CUDA_LIBRARIES; i++) {
+    if (!found[i].name) continue;
+    lua_newtable(L);
+    set_text(L, "name", found[i].name);
+    set_number(L, "version", found[i].version);
+    if (found[i].missing) set_text(L, "missing", found[i].missing);
+    lua_rawseti(L, -2, ++n);
+  }
+}
+
+static void push_device(lua_State *L, const cuda_plugin *plugin, int index) {
+  cuda_description d;
+  binding_check(L, plugin->describe(index, &d));
+  lua_newtable(L);
+  set_text(L, "name", d.name);
+  set_number(L, "major", d.major);
+  set_number(L, "minor", d.minor);
+  set_number(L, "processors", d.processors);
+  set_number(L, "memory", (double)d.memory);
+  set_number(L, "memory_free", (double)d.memory_free);
+}
+
+// core.cuda_info() -> { available, reason, libraries = {...}, devices = {...} }
+static int info(lua_State *L) {
+  const cuda_plugin *plugin;
+  bool available = cuda_open(&plugin) == MOON_OK;
+  lua_newtable(L);
+  lua_pushboolean(L, available);
+  lua_setfield(L, -2, "available");
+  if (!available) set_text(L, "reason", moon_error_text());
+  push_libraries(L);
+  lua_setfield(L, -2, "libraries");
+  lua_newtable(L);
+  for (int i = 0; available && i < plugin->devices; i++) {
+    push_device(L, plugin, i);
+    lua_rawseti(L, -2, i + 1);
+  }
+  lua_setfield(L, -2, "devices");
+  return 1;
+}
+
+// core.cuda_synchronize(device?)
+static int synchronize(lua_State *L) {
+  moon_engine *engine = binding_here(L)->engine;
+  const cuda_plugin *plugin = plugin_of(L);
+  binding_check(L, plugin->synchronize(engine, device_at(L, plugin, 1, "synchronize")));
+  return 0;
+}
+
+// core.cuda_memory(device?) -> { live, peak, cached, limit, allocations }
+static int memory(lua_State *L) {
+  moon_engine *engine = binding_here(L)->engine;
+  const cuda_plugin *plugin = plugin_of(L);
+  cuda_memory m;
+  binding_check(L, plugin->memory(engine, device_at(L, plugin, 1, "memory"), &m));
+  lua_newtable(L);
+  set_number(L, "live", (double)m.live);
+  set_number(L, "peak", (double)m.peak);
+  set_number(L, "cached", (double)m.cached);
+  set_number(L, "limit", (double)m.limit);
+  set_number(L, "allocations", (double)m.allocations);
+  return 1;
+}
+
+// core.cuda_memory_limit(bytes, device?): 0 for none
+static int memory_limit(lua_State *L) {
+  moon_engine *engine = binding_here(L)->engine;
+  const cuda_plugin *plugin = plugin_of(L);
+  int64_t bytes;
+  if (!binding_to_int64(L, 1, &bytes) || bytes < 0)
+    binding_error(L, "memory_limit: bytes must be a whole number from 0");
+  binding_check(L, plugin->set_limit(engine, device_at(L, plugin, 2, "memory_limit"), bytes));
+  return 0;
+}
+
+// core.cuda_empty_cache(device?)
+static int empty_cache(lua_State *L) {
+  binding_state *state = binding_here(L);
+  const cuda_plugin *plugin = plugin_of(L);
+  int device = device_at(L, plugin, 1, "empty_cache");
+  binding_collect(L, state);
+  binding_check(L, plugin->empty_cache(state->engine, device));
+  return 0;
+}
+
+// core.cuda_debug(on)
+static int debug(lua_State *L) {
+  moon_engine *engine = binding_here(L)->engine;
+  binding_check(L, plugin_of(L)->set_debug(engine, lua_toboolean(L, 1)));
+  return 0;
+}
+
+// -- events
+
+static int event_gc(lua_State *L) {
+  event_box *box = lua_touserdata(L, 1);
+  const cuda_plugin *plugin;
+  if (box->event && cuda_open(&plugin) == MOON_OK) plugin->forget(box->event);
+  box->event = NULL;
+  return 0;
+}
+
+// core.cuda_mark(device?) -> a point in the device's work
+static int mark(lua_State *L) {
+  moon_engine *engine = binding_here(L)->engine;
+  const cuda_plugin *plugin = plugin_of(L);
+  int device = device_at(L, plugin, 1, "timer");
+  event_box *box = lua_newuserdata(L, sizeof *box);
+  box->event = NULL;
+  lua_pushlightuserdata(L, (void *)&event_key);
+  lua_rawget(L, LUA_REGISTRYINDEX);
+  lua_setmetatable(L, -2);
+  binding_check(L, plugin->mark(engine, device, &box->event));
+  return 1;
+}
+
+static cuda_event *event_at(lua_State *L, int index) {
+  event_box *box = lua_touserdata(L, index);
+  bool right = false;
+  if (box && lua_getmetatable(L, index)) {
+    lua_pushlightuserdata(L, (void *)&event_key);
+    lua_rawget(L, LUA_REGISTRYINDEX);
+    right = lua_rawequal(L, -1, -2);
+    lua_pop(L, 2);
+  }
+  if (!right || !box->event) binding_error(L, "timer: expected what timer gave");
+  return box->event;
+}
+
+// core.cuda_between(from, to) -> seconds
+static int between(lua_State *L) {
+  double seconds;
+  (void)binding_here(L);
+  cuda_event *from = event_at(L, 1), *to = event_at(L, 2);
+  binding_check(L, plugin_of(L)->between(from, to, &seconds));
+  lua_pushnumber(L, (lua_Number)seconds);
+  return 1;
+}
+
+void cuda_functions_open(lua_State *L, binding_state *state) {
+  static const luaL_Reg functions[] = {
+    { "cuda_look_at", look_at }, { "cuda_look_in", look_in }, { "cuda_info", info },
+    { "cuda_synchronize", synchronize }, { "cuda_memory", memory },
+    { "cuda_memory_limit", memory_limit }, { "cuda_empty_cache", empty_cache },
+    { "cuda_debug", debug }, { "cuda_mark", mark }, { "cuda_between", between },
+    { NULL, NULL }
+  };
+  binding_functions(L, state, functions);
+  lua_pushlightuserdata(L, (void *)&event_key);
+  lua_newtable(L);
+  lua_pushcfunction(L, event_gc);
+  lua_setfield(L, -2, "__gc");
+  lua_rawset(L, LUA_REGISTRYINDEX);
+}

@@ -1,0 +1,73 @@
+// What a slot works with: one engine's stream, memory and library handles on one device.
+//
+// A slot of kernels.def is here a function cuda_<slot>(cuda_context *c, ...): it puts its work on
+// the context's stream and does not wait for it, unless it has to tell the host something. The
+// table in plugin.cu finds the context and reports what went wrong.
+#ifndef MOON_KERNELS_CONTEXT_CUH
+#define MOON_KERNELS_CONTEXT_CUH
+
+#include <stdint.h>
+
+#include <cuda_runtime.h>
+
+extern "C" {
+#include "base/dtype.h"
+#include "base/status.h"
+#include "device/cuda.h"
+}
+
+#include "memory.cuh"
+
+struct cuda_context {
+  moon_engine *engine;
+  int device;
+  cudaStream_t stream;
+  cuda_pool pool;
+  bool debug;            // wait after each slot
+};
+
+// What the library gave when it opened the plug-in (plugin.cu).
+extern const cuda_host *cuda_library;
+
+// One prototype a slot, with the context where the engine stands.
+#define moon_engine cuda_context
+#define KERNEL(name, arguments) moon_status cuda_##name arguments;
+#include "device/kernels.def"
+#undef KERNEL
+#undef moon_engine
+
+// Returns from the calling function with the call's text and CUDA's words when it fails.
+#define CUDA_TRY(call)                                                        \
+  do {                                                                        \
+    cudaError_t cuda_error_ = (call);                                         \
+    if (cuda_error_ != cudaSuccess) return cuda_failed(#call, cuda_error_);   \
+  } while (0)
+moon_status cuda_failed(const char *call, cudaError_t error);
+
+// Memory of the device for the length of a slot: given back to the context's pool at the end of
+// the block, where work that is already on the stream may still use it.
+class cuda_scratch {
+ public:
+  explicit cuda_scratch(cuda_context *context) : context_(context) {}
+  ~cuda_scratch() { cuda_pool_release(&context_->pool, block_, bytes_); }
+  cuda_scratch(const cuda_scratch &) = delete;
+  cuda_scratch &operator=(const cuda_scratch &) = delete;
+  moon_status take(size_t bytes) {
+    moon_status status = cuda_pool_take(&context_->pool, bytes, &block_);
+    bytes_ = status == MOON_OK ? bytes : 0;
+    return status;
+  }
+  template <typename T> T *as() const { return (T *)block_; }
+
+ private:
+  cuda_context *context_;
+  void *block_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+// Copies between the host and the device, in order with the stream's work. What goes up may be
+// overwritten at once; what comes down is waited for.
+moon_status cuda_upload(cuda_context *c, const void *host, void *device, size_t bytes);
+moon_status cuda_download(cuda_context *c, const void *device, void *host, size_t bytes);
+
+#endif

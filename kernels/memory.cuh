@@ -1,0 +1,58 @@
+// Memory of one engine on one device. Blocks that are given back stay here, by size class, and are
+// handed out again at once: all of an engine's work on a device is on one stream, so whatever still
+// uses a block comes before whatever gets it next, and nothing has to wait.
+//
+// Small blocks are cut from slabs of 2 MiB. There are four size classes in each doubling, so that a
+// block is at most a quarter larger than asked for. When the device or the limit has no room left,
+// the engine's garbage is collected, spare blocks go back to the driver, those of the device's
+// other engines too, and the request is made once more.
+#ifndef MOON_KERNELS_MEMORY_CUH
+#define MOON_KERNELS_MEMORY_CUH
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <mutex>
+
+#include <cuda_runtime.h>
+
+extern "C" {
+#include "device/cuda.h"
+}
+
+struct cuda_context;
+
+// 4 classes a doubling from 512 bytes on; the last holds 2^48 bytes.
+enum { CUDA_POOL_CLASSES = 4 * 40 };
+
+struct cuda_spares {    // free blocks of a class, the last given back on top
+  void **blocks;
+  int64_t count, existing;   // free; in all
+  int64_t room;              // for pointers, at least `existing`: giving back needs no memory
+};
+
+struct cuda_pool {
+  cuda_context *context;
+  std::mutex lock;
+  cuda_spares spares[CUDA_POOL_CLASSES];
+  char *slab, *slab_end;              // the rest of the newest slab
+  void **slabs;                       // all of them
+  int64_t slab_count, slab_room;
+  cuda_memory memory;
+  cuda_pool *next;                    // in the list of all pools
+};
+
+void cuda_pool_open(cuda_pool *pool, cuda_context *context);
+void cuda_pool_close(cuda_pool *pool);   // gives everything back; nothing may be in use
+// 0 bytes give NULL.
+moon_status cuda_pool_take(cuda_pool *pool, size_t bytes, void **block);
+void cuda_pool_release(cuda_pool *pool, void *block, size_t bytes);
+// Gives spare blocks back to the driver (slabs stay).
+moon_status cuda_pool_flush(cuda_pool *pool);
+cuda_memory cuda_pool_figures(cuda_pool *pool);
+
+// The class of a size, and the size of a class.
+int cuda_pool_class(size_t bytes);
+size_t cuda_pool_size(int size_class);
+
+#endif

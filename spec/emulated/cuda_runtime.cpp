@@ -1,0 +1,438 @@
+// The runtime behind the emulated cuda_runtime.h: threads as fibres, streams as queues of work.
+#include "cuda_runtime.h"
+
+#include <setjmp.h>
+#include <stdio.h>
+#include <time.h>
+#include <ucontext.h>
+
+#include <deque>
+#include <mutex>
+#include <new>
+#include <vector>
+
+namespace emulated {
+
+thread_local thread_view *running;
+
+// -- a block: its threads are fibres, which begin when those before them wait or have ended
+//
+// A fibre runs one thread after the other for as long as none of them waits, so that kernels
+// without barriers never switch.
+
+enum { FIBRE_STACK = 64 << 10, WARP = 32, MOST_THREADS = 1024 };
+
+enum thread_state { NOT_STARTED, RUNS, WAITS_FOR_BLOCK, WAITS_FOR_WARP, ENDED };
+
+struct fibre {
+  ucontext_t context;       // entered by it once
+  jmp_buf at;               // and by this afterwards
+  bool started;
+  char *stack;
+};
+
+struct block_thread {
+  thread_view view;
+  thread_state state;
+  unsigned mask;            // of the warp's barrier that it waits at
+  fibre *on;
+  uint64_t slot;            // what it gives in an exchange
+};
+
+struct block {
+  const std::function<void()> *body;
+  unsigned threads, next, ended;   // next: to be started
+  block_thread all[MOST_THREADS];
+  std::vector<char> shared;
+  jmp_buf scheduler;
+  block_thread *self;
+  bool failed;
+};
+
+static thread_local block *now;
+static thread_local std::vector<fibre *> *spare_fibres;
+
+struct fibre_keeper {   // frees a thread's fibres when it ends
+  std::vector<fibre *> spare;
+  ~fibre_keeper() {
+    for (fibre *f : spare) {
+      free(f->stack);
+      delete f;
+    }
+    spare_fibres = nullptr;
+  }
+};
+static thread_local fibre_keeper keeper;
+
+static fibre *take_fibre() {
+  spare_fibres = &keeper.spare;
+  if (!spare_fibres->empty()) {
+    fibre *f = spare_fibres->back();
+    spare_fibres->pop_back();
+    f->started = false;
+    return f;
+  }
+  fibre *f = new fibre();
+  f->stack = (char *)malloc(FIBRE_STACK);
+  return f;
+}
+
+// Runs threads on this fibre until one of them has waited; then the fibre ends with it.
+static void fibre_main() {
+  block *b = now;
+  fibre *own = b->self->on;
+  for (;;) {
+    block_thread *t = b->self;
+    running = &t->view;
+    t->state = RUNS;
+    bool waited = false;
+    (void)waited;
+    (*b->body)();
+    t = b->self;
+    t->state = ENDED;
+    b->ended++;
+    if (b->failed || b->next == b->threads || t->mask != 0) break;
+    b->self = &b->all[b->next++];
+    b->self->on = own;
+  }
+  longjmp(b->scheduler, 1);
+}
+
+static void enter_thread(block *b, block_thread *t) {
+  b->self = t;
+  running = &t->view;
+  if (setjmp(b->scheduler) != 0) return;
+  if (t->state != NOT_STARTED) {
+    t->state = RUNS;
+    longjmp(t->on->at, 1);
+  }
+  fibre *f = take_fibre();
+  t->on = f;
+  getcontext(&f->context);
+  f->context.uc_stack.ss_sp = f->stack;
+  f->context.uc_stack.ss_size = FIBRE_STACK;
+  f->context.uc_link = nullptr;
+  makecontext(&f->context, fibre_main, 0);
+  setcontext(&f->context);
+}
+
+static void wait(thread_state state, unsigned mask) {
+  block *b = now;
+  block_thread *t = b->self;
+  t->state = state;
+  t->mask = mask;
+  if (setjmp(t->on->at) == 0) longjmp(b->scheduler, 1);
+  b->self = t;
+  running = &t->view;
+  t->mask = ~0u;   // not 0: it has waited, so its fibre is its own
+}
+
+// Whether all whom the barrier is for have come to it; then they go on.
+static bool release_block(block *b) {
+  if (b->next < b->threads) return false;
+  for (unsigned i = 0; i < b->threads; i++)
+    if (b->all[i].state != WAITS_FOR_BLOCK) return false;
+  for (unsigned i = 0; i < b->threads; i++) b->all[i].state = RUNS;
+  return true;
+}
+
+static bool release_warp(block *b, unsigned first) {
+  unsigned mask = 0;
+  for (unsigned i = first; i < first + WARP && i < b->threads && mask == 0; i++)
+    if (b->all[i].state == WAITS_FOR_WARP) mask = b->all[i].mask;
+  if (mask == 0) return false;
+  for (unsigned lane = 0; lane < WARP; lane++) {
+    if (!(mask >> lane & 1)) continue;
+    unsigned i = first + lane;
+    if (i >= b->threads) continue;   // lanes that the block does not have
+    if (b->all[i].state != WAITS_FOR_WARP || b->all[i].mask != mask) return false;
+  }
+  for (unsigned lane = 0; lane < WARP && first + lane < b->threads; lane++)
+    if (mask >> lane & 1) b->all[first + lane].state = RUNS;
+  return true;
+}
+
+// True where it ended well. Threads that are ready have the state RUNS.
+static bool run_block(block *b) {
+  b->next = b->ended = 0;
+  b->failed = false;
+  for (unsigned i = 0; i < b->threads; i++) {
+    b->all[i].state = NOT_STARTED;
+    b->all[i].mask = 0;
+    b->all[i].on = nullptr;
+  }
+  now = b;
+  while (b->ended < b->threads) {
+    if (b->next < b->threads) {
+      enter_thread(b, &b->all[b->next++]);
+      continue;
+    }
+    bool moved = false;
+    for (unsigned i = 0; i < b->threads; i++) {
+      if (b->all[i].state != RUNS) continue;
+      enter_thread(b, &b->all[i]);
+      moved = true;
+    }
+    if (moved) continue;
+    moved = release_block(b);
+    for (unsigned i = 0; i < b->threads; i += WARP) moved |= release_warp(b, i);
+    if (!moved) break;   // somebody waits for a thread that will never come
+  }
+  bool well = b->ended == b->threads;
+  for (unsigned i = 0; i < b->threads; i++) {
+    fibre *f = b->all[i].on;
+    if (!f) continue;
+    for (unsigned j = i; j < b->threads; j++)
+      if (b->all[j].on == f) b->all[j].on = nullptr;
+    spare_fibres->push_back(f);
+  }
+  running = nullptr;
+  now = nullptr;
+  return well;
+}
+
+void wait_for_block() { wait(WAITS_FOR_BLOCK, ~0u); }
+void wait_for_warp(unsigned mask) { wait(WAITS_FOR_WARP, mask); }
+void *dynamic_shared() { return now->shared.data(); }
+
+static unsigned index_in_block() {
+  const thread_view *v = running;
+  return (v->thread.z * v->block_size.y + v->thread.y) * v->block_size.x + v->thread.x;
+}
+
+unsigned lane() { return index_in_block() % WARP; }
+
+uint64_t exchange(unsigned mask, uint64_t value, unsigned from) {
+  unsigned own = index_in_block(), source = own / WARP * WARP + from;
+  now->all[own].slot = value;
+  wait(WAITS_FOR_WARP, mask);
+  uint64_t got = source < now->threads ? now->all[source].slot : value;
+  wait(WAITS_FOR_WARP, mask);
+  return got;
+}
+
+unsigned ballot(unsigned mask, bool yes) {
+  unsigned own = index_in_block(), first = own / WARP * WARP, votes = 0;
+  now->all[own].slot = yes;
+  wait(WAITS_FOR_WARP, mask);
+  for (unsigned l = 0; l < WARP && first + l < now->threads; l++)
+    if (mask >> l & 1) votes |= (unsigned)now->all[first + l].slot << l;
+  wait(WAITS_FOR_WARP, mask);
+  return votes;
+}
+
+static cudaError_t run_grid(dim3 grid, dim3 size, size_t shared, const std::function<void()> &body) {
+  static thread_local block *b;
+  if (!b) b = new block();
+  b->body = &body;
+  b->threads = size.x * size.y * size.z;
+  b->shared.assign(shared, (char)0xA5);
+  unsigned i = 0;
+  for (unsigned z = 0; z < size.z; z++)
+    for (unsigned y = 0; y < size.y; y++)
+      for (unsigned x = 0; x < size.x; x++) b->all[i++].view = { { x, y, z }, {}, size, grid };
+  for (unsigned z = 0; z < grid.z; z++)
+    for (unsigned y = 0; y < grid.y; y++)
+      for (unsigned x = 0; x < grid.x; x++) {
+        for (unsigned t = 0; t < b->threads; t++) b->all[t].view.block = { x, y, z };
+        if (!run_block(b)) return cudaErrorLaunchFailure;
+      }
+  return cudaSuccess;
+}
+
+// -- streams: what was put on one runs when somebody waits for it
+
+struct stream {
+  std::mutex lock;
+  std::deque<std::function<cudaError_t()>> work;
+  cudaError_t failed = cudaSuccess;   // stays, as an asynchronous error of CUDA's does
+
+  void put(std::function<cudaError_t()> item) {
+    std::lock_guard<std::mutex> guard(lock);
+    work.push_back(std::move(item));
+  }
+
+  cudaError_t drain() {
+    std::lock_guard<std::mutex> guard(lock);
+    while (!work.empty()) {
+      if (failed == cudaSuccess) failed = work.front()();
+      work.pop_front();
+    }
+    return failed;
+  }
+};
+
+static std::mutex streams_lock;
+static std::vector<stream *> streams;
+
+int launch(stream *on, dim3 grid, dim3 block, size_t shared, std::function<void()> body) {
+  unsigned threads = block.x * block.y * block.z;
+  bool fits = threads >= 1 && threads <= MOST_THREADS && grid.x >= 1 && grid.y >= 1 &&
+              grid.z >= 1 && grid.y <= 65535 && grid.z <= 65535 && shared <= 227 << 10;
+  if (!fits) return cudaErrorInvalidValue;
+  on->put([=] { return run_grid(grid, block, shared, body); });
+  return cudaSuccess;
+}
+
+// -- memory: what the "device" has, so that specs can run out of it
+
+static const size_t DEVICE_BYTES = (size_t)2 << 30;
+static std::mutex memory_lock;
+static std::vector<std::pair<void *, size_t>> blocks;
+static size_t taken;
+
+}  // namespace emulated
+
+using namespace emulated;
+
+struct emulated_event { double seconds; stream *on; };
+
+static thread_local int current_device;
+static thread_local cudaError_t last_error;
+
+static double clock_seconds() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static cudaError_t say(cudaError_t error) {
+  if (error != cudaSuccess) last_error = error;
+  return error;
+}
+
+cudaError_t cudaGetLastError() {
+  cudaError_t error = last_error;
+  last_error = cudaSuccess;
+  return error;
+}
+
+const char *cudaGetErrorString(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess: return "no error";
+    case cudaErrorMemoryAllocation: return "out of memory";
+    case cudaErrorLaunchFailure: return "a thread of the block never reached a barrier";
+    case cudaErrorInvalidValue: return "invalid argument";
+    default: return "emulated error";
+  }
+}
+const char *cudaGetErrorName(cudaError_t error) {
+  return error == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation" : "cudaError";
+}
+
+cudaError_t cudaDriverGetVersion(int *version) { *version = 13000; return cudaSuccess; }
+cudaError_t cudaRuntimeGetVersion(int *version) { *version = 13000; return cudaSuccess; }
+cudaError_t cudaGetDeviceCount(int *count) { *count = 2; return cudaSuccess; }
+cudaError_t cudaSetDevice(int device) {
+  if (device < 0 || device > 1) return say(cudaErrorInvalidDevice);
+  current_device = device;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDevice(int *device) { *device = current_device; return cudaSuccess; }
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) {
+  *p = {};
+  snprintf(p->name, sizeof p->name, "emulated");
+  p->major = 9;
+  p->multiProcessorCount = 1;
+  p->sharedMemPerBlockOptin = 227 << 10;
+  return cudaSuccess;
+}
+cudaError_t cudaMemGetInfo(size_t *left, size_t *all) {
+  std::lock_guard<std::mutex> guard(memory_lock);
+  *all = DEVICE_BYTES;
+  *left = DEVICE_BYTES - taken;
+  return cudaSuccess;
+}
+
+// Fresh memory holds what nobody should read.
+cudaError_t cudaMalloc(void **block, size_t bytes) {
+  std::lock_guard<std::mutex> guard(memory_lock);
+  if (bytes > DEVICE_BYTES - taken) return say(cudaErrorMemoryAllocation);
+  void *made = aligned_alloc(512, (bytes + 511) / 512 * 512);
+  if (!made) return say(cudaErrorMemoryAllocation);
+  memset(made, 0xA5, bytes < (1 << 20) ? bytes : 1 << 20);
+  blocks.push_back({ made, bytes });
+  taken += bytes;
+  *block = made;
+  return cudaSuccess;
+}
+cudaError_t cudaFree(void *block) {
+  cudaError_t error = cudaDeviceSynchronize();
+  std::lock_guard<std::mutex> guard(memory_lock);
+  for (size_t i = 0; i < blocks.size(); i++) {
+    if (blocks[i].first != block) continue;
+    taken -= blocks[i].second;
+    blocks[i] = blocks.back();
+    blocks.pop_back();
+    free(block);
+    return error;
+  }
+  return block ? say(cudaErrorInvalidValue) : error;
+}
+
+// The host's side of a copy to the device is read at once, as CUDA stages pageable memory.
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t on) {
+  if (kind == cudaMemcpyHostToDevice) {
+    std::vector<char> staged((const char *)from, (const char *)from + bytes);
+    on->put([=] { memcpy(to, staged.data(), bytes); return cudaSuccess; });
+  } else {
+    on->put([=] { memmove(to, from, bytes); return cudaSuccess; });
+  }
+  return cudaSuccess;
+}
+cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t on) {
+  on->put([=] { memset(to, value, bytes); return cudaSuccess; });
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *made, unsigned) {
+  *made = new stream();
+  std::lock_guard<std::mutex> guard(streams_lock);
+  streams.push_back(*made);
+  return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t on) {
+  cudaError_t error = on->drain();
+  std::lock_guard<std::mutex> guard(streams_lock);
+  for (size_t i = 0; i < streams.size(); i++)
+    if (streams[i] == on) {
+      streams[i] = streams.back();
+      streams.pop_back();
+      break;
+    }
+  delete on;
+  return error;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t on) { return say(on->drain()); }
+cudaError_t cudaDeviceSynchronize() {
+  std::lock_guard<std::mutex> guard(streams_lock);
+  cudaError_t error = cudaSuccess;
+  for (stream *s : streams) {
+    cudaError_t one = s->drain();
+    if (one != cudaSuccess) error = one;
+  }
+  return say(error);
+}
+
+cudaError_t cudaEventCreate(cudaEvent_t *event) {
+  *event = new emulated_event();
+  return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  if (event->on) event->on->drain();
+  delete event;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t on) {
+  event->on = on;
+  on->put([=] { event->seconds = clock_seconds(); return cudaSuccess; });
+  return cudaSuccess;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  return event->on ? say(event->on->drain()) : cudaSuccess;
+}
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEvent_t to) {
+  *milliseconds = (float)((to->seconds - from->seconds) * 1e3);
+  return cudaSuccess;
+}

@@ -1,0 +1,23 @@
+-- The CUDA device that specs use: a GPU where there is one, else the emulated plug-in that the build
+-- makes of the same sources (spec/emulated). `device` is nil, and `why` says why, where neither is.
+local moon = require "moonlet"
+local sources = require "spec.support.sources"
+
+local gpu = {}
+
+local function file_exists(path)
+  local file = io.open(path, "rb")
+  if file then file:close() end
+  return file ~= nil
+end
+
+gpu.emulated = not moon.cuda.is_available()
+if gpu.emulated then
+  local build = os.getenv "MOONLET_BUILD" or sources.root .. "/build"
+  local file = build .. "/emulated/cuda.so"
+  if file_exists(file) then moon.cuda.look { plugin = file } end
+end
+local available, why = moon.cuda.is_available()
+gpu.device, gpu.why = available and "cuda:0" or nil, why
+
+return gpu
