@@ -470,6 +470,15 @@ local function all_results(entry, arguments, count, device, dtype, change)
   end)
 end
 
+-- Both sides round, each in an order of its own: what cancels keeps the error of what it was.
+local function largest(tensor)
+  if tensor.dtype == "float64" or not tensor.dtype:find "float" or tensor:numel() == 0 then
+    return 1
+  end
+  local size = tensor:to("float64"):abs():max():item()
+  return size > 1 and size < math.huge and size or 1
+end
+
 local function check_device(entry, device, dtype, arguments, count, change)
   local state = moon.get_rng_state()
   local expected = all_results(entry, arguments, count, "cpu", dtype, change)
@@ -485,7 +494,7 @@ local function check_device(entry, device, dtype, arguments, count, change)
         if actual[k].dtype ~= expected[k].dtype then
           error(("%s, %s on the CPU"):format(actual[k].dtype, expected[k].dtype), 0)
         end
-        naive.close(actual[k], expected[k], allowed, expected[k].dtype)
+        naive.close(actual[k], expected[k], allowed * largest(expected[k]), expected[k].dtype)
       elseif actual[k] ~= expected[k] then
         error(("%s, %s on the CPU"):format(tostring(actual[k]), tostring(expected[k])), 0)
       end

@@ -1,0 +1,25 @@
+// The matmul slot: c = alpha * a b + beta * c over a stack of matrices with any strides, as a
+// product of our own (product.cuh).
+#include <math.h>
+
+#include "product.cuh"
+
+static product_array stack_of(const device_array *x) {
+  return { x->data, x->dtype, x->shape[0] > 1 ? x->strides[0] : 0 };
+}
+
+moon_status cuda_matmul(cuda_context *c, double alpha, const device_array *a,
+                        const device_array *b, double beta, const device_array *out) {
+  product_problem p = {};
+  p.batch = out->shape[0];
+  p.rows.ndim = p.columns.ndim = p.depth.ndim = 1;
+  p.rows.dims[0] = { out->shape[1], a->strides[1], 0, out->strides[1], out->strides[1], 0, 0 };
+  p.columns.dims[0] = { out->shape[2], 0, b->strides[2], out->strides[2], out->strides[2], 0, 0 };
+  p.depth.dims[0] = { a->shape[2], a->strides[2], b->strides[1], 0, 0, 0, 0 };
+  p.a = stack_of(a), p.b = stack_of(b), p.out = stack_of(out);
+  p.height = p.width = 1;
+  p.finish.alpha = alpha, p.finish.beta = beta;
+  p.finish.low = -INFINITY, p.finish.high = INFINITY;
+  if (beta != 0) p.finish.add = p.out;   // old values are not read otherwise: they may be NaN
+  return cuda_product(c, &p);
+}

@@ -1,0 +1,390 @@
+// The kernels behind product.cuh, which take any strides and any mixture of float types.
+//
+//   tiles    a block makes 64 x 64 elements of the result; 256 threads bring 16 steps of the depth
+//            of both operands into shared memory, while the next 16 are on their way to registers,
+//            and each thread keeps 4 x 4 sums. Bound by arithmetic where all three sides are long.
+//   direct   a thread makes one element: for few rows or columns (depthwise convolutions, single
+//            vectors), which would leave most of a tile empty. Bound by memory.
+//
+// Where the result alone has too little work for the whole processor, the depth is cut as well, the
+// pieces' sums go to scratch, and a second kernel adds them in order. Cuts depend on the shape only.
+#include "product.cuh"
+
+// Loops over a thread's own elements must go, or those would lie in memory.
+#if defined(__CUDACC__)
+#define UNROLL _Pragma("unroll")
+#define UNROLL_SOME _Pragma("unroll 4")
+#else
+#define UNROLL
+#define UNROLL_SOME
+#endif
+
+enum {
+  TILE = 64, STEP = 16, THREADS = 256, SIDE = 16,   // SIDE x SIDE threads
+  EACH = 4,                                         // elements a thread has of a side, and loads
+  PADDED = TILE + 4,                                // keeps 16 bytes aligned and banks apart
+  FEW = 4,                                          // rows or columns that a tile is not worth
+  WANTED_BLOCKS = 264,                              // two for each processor of an H200
+  LEAST_DEPTH = 256,                                // of a piece
+};
+
+// -- the problem as kernels see it
+
+struct product {
+  int64_t batch, rows, columns, depth;
+  cuda_walk<5> row;        // a, out, add, a's row and column
+  cuda_walk<3> column;     // b, out, add
+  cuda_walk<4> deep;       // a, b, a's row and column
+  product_array a, b, out;
+  int64_t height, width, first_row, first_column;
+  product_finish finish;
+  bool a_deep, b_deep;     // neighbours along the depth are nearer than those across it
+  int64_t pieces, piece;   // of the depth, and how long
+};
+
+template <int N>
+static void open_walk(cuda_walk<N> *walk, const product_axis *axis,
+                      int64_t product_dim::*const (&steps)[N]) {
+  device_array views[N] = {};
+  const device_array *arrays[N];
+  for (int k = 0; k < N; k++) {
+    views[k].ndim = axis->ndim;
+    for (int i = 0; i < axis->ndim; i++) {
+      views[k].shape[i] = axis->dims[i].size;
+      views[k].strides[i] = axis->dims[i].*steps[k];
+    }
+    arrays[k] = &views[k];
+  }
+  cuda_walk_open(walk, arrays, true);
+}
+
+// Whether coordinates that start at `first` stay in 0 .. limit - 1 all over rows and depth.
+static bool stays_inside(const product_problem *q, int64_t product_dim::*step, int64_t first,
+                         int64_t limit) {
+  int64_t least = first, most = first;
+  const product_axis *axes[2] = { &q->rows, &q->depth };
+  for (const product_axis *axis : axes) {
+    for (int i = 0; i < axis->ndim; i++) {
+      int64_t reach = axis->dims[i].*step * (axis->dims[i].size - 1);
+      (reach < 0 ? least : most) += reach;
+    }
+  }
+  return least >= 0 && most < limit;
+}
+
+static void forget_coordinates(product_axis *axis) {
+  for (int i = 0; i < axis->ndim; i++) axis->dims[i].row = axis->dims[i].column = 0;
+}
+
+// Without a border there are no coordinates, and dimensions merge.
+static void drop_border(product_problem *q) {
+  if (!stays_inside(q, &product_dim::row, q->first_row, q->height) ||
+      !stays_inside(q, &product_dim::column, q->first_column, q->width))
+    return;
+  forget_coordinates(&q->rows);
+  forget_coordinates(&q->depth);
+  q->height = q->width = 1;
+  q->first_row = q->first_column = 0;
+}
+
+template <int N>
+static int64_t nearest(const cuda_walk<N> *walk, int operand) {
+  int64_t stride = walk->strides[operand][walk->ndim - 1];
+  return stride < 0 ? -stride : stride;
+}
+
+static product product_of(const product_problem *given) {
+  product_problem q = *given;
+  drop_border(&q);
+  product p = {};
+  open_walk(&p.row, &q.rows, { &product_dim::a, &product_dim::out, &product_dim::add,
+                               &product_dim::row, &product_dim::column });
+  open_walk(&p.column, &q.columns, { &product_dim::b, &product_dim::out, &product_dim::add });
+  open_walk(&p.deep, &q.depth, { &product_dim::a, &product_dim::b, &product_dim::row,
+                                 &product_dim::column });
+  p.batch = q.batch;
+  p.rows = p.row.count, p.columns = p.column.count, p.depth = p.deep.count;
+  p.a = q.a, p.b = q.b, p.out = q.out;
+  p.height = q.height, p.width = q.width;
+  p.first_row = q.first_row, p.first_column = q.first_column;
+  p.finish = q.finish;
+  p.a_deep = nearest(&p.deep, 0) < nearest(&p.row, 0);
+  p.b_deep = nearest(&p.deep, 1) < nearest(&p.column, 0);
+  p.pieces = 1;
+  p.piece = p.depth;
+  return p;
+}
+
+// -- where elements lie
+
+struct row_place { int64_t a, out, add, row, column; };   // and a's coordinates
+struct column_place { int64_t b, out, add; };
+struct depth_place { int64_t a, b, row, column; };
+
+static __device__ row_place find_row(const product &p, int64_t i) {
+  int64_t at[5];
+  p.row.find(i, at);
+  return { at[0], at[1], at[2], at[3] + p.first_row, at[4] + p.first_column };
+}
+
+static __device__ column_place find_column(const product &p, int64_t j) {
+  int64_t at[3];
+  p.column.find(j, at);
+  return { at[0], at[1], at[2] };
+}
+
+static __device__ depth_place find_depth(const product &p, int64_t k) {
+  int64_t at[4];
+  p.deep.find(k, at);
+  return { at[0], at[1], at[2], at[3] };
+}
+
+template <typename T>
+static __device__ T load_a(const product &p, int64_t batch, const row_place &row,
+                           const depth_place &deep) {
+  bool inside = (uint64_t)(row.row + deep.row) < (uint64_t)p.height &&
+                (uint64_t)(row.column + deep.column) < (uint64_t)p.width;
+  int64_t at = batch * p.a.batch_stride + row.a + deep.a;
+  return inside ? cuda_any<T>::load(p.a.dtype, p.a.data, at) : T(0);
+}
+
+template <typename T>
+static __device__ T load_b(const product &p, int64_t batch, const column_place &column,
+                           const depth_place &deep) {
+  return cuda_any<T>::load(p.b.dtype, p.b.data, batch * p.b.batch_stride + column.b + deep.b);
+}
+
+// -- what happens to a sum
+
+// One of the result, or of a piece of the depth.
+struct element {
+  int64_t piece, batch, i, j;
+  row_place row;
+  column_place column;
+};
+
+static __device__ element find_element(const product &p, int64_t piece, int64_t batch, int64_t i,
+                                       int64_t j) {
+  return { piece, batch, i, j, find_row(p, i), find_column(p, j) };
+}
+
+template <typename T>
+static __device__ void finish_sum(const product &p, const element &e, T sum) {
+  const product_finish &f = p.finish;
+  int64_t channel = e.batch * p.columns + e.j;
+  T value = sum * (T)f.alpha;
+  if (f.scale) value *= cuda_any<T>::load(f.scale_dtype, f.scale, channel * f.scale_stride);
+  if (f.shift) value += cuda_any<T>::load(f.shift_dtype, f.shift, channel * f.shift_stride);
+  if (f.add.data) {
+    int64_t at = e.batch * f.add.batch_stride + e.row.add + e.column.add;
+    value += (T)f.beta * cuda_any<T>::load(f.add.dtype, f.add.data, at);
+  }
+  if (value < (T)f.low) value = (T)f.low;
+  if (value > (T)f.high) value = (T)f.high;
+  int64_t at = e.batch * p.out.batch_stride + e.row.out + e.column.out;
+  cuda_any<T>::store(p.out.dtype, p.out.data, at, value);
+}
+
+// Sums of a piece go to (pieces, batch, rows, columns), those of an uncut depth to the result.
+template <typename T>
+static __device__ void deliver(const product &p, T *partial, const element &e, T sum) {
+  if (p.pieces == 1) finish_sum(p, e, sum);
+  else partial[((e.piece * p.batch + e.batch) * p.rows + e.i) * p.columns + e.j] = sum;
+}
+
+template <typename T>
+static __global__ void add_pieces(product p, const T *partial) {
+  int64_t count = p.batch * p.rows * p.columns;
+  CUDA_EACH(at, count) {
+    T sum = 0;
+    for (int64_t piece = 0; piece < p.pieces; piece++) sum += partial[piece * count + at];
+    int64_t above = at / p.columns;
+    finish_sum(p, find_element(p, 0, above / p.rows, above % p.rows, at % p.columns), sum);
+  }
+}
+
+// -- tiles
+
+// Where threads load: the one step of the depth, and the EACH places across it that lie SIDE apart.
+// Neighbouring threads take neighbouring elements.
+struct spot { int deep, across; };
+static __device__ spot spot_of(bool deep_first) {
+  int y = (int)threadIdx.x / SIDE, x = (int)threadIdx.x % SIDE;
+  return deep_first ? spot{ x, y } : spot{ y, x };
+}
+
+// A row of a tile: what stands at one step of the depth.
+template <typename T> struct alignas(16) line { T at[PADDED]; };
+
+// What a thread loads of both operands: its rows and columns stay, the depth moves on.
+template <typename T>
+struct loader {
+  spot in_a, in_b;
+  row_place rows[EACH];
+  column_place columns[EACH];
+  bool has_row[EACH], has_column[EACH];
+  T a[EACH], b[EACH];
+
+  __device__ void open(const product &p, int64_t i, int64_t j) {
+    in_a = spot_of(p.a_deep);
+    in_b = spot_of(p.b_deep);
+    UNROLL for (int e = 0; e < EACH; e++) {
+      int64_t row = i + in_a.across + e * SIDE, column = j + in_b.across + e * SIDE;
+      has_row[e] = row < p.rows;
+      has_column[e] = column < p.columns;
+      rows[e] = find_row(p, has_row[e] ? row : 0);
+      columns[e] = find_column(p, has_column[e] ? column : 0);
+    }
+  }
+
+  // Elements beyond the edges are zeros.
+  __device__ void load(const product &p, int64_t batch, int64_t k, int64_t end) {
+    bool a_there = k + in_a.deep < end, b_there = k + in_b.deep < end;
+    depth_place a_deep = find_depth(p, a_there ? k + in_a.deep : 0);
+    depth_place b_deep = find_depth(p, b_there ? k + in_b.deep : 0);
+    UNROLL for (int e = 0; e < EACH; e++) {
+      a[e] = a_there && has_row[e] ? load_a<T>(p, batch, rows[e], a_deep) : T(0);
+      b[e] = b_there && has_column[e] ? load_b<T>(p, batch, columns[e], b_deep) : T(0);
+    }
+  }
+
+  __device__ void put(line<T> *tile_a, line<T> *tile_b) const {
+    UNROLL for (int e = 0; e < EACH; e++) {
+      tile_a[in_a.deep].at[in_a.across + e * SIDE] = a[e];
+      tile_b[in_b.deep].at[in_b.across + e * SIDE] = b[e];
+    }
+  }
+};
+
+template <typename T>
+struct alignas(16) four { T at[EACH]; };
+
+// Rows y * EACH on of tile_a with columns x * EACH on of tile_b, where the thread is (y, x).
+template <typename T>
+static __device__ void multiply(const line<T> *tile_a, const line<T> *tile_b,
+                                T (&sums)[EACH][EACH]) {
+  int y = threadIdx.x / SIDE, x = threadIdx.x % SIDE;
+  UNROLL_SOME for (int k = 0; k < STEP; k++) {
+    four<T> a = *(const four<T> *)&tile_a[k].at[y * EACH];
+    four<T> b = *(const four<T> *)&tile_b[k].at[x * EACH];
+    UNROLL for (int i = 0; i < EACH; i++)
+      UNROLL for (int j = 0; j < EACH; j++) sums[i][j] += a.at[i] * b.at[j];
+  }
+}
+
+// A thread's EACH x EACH sums, of which (i, j) is the first.
+template <typename T>
+static __device__ void deliver_block(const product &p, T *partial, element first,
+                                     const T (&sums)[EACH][EACH]) {
+  column_place columns[EACH];
+  const int64_t i = first.i, j = first.j;
+  UNROLL for (int x = 0; x < EACH; x++)
+    columns[x] = find_column(p, j + x < p.columns ? j + x : 0);
+  UNROLL for (int y = 0; y < EACH; y++) {
+    row_place row = find_row(p, i + y < p.rows ? i + y : 0);
+    UNROLL for (int x = 0; x < EACH; x++) {
+      element e = { first.piece, first.batch, i + y, j + x, row, columns[x] };
+      if (i + y < p.rows && j + x < p.columns) deliver(p, partial, e, sums[y][x]);
+    }
+  }
+}
+
+template <typename T>
+static __global__ void __launch_bounds__(THREADS) product_tiles(product p, T *partial) {
+  __shared__ line<T> tile_a[STEP], tile_b[STEP];
+  const int64_t across = (p.columns + TILE - 1) / TILE, down = (p.rows + TILE - 1) / TILE;
+  for (int64_t item = blockIdx.x; item < across * down * p.pieces * p.batch; item += gridDim.x) {
+    element e = {};
+    int64_t rest = item / across / down;
+    e.j = item % across * TILE;
+    e.i = item / across % down * TILE;
+    e.batch = rest % p.batch;
+    e.piece = rest / p.batch;
+    int64_t k = e.piece * p.piece, end = k + p.piece < p.depth ? k + p.piece : p.depth;
+    loader<T> next;
+    T sums[EACH][EACH] = {};
+    next.open(p, e.i, e.j);
+    next.load(p, e.batch, k, end);
+    for (; k < end; k += STEP) {
+      next.put(tile_a, tile_b);
+      __syncthreads();
+      if (k + STEP < end) next.load(p, e.batch, k + STEP, end);
+      multiply(tile_a, tile_b, sums);
+      __syncthreads();
+    }
+    e.i += threadIdx.x / SIDE * EACH;
+    e.j += threadIdx.x % SIDE * EACH;
+    deliver_block(p, partial, e, sums);
+  }
+}
+
+// -- one thread an element
+
+// Neighbouring threads take neighbouring members of the batch where those lie side by side (the
+// channels of a depthwise convolution, channels last), else neighbouring rows or columns.
+template <typename T>
+static __global__ void product_direct(product p, bool batch_first, bool rows_first, T *partial) {
+  const int64_t inner = p.rows * p.columns;
+  CUDA_EACH(item, p.pieces * p.batch * inner) {
+    int64_t rest = item, batch = 0;
+    if (batch_first) batch = rest % p.batch, rest /= p.batch;
+    int64_t within = rest % inner;
+    rest /= inner;
+    if (!batch_first) batch = rest % p.batch, rest /= p.batch;
+    int64_t i = rows_first ? within % p.rows : within / p.columns;
+    int64_t j = rows_first ? within / p.rows : within % p.columns;
+    int64_t k = rest * p.piece, end = k + p.piece < p.depth ? k + p.piece : p.depth;
+    element e = find_element(p, rest, batch, i, j);
+    T sum = 0;
+    for (; k < end; k++) {
+      depth_place deep = find_depth(p, k);
+      sum += load_a<T>(p, batch, e.row, deep) * load_b<T>(p, batch, e.column, deep);
+    }
+    deliver(p, partial, e, sum);
+  }
+}
+
+// -- launching
+
+// Cuts the depth until there are enough blocks, within the scratch that a kernel may take.
+static void cut_depth(cuda_context *c, product *p, int64_t blocks, size_t size) {
+  int64_t most = p->depth / LEAST_DEPTH;
+  int64_t bytes = p->batch * p->rows * p->columns * (int64_t)size;
+  int64_t room = cuda_library->settings(c->engine).workspace_limit / bytes;
+  int64_t pieces = (WANTED_BLOCKS + blocks - 1) / blocks;
+  if (pieces > most) pieces = most;
+  if (pieces > room) pieces = room;
+  if (blocks >= WANTED_BLOCKS / 2 || pieces < 2) return;
+  p->piece = ((p->depth + pieces - 1) / pieces + STEP - 1) / STEP * STEP;
+  p->pieces = (p->depth + p->piece - 1) / p->piece;
+}
+
+static int64_t round_up(int64_t count, int64_t by) { return (count + by - 1) / by; }
+
+template <typename T>
+static moon_status run(cuda_context *c, product p) {
+  int64_t elements = p.batch * p.rows * p.columns;
+  bool direct = p.rows <= FEW || p.columns <= FEW;
+  int64_t blocks = direct ? round_up(elements, THREADS)
+                          : p.batch * round_up(p.rows, TILE) * round_up(p.columns, TILE);
+  cuda_scratch partial(c);
+  cut_depth(c, &p, blocks, sizeof(T));
+  if (p.pieces > 1) MOON_TRY(partial.take((size_t)(p.pieces * elements) * sizeof(T)));
+  unsigned grid = cuda_blocks(blocks * p.pieces, 1);
+  if (direct) {
+    bool batch_first = p.batch > 1 && p.a.batch_stride == 1;
+    MOON_TRY(cuda_launch(c, grid, THREADS, product_direct<T>, p, batch_first,
+                         p.rows > p.columns, partial.as<T>()));
+  } else {
+    MOON_TRY(cuda_launch(c, grid, THREADS, product_tiles<T>, p, partial.as<T>()));
+  }
+  if (p.pieces == 1) return MOON_OK;
+  return cuda_launch(c, cuda_blocks(elements), CUDA_BLOCK, add_pieces<T>, p,
+                     (const T *)partial.as<T>());
+}
+
+moon_status cuda_product(cuda_context *c, const product_problem *problem) {
+  product p = product_of(problem);
+  if (p.batch * p.rows * p.columns == 0) return MOON_OK;
+  return p.out.dtype == MOON_F64 ? run<double>(c, p) : run<float>(c, p);
+}
