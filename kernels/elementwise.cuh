@@ -64,6 +64,31 @@ __device__ void cuda_store_chunk(moon_dtype dtype, void *data, int64_t chunk, co
   }
 }
 
+// WIDTH elements from `offset` on: a chunk that begins at a multiple of 8, or one element anywhere.
+template <typename T, int WIDTH>
+__device__ void cuda_load_wide(moon_dtype dtype, const void *data, int64_t offset, T *values) {
+  if constexpr (WIDTH == 1) values[0] = cuda_any<T>::load(dtype, data, offset);
+  else cuda_load_chunk<T>(dtype, data, offset / WIDTH, values);
+}
+template <typename T, int WIDTH>
+__device__ void cuda_store_wide(moon_dtype dtype, void *data, int64_t offset, const T *values) {
+  if constexpr (WIDTH == 1) cuda_any<T>::store(dtype, data, offset, values[0]);
+  else cuda_store_chunk<T>(dtype, data, offset / WIDTH, values);
+}
+
+static inline bool cuda_aligned(const void *data) {
+  return (uintptr_t)data % CUDA_VECTOR_BYTES == 0;
+}
+
+// Whether operand k of a walk, which begins at `data`, can be gone through in chunks.
+template <int N>
+bool cuda_goes_wide(const cuda_walk<N> &walk, int k, const void *data) {
+  int last = walk.ndim - 1;
+  bool wide = cuda_aligned(data) && walk.shape[last] % CUDA_CHUNK == 0 && walk.strides[k][last] == 1;
+  for (int i = 0; i < last && wide; i++) wide = walk.strides[k][i] % CUDA_CHUNK == 0;
+  return wide;
+}
+
 // -- the kernel
 
 template <int N>
@@ -100,10 +125,6 @@ static __global__ void elementwise(cuda_operands<N> o, F f) {
     if constexpr (std::is_same<result, bool>::value) ((uint8_t *)o.out)[at[0]] = f(values);
     else cuda_any<T>::store(o.out_dtype, o.out, at[0], f(values));
   }
-}
-
-static inline bool cuda_aligned(const void *data) {
-  return (uintptr_t)data % CUDA_VECTOR_BYTES == 0;
 }
 
 // The operands of arrays of one shape (strides of 0 broadcast).

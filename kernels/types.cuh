@@ -114,7 +114,14 @@ moon_status cuda_with_any(moon_dtype dtype, Fn fn) {
   }
 }
 
-// Calls fn(T()) with T as elements are calculated in.
+// Calls fn(T()) with T as the elements of a float type are calculated in.
+template <typename Fn>
+moon_status cuda_with_real(moon_dtype dtype, Fn fn) {
+  if (!dtype_is_float(dtype)) return cuda_no_type(dtype);
+  return dtype == MOON_F64 ? fn(double()) : fn(float());
+}
+
+// The same for all types.
 template <typename Fn>
 moon_status cuda_with_compute(moon_dtype dtype, Fn fn) {
   if (dtype == MOON_F64) return fn(double());
