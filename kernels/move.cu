@@ -5,17 +5,6 @@
 
 #include <string.h>
 
-// Calls fn(word()) with the unsigned integer of `size` bytes.
-template <typename Fn>
-static moon_status with_word(size_t size, Fn fn) {
-  switch (size) {
-    case 1: return fn(uint8_t());
-    case 2: return fn(uint16_t());
-    case 4: return fn(uint32_t());
-    default: return fn(uint64_t());
-  }
-}
-
 // -- filling
 
 template <typename W>
@@ -38,7 +27,7 @@ static moon_status fill_with(cuda_context *c, uint64_t element, const device_arr
     CUDA_TRY(cudaMemsetAsync(out->data, 0, (size_t)walk.count * size, c->stream));
     return MOON_OK;
   }
-  return with_word(size, [&](auto word) {
+  return cuda_with_word(size, [&](auto word) {
     typedef decltype(word) W;
     W value;
     memcpy(&value, &element, sizeof value);
@@ -133,7 +122,7 @@ moon_status cuda_copy(cuda_context *c, const device_array *x, const device_array
   }
   transposed m;
   bool tiled = take_matrix(&walk, &m, &rest);
-  return with_word(size, [&](auto word) {
+  return cuda_with_word(size, [&](auto word) {
     typedef decltype(word) W;
     if (!tiled)
       return cuda_launch(c, cuda_blocks(walk.count), CUDA_BLOCK, copy_words<W>, walk,
@@ -145,33 +134,14 @@ moon_status cuda_copy(cuda_context *c, const device_array *x, const device_array
   });
 }
 
-// -- casts: from the type of calculation to the one of the target, rounding once
-
-__device__ inline float to_float(float x, bool) { return x; }
-__device__ inline float to_float(double x, bool half) {
-  return half ? dtype_odd_from_double(x) : (float)x;
-}
-__device__ inline float to_float(int64_t x, bool half) {
-  return half ? dtype_odd_from_int(x) : (float)x;
-}
-__device__ inline int64_t to_int(double x) { return dtype_to_int(x); }
-__device__ inline int64_t to_int(int64_t x) { return x; }
-
-template <typename T>
-static __device__ void store_as(moon_dtype dtype, void *out, int64_t i, T x) {
-  if (dtype == MOON_BOOL) ((uint8_t *)out)[i] = x != 0;
-  else if (dtype == MOON_F64) ((double *)out)[i] = (double)x;
-  else if (dtype_is_float(dtype))
-    cuda_any<float>::store(dtype, out, i, to_float(x, dtype_is_half(dtype)));
-  else cuda_any<int64_t>::store(dtype, out, i, to_int(x));
-}
+// -- casts: from the type of calculation to the one of the target
 
 template <typename T>
 static __global__ void cast_elements(cuda_operands<1> o) {
   CUDA_EACH(i, o.walk.count) {
     int64_t at[2];
     o.walk.find(i, at);
-    store_as(o.out_dtype, o.out, at[0], cuda_any<T>::load(o.dtypes[0], o.in[0], at[1]));
+    cuda_store_as(o.out_dtype, o.out, at[0], cuda_any<T>::load(o.dtypes[0], o.in[0], at[1]));
   }
 }
 
@@ -211,9 +181,9 @@ static __global__ void count_up(int64_t count, int64_t stride, moon_dtype dtype,
   CUDA_EACH(i, count) {
     if (whole) {
       uint64_t at = (uint64_t)dtype_to_int(start) + (uint64_t)i * (uint64_t)dtype_to_int(step);
-      store_as(dtype, out, i * stride, (int64_t)at);
+      cuda_store_as(dtype, out, i * stride, (int64_t)at);
     } else {
-      store_as(dtype, out, i * stride, start + (double)i * step);
+      cuda_store_as(dtype, out, i * stride, start + (double)i * step);
     }
   }
 }
@@ -242,7 +212,7 @@ moon_status cuda_select(cuda_context *c, const device_array *condition, const de
   const device_array *arrays[4] = { out, condition, x, y };
   cuda_walk_open(&walk, arrays, true);
   if (walk.count == 0) return MOON_OK;
-  return with_word(dtype_size(out->dtype), [&](auto word) {
+  return cuda_with_word(dtype_size(out->dtype), [&](auto word) {
     typedef decltype(word) W;
     return cuda_launch(c, cuda_blocks(walk.count), CUDA_BLOCK, select_words<W>, walk,
                        (const uint8_t *)condition->data, (const W *)x->data, (const W *)y->data,

@@ -86,6 +86,27 @@ template <> struct cuda_any<int64_t> {
   }
 };
 
+// -- from a type of calculation to any dtype, rounding once; what is not 0 is true
+
+__host__ __device__ inline float cuda_to_float(float x, bool) { return x; }
+__host__ __device__ inline float cuda_to_float(double x, bool half) {
+  return half ? dtype_odd_from_double(x) : (float)x;
+}
+__host__ __device__ inline float cuda_to_float(int64_t x, bool half) {
+  return half ? dtype_odd_from_int(x) : (float)x;
+}
+__host__ __device__ inline int64_t cuda_to_int(double x) { return dtype_to_int(x); }
+__host__ __device__ inline int64_t cuda_to_int(int64_t x) { return x; }
+
+template <typename T>
+__host__ __device__ void cuda_store_as(moon_dtype dtype, void *out, int64_t i, T x) {
+  if (dtype == MOON_BOOL) ((uint8_t *)out)[i] = x != 0;
+  else if (dtype == MOON_F64) ((double *)out)[i] = (double)x;
+  else if (dtype_is_float(dtype))
+    cuda_any<float>::store(dtype, out, i, cuda_to_float(x, dtype_is_half(dtype)));
+  else cuda_any<int64_t>::store(dtype, out, i, cuda_to_int(x));
+}
+
 // -- from a dtype to a type: calls fn(S()) with S as elements lie in memory
 
 static inline moon_status cuda_no_type(moon_dtype dtype) {
@@ -126,6 +147,17 @@ template <typename Fn>
 moon_status cuda_with_compute(moon_dtype dtype, Fn fn) {
   if (dtype == MOON_F64) return fn(double());
   return dtype_is_float(dtype) ? fn(float()) : fn(int64_t());
+}
+
+// Calls fn(word()) with the unsigned integer of `size` bytes.
+template <typename Fn>
+moon_status cuda_with_word(size_t size, Fn fn) {
+  switch (size) {
+    case 1: return fn(uint8_t());
+    case 2: return fn(uint16_t());
+    case 4: return fn(uint32_t());
+    default: return fn(uint64_t());
+  }
 }
 
 #endif

@@ -74,23 +74,10 @@ static void uniform_f64(const draw_job *job, int64_t n, const uint32_t *words, v
     out[i] = draw_uniform(words[i], job->low, job->range, job->most);
 }
 
-// Rounding must not reach `high`: the largest number of the dtype below it.
-static double largest_below(moon_dtype dtype, double low, double high) {
-  uint64_t bits = 0;
-  if (!(low < high)) return low;
-  if (dtype == MOON_F64) return nextafter(high, low);
-  if (dtype == MOON_F32) return (double)nextafterf((float)high, (float)low);
-  dtype_store(dtype, &bits, high);
-  double value = dtype_load(dtype, &bits);
-  if (value < high) return value;
-  bits = value > 0 ? bits - 1 : value < 0 ? bits + 1 : 0x8001;   // halves: sign and size
-  return dtype_load(dtype, &bits);
-}
-
 moon_status CPU(random_uniform)(moon_engine *engine, uint64_t seed, uint64_t first, double low,
                                 double high, const device_array *out) {
   draw_job job = { .seed = seed, .first = first, .low = low, .range = high - low,
-                   .most = largest_below(out->dtype, low, high),
+                   .most = draw_largest_below(out->dtype, low, high),
                    .values = out->dtype == MOON_F64 ? uniform_f64 : uniform_f32 };
   return draw(engine, &job, out);
 }

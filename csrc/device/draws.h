@@ -6,6 +6,7 @@
 #define MOON_DEVICE_DRAWS_H
 
 #define FORMULA_UNFUSED
+#include "base/dtype.h"
 #include "base/random.h"
 #include "device/formula_math.h"
 
@@ -26,6 +27,19 @@ MOON_SHARED uint32_t draw_dropout_limit(double p) { return (uint32_t)ceil(p * 16
 MOON_SHARED double draw_uniform(uint32_t word, double low, double range, double most) {
   double value = low + range * (double)random_unit(word);
   return value < most ? value : most;
+}
+
+// Rounding must not reach `high`: the largest number of the dtype below it.
+static inline double draw_largest_below(moon_dtype dtype, double low, double high) {
+  uint64_t bits = 0;
+  if (!(low < high)) return low;
+  if (dtype == MOON_F64) return nextafter(high, low);
+  if (dtype == MOON_F32) return (double)nextafterf((float)high, (float)low);
+  dtype_store(dtype, &bits, high);
+  double value = dtype_load(dtype, &bits);
+  if (value < high) return value;
+  bits = value > 0 ? bits - 1 : value < 0 ? bits + 1 : 0x8001;   // halves: sign and size
+  return dtype_load(dtype, &bits);
 }
 
 // Box and Muller (1958): two words become two normal numbers, radius times cosine and sine. The
