@@ -22,6 +22,7 @@ local o = flags.read({
   { "root", "string", nil, "folder of the IDX files" },
   { "download", "switch", false, "fetch MNIST when it is missing" },
   { "seed", "integer", 1, "for weights, order and dropout" },
+  { "device", "string", "cpu", "cpu, or cuda for the first GPU" },
   { "threads", "integer", nil, "most threads to calculate with" },
 }, arg, "usage: luajit examples/mnist_cnn.lua [flags]")
 
@@ -33,7 +34,7 @@ local function main()
       root = o.root, split = split, download = o.download, normalize = true,
     }
   end
-  local net = moon.models.mnist_cnn { dropout = o.dropout }
+  local net = moon.models.mnist_cnn { dropout = o.dropout }:to(o.device)
   local optimizer = optim.Adam(net:parameters(), { lr = o.lr })
   local loader = data.Loader(open "train",
     { batch = o.batch, shuffle = true, workers = o.workers })

@@ -27,6 +27,7 @@ local rows = {
   { "batches", "string", "1,2,3,4,5", "which files of the training set" },
   { "download", "switch", false, "fetch the archive (170 MB) when it is missing" },
   { "seed", "integer", 1, "for weights, order, crops and mirrors" },
+  { "device", "string", "cpu", "cpu, or cuda for the first GPU, cuda:1 for the second" },
   { "threads", "integer", nil, "most threads to calculate with (all cores unless given)" },
   { "limit", "integer", nil, "stop after so many steps" },
 }
@@ -129,6 +130,7 @@ local function main()
   if o.threads then moon.set_num_threads(o.threads) end
   local net = Network(o.width)
   print(nn.summary(net, { 3, IMAGE, IMAGE }))
+  net:to(o.device)
   local training, test = open_data(o, "train"), open_data(o, "test")
   local trainer = make_trainer(o, net, training, test)
   if o.resume then

@@ -26,6 +26,7 @@ local rows = {
   { "data", { "fashion-mnist", "mnist" }, "fashion-mnist", "which pictures" },
   { "download", "switch", false, "fetch the pictures when they are missing" },
   { "seed", "integer", 1, "for weights, order and dropout" },
+  { "device", "string", "cpu", "cpu, or cuda for the first GPU, cuda:1 for the second" },
   { "threads", "integer", nil, "most threads to calculate with (all cores unless given)" },
   { "limit", "integer", nil, "stop after so many steps" },
 }
@@ -94,6 +95,7 @@ local function main()
     batch_norm = not o.plain, dropout = o.dropout,
   }
   print(nn.summary(net, { 1, IMAGE, IMAGE }))
+  net:to(o.device)
   local training, test = open_data(o, "train"), open_data(o, "test")
   local trainer = make_trainer(o, net, training, test)
   if o.resume then

@@ -206,18 +206,31 @@ static int no_grad(lua_State *L) { return call_with(L, false); }
 // moon.enable_grad(fn, ...): the reverse, inside no_grad
 static int enable_grad(lua_State *L) { return call_with(L, true); }
 
-// moon.autocast(fn, ...) -> fn's results, calculated in mixed precision: products and convolutions
-// in bfloat16, losses and softmax in float32. Parameters and their gradients stay float32. The
-// backward pass belongs outside.
-static int autocast(lua_State *L) {
+// Calls the function at index 1 with what follows it; gives how many results.
+static int call_cast(lua_State *L, moon_dtype dtype) {
   binding_state *state = binding_here(L);
   luaL_checktype(L, 1, LUA_TFUNCTION);
   const op_autocast *before = state->engine->autocast;
-  op_autocast cast = { .cast = ops_find("cast"), .dtype = MOON_BF16 };
+  op_autocast cast = { .cast = ops_find("cast"), .dtype = dtype };
   state->engine->autocast = &cast;
   int failed = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
   if (state->engine) state->engine->autocast = before;
   return failed ? lua_error(L) : lua_gettop(L);
+}
+
+// moon.autocast(fn, ...) -> fn's results, calculated in mixed precision: products and convolutions
+// in bfloat16, losses and softmax in float32. Parameters and their gradients stay float32. The
+// backward pass belongs outside.
+static int autocast(lua_State *L) { return call_cast(L, MOON_BF16); }
+
+// core.autocast_in(dtype, fn, ...): the same in "bfloat16" or "float16"
+static int autocast_in(lua_State *L) {
+  moon_dtype dtype;
+  const char *name = luaL_checkstring(L, 1);
+  if (!dtype_by_name(name, &dtype) || !dtype_is_half(dtype))
+    binding_error(L, "autocast: the low type is \"bfloat16\" or \"float16\", got \"%s\"", name);
+  lua_remove(L, 1);
+  return call_cast(L, dtype);
 }
 
 enum { ANOMALY = OBSERVE_FINITE | OBSERVE_RESULTS };
@@ -293,7 +306,7 @@ static int materialize(lua_State *L) {
 static const luaL_Reg functions[] = {
   { "grad", grad },
   { "no_grad", no_grad }, { "enable_grad", enable_grad }, { "is_grad_enabled", is_grad_enabled },
-  { "autocast", autocast }, { "anomaly", anomaly }, { "detect_anomaly", call_watched },
+  { "autocast", autocast }, { "autocast_in", autocast_in }, { "anomaly", anomaly }, { "detect_anomaly", call_watched },
   { "lazy_tensor", lazy_tensor }, { "is_lazy", is_lazy }, { "materialize_", materialize },
   { NULL, NULL },
 };

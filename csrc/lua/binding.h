@@ -91,8 +91,16 @@ tensor_handle *handle_at(lua_State *L, int index);     // NULL if it is no tenso
 moon_tensor *tensor_at(lua_State *L, int index);       // NULL if it is none; raises if released
 // Raises "name: argument must be a tensor, got ..." if it is none.
 moon_tensor *tensor_check(lua_State *L, int index, const char *name, const char *argument);
-// Raises for a tensor whose elements the host cannot read: "item: ... has no elements".
-void binding_need_elements(lua_State *L, const char *name, const moon_tensor *tensor);
+// Raises for a tensor whose elements lie where the host cannot read them.
+void binding_need_host(lua_State *L, const char *name, const moon_tensor *tensor);
+// The tensor, or a copy in the host's memory that a handle on top of the stack holds; raises for one
+// that has a shape alone.
+moon_tensor *binding_on_host(lua_State *L, const char *name, moon_tensor *tensor);
+// Pushes one element as a number or boolean, from whatever device; raises as above.
+void binding_push_element(lua_State *L, const char *name, const moon_tensor *tensor,
+                          int64_t offset);
+// The same from the host's memory.
+void binding_push_value(lua_State *L, moon_dtype dtype, const void *element);
 int scope_run(lua_State *L);                            // moon.scope(fn, ...)
 void handle_open(lua_State *L, binding_state *state);  // makes the metatable
 

@@ -172,31 +172,23 @@ static int from_bytes(lua_State *L) {
 
 // -- to Lua
 
-static void push_value(lua_State *L, moon_dtype dtype, const void *data) {
-  if (dtype == MOON_BOOL) lua_pushboolean(L, dtype_load_int(dtype, data) != 0);
-  else if (dtype_is_float(dtype)) lua_pushnumber(L, dtype_load(dtype, data));
-  else binding_push_int64(L, dtype_load_int(dtype, data));
-}
-
 static moon_tensor *readable(lua_State *L, const char *name) {
-  moon_tensor *t = tensor_check(L, 1, name, "x");
-  binding_need_elements(L, name, t);
-  return t;
+  return binding_on_host(L, name, tensor_check(L, 1, name, "x"));
 }
 
 static int tensor_item(lua_State *L) {
-  moon_tensor *t = readable(L, "item");
+  moon_tensor *t = tensor_check(L, 1, "item", "x");
   char shape[TENSOR_SHAPE_TEXT];
   if (tensor_count(t) != 1)
     binding_error(L, "item: only a tensor with one element is a number, this one is %s",
                   tensor_shape_text(t, shape));
-  push_value(L, t->dtype, tensor_data(t));
+  binding_push_element(L, "item", t, t->offset);
   return 1;
 }
 
 static void push_rows(lua_State *L, const moon_tensor *t, int dim, int64_t offset) {
   if (dim == t->ndim) {
-    push_value(L, t->dtype, (char *)t->storage->data + offset * (int64_t)dtype_size(t->dtype));
+    binding_push_value(L, t->dtype, (char *)t->storage->data + offset * (int64_t)dtype_size(t->dtype));
     return;
   }
   luaL_checkstack(L, 3, "too many dimensions");
@@ -234,8 +226,11 @@ static int tensor_tostring(lua_State *L) {
     return 1;
   }
   luaL_Buffer buffer;
+  moon_tensor *t = handle->tensor;
+  const moon_device *device = tensor_device(t);
+  if (device != device_meta()) t = binding_on_host(L, "tostring", t);
   luaL_buffinit(L, &buffer);
-  tensor_print(handle->tensor, add_text, &buffer);
+  tensor_print(t, device->name, add_text, &buffer);
   luaL_pushresult(&buffer);
   return 1;
 }
@@ -308,7 +303,8 @@ static int tensor_shares(lua_State *L) {
 
 // x:address() -> light userdata of element 1, counted as a write; x:data() in Lua casts it
 static int tensor_address(lua_State *L) {
-  moon_tensor *t = readable(L, "data");
+  moon_tensor *t = tensor_check(L, 1, "data", "x");
+  binding_need_host(L, "data", t);
   tensor_expose(t);
   lua_pushlightuserdata(L, tensor_data(t));
   return 1;
@@ -329,31 +325,34 @@ static int is_tensor(lua_State *L) {
   return 1;
 }
 
-// x:to("float64"), x:to("cpu"), x:to(other)
+// Replaces the tensor at index 1, the only one on the stack, by op(it, text).
+static void convert_by(lua_State *L, binding_state *state, const char *op, const char *text) {
+  lua_pushstring(L, text);
+  operator_call(L, state, ops_find(op), false, 1);
+  lua_replace(L, 1);
+  lua_settop(L, 1);
+}
+
+// x:to("float64"), x:to("cpu"), x:to(other): its type and device
 static int tensor_to(lua_State *L) {
   binding_state *state = binding_here(L);
   moon_tensor *t = tensor_check(L, 1, "to", "x"), *other = tensor_at(L, 2);
   moon_dtype dtype = t->dtype;
   const moon_device *device = NULL;
-  if (other) dtype = other->dtype;
-  else if (lua_type(L, 2) != LUA_TSTRING)
+  if (other) {
+    dtype = other->dtype;
+    device = tensor_device(other);
+  } else if (lua_type(L, 2) != LUA_TSTRING)
     binding_error(L, "to: expected a dtype such as \"float64\", a device such as \"cpu\" or a "
                   "tensor, got %s",
                   luaL_typename(L, 2));
   else if (!dtype_by_name(lua_tostring(L, 2), &dtype))
     binding_check(L, device_by_name(lua_tostring(L, 2), &device));
-  if (device && device != tensor_device(t)) {
-    lua_settop(L, 1);
-    lua_pushstring(L, device->name);
-    return operator_call(L, state, ops_find("move"), false, 1);
-  }
-  if (dtype == t->dtype) {
-    lua_pushvalue(L, 1);
-    return 1;
-  }
+  bool moves = device && device != tensor_device(t);
   lua_settop(L, 1);
-  lua_pushstring(L, dtype_name(dtype));
-  return operator_call(L, state, ops_find("cast"), false, 1);
+  if (dtype != t->dtype) convert_by(L, state, "cast", dtype_name(dtype));
+  if (moves) convert_by(L, state, "move", device->name);
+  return 1;
 }
 
 // -- fields: x.shape and so on, called by the index metamethod

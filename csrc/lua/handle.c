@@ -1,5 +1,6 @@
 // Tensor handles: the userdata Lua holds, and the rings that scopes keep of them.
 #include "lua/binding.h"
+#include "ops/support.h"
 
 #include <string.h>
 
@@ -66,11 +67,42 @@ moon_tensor *tensor_check(lua_State *L, int index, const char *name, const char 
   return NULL;
 }
 
-void binding_need_elements(lua_State *L, const char *name, const moon_tensor *tensor) {
+void binding_need_host(lua_State *L, const char *name, const moon_tensor *tensor) {
   if (tensor_device(tensor)->on_host) return;
   binding_error(L, "%s: this tensor is on the device \"%s\", where the host reads no elements%s",
                 name, tensor_device(tensor)->name,
                 tensor_device(tensor) == device_meta() ? ": it has a shape alone" : "");
+}
+
+moon_tensor *binding_on_host(lua_State *L, const char *name, moon_tensor *tensor) {
+  moon_tensor *copy;
+  if (tensor_device(tensor)->on_host) return tensor;
+  if (tensor_device(tensor) == device_meta()) binding_need_host(L, name, tensor);
+  binding_state *state = binding_of(L);
+  tensor_handle *handle = handle_push(L, state);
+  binding_check(L, ops_to_device(state->engine, tensor, device_cpu(), &copy));
+  handle_fill(handle, copy);
+  return copy;
+}
+
+void binding_push_value(lua_State *L, moon_dtype dtype, const void *element) {
+  if (dtype == MOON_BOOL) lua_pushboolean(L, dtype_load_int(dtype, element) != 0);
+  else if (dtype_is_float(dtype)) lua_pushnumber(L, dtype_load(dtype, element));
+  else binding_push_int64(L, dtype_load_int(dtype, element));
+}
+
+void binding_push_element(lua_State *L, const char *name, const moon_tensor *tensor,
+                          int64_t offset) {
+  const moon_device *device = tensor_device(tensor);
+  size_t size = dtype_size(tensor->dtype);
+  const char *element = (const char *)tensor->storage->data + offset * (int64_t)size;
+  uint64_t copy;
+  if (!device->on_host) {
+    if (device == device_meta()) binding_need_host(L, name, tensor);
+    binding_check(L, device->to_host(tensor->storage->engine, element, &copy, size));
+    element = (const char *)&copy;
+  }
+  binding_push_value(L, tensor->dtype, element);
 }
 
 static int handle_collect(lua_State *L) {

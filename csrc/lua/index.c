@@ -16,13 +16,6 @@ static moon_status run(binding_state *state, const char *op, op_value *args, moo
   return MOON_OK;
 }
 
-static void push_element(lua_State *L, const moon_tensor *t, int64_t offset) {
-  const char *data = (const char *)t->storage->data + offset * (int64_t)dtype_size(t->dtype);
-  if (t->dtype == MOON_BOOL) lua_pushboolean(L, *data != 0);
-  else if (dtype_is_float(t->dtype)) lua_pushnumber(L, dtype_load(t->dtype, data));
-  else binding_push_int64(L, dtype_load_int(t->dtype, data));
-}
-
 static moon_status normal_index(const moon_tensor *t, int dim, int64_t index, int64_t *normal) {
   int64_t i = index > 0 ? index - 1 : index + t->shape[dim];
   if (index == 0 || i < 0 || i >= t->shape[dim])
@@ -216,8 +209,7 @@ static int index_number(lua_State *L, binding_state *state, moon_tensor *t) {
   moon_tensor *result = NULL;
   read_block(L, 2, t, &b);
   if (is_element(t, &b, &offset)) {
-    binding_need_elements(L, "index", t);
-    push_element(L, t, offset);
+    binding_push_element(L, "index", t, offset);
     return 1;
   }
   tensor_handle *handle = handle_push(L, state);

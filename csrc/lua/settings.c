@@ -47,7 +47,7 @@ static int set_rng_state(lua_State *L) {
   if (t->dtype != MOON_I64 || t->ndim != 1 || t->shape[0] != 2 || !tensor_is_contiguous(t))
     binding_error(L, "set_rng_state: expected the int64 tensor of 2 elements that get_rng_state "
                   "gave");
-  binding_need_elements(L, "set_rng_state", t);
+  binding_need_host(L, "set_rng_state", t);
   const int64_t *words = tensor_data(t);
   state->engine->seed = (uint64_t)words[0];
   state->engine->draws = (uint64_t)words[1];

@@ -3,6 +3,8 @@
 
 #include <inttypes.h>
 
+#include "base/alloc.h"
+
 moon_status ops_need_float(const char *argument, const moon_tensor *tensor) {
   if (dtype_is_float(tensor->dtype)) return MOON_OK;
   return moon_fail(MOON_BAD_DTYPE, "%s must be of a float type, got %s; cast it with :to "
@@ -31,7 +33,7 @@ moon_status ops_need_same_dtype(const char *a, const moon_tensor *x, const char 
 
 moon_status ops_need_parameter_dtype(const char *a, const moon_tensor *x, const char *b,
                                      const moon_tensor *parameter) {
-  if (x->dtype == MOON_BF16 && parameter->dtype == MOON_F32) return MOON_OK;
+  if (dtype_is_half(x->dtype) && parameter->dtype == MOON_F32) return MOON_OK;
   return ops_need_same_dtype(a, x, b, parameter);
 }
 
@@ -112,31 +114,42 @@ moon_status ops_converted(moon_engine *engine, const moon_tensor *tensor, moon_d
   return MOON_OK;
 }
 
+// Between two devices that know nothing of each other.
+static moon_status carry_through_host(moon_engine *engine, const moon_tensor *from,
+                                      const moon_tensor *to, size_t bytes) {
+  void *block;
+  MOON_TRY(alloc_bytes(engine, bytes, &block));
+  moon_status status = tensor_device(from)->to_host(engine, tensor_data(from), block, bytes);
+  if (status == MOON_OK)
+    status = tensor_device(to)->from_host(engine, block, tensor_data(to), bytes);
+  alloc_release(engine, block, bytes);
+  return status;
+}
+
 static moon_status carry_over(moon_engine *engine, const moon_tensor *from, const moon_tensor *to) {
   const moon_device *source = tensor_device(from), *target = tensor_device(to);
   size_t bytes = (size_t)tensor_count(from) * dtype_size(from->dtype);
   if (source->on_host) return target->from_host(engine, tensor_data(from), tensor_data(to), bytes);
   if (target->on_host) return source->to_host(engine, tensor_data(from), tensor_data(to), bytes);
-  return moon_fail(MOON_BAD_DEVICE, "elements go from %s to %s through the CPU; use :to \"cpu\" "
-                   "first", source->name, target->name);
+  return carry_through_host(engine, from, to, bytes);
 }
 
+// The layout goes along where there are no gaps in it.
 moon_status ops_to_device(moon_engine *engine, moon_tensor *tensor, const moon_device *device,
                           moon_tensor **moved) {
-  moon_tensor *contiguous, *made;
+  moon_tensor *dense = NULL, *made = NULL;
   if (tensor_device(tensor) == device) {
     *moved = tensor_retain(tensor);
     return MOON_OK;
   }
-  MOON_TRY(ops_contiguous(engine, tensor, &contiguous));
+  if (tensor_is_dense(tensor)) dense = tensor_retain(tensor);
+  else MOON_TRY(ops_contiguous(engine, tensor, &dense));
   moon_status status =
-      tensor_new(engine, device, tensor->dtype, tensor->ndim, tensor->shape, &made);
-  if (status == MOON_OK) {
-    status = carry_over(engine, contiguous, made);
-    if (status == MOON_OK) *moved = made;
-    else tensor_release(made);
-  }
-  tensor_release(contiguous);
+      tensor_new_as(engine, dense, device, dense->dtype, dense->shape, &made);
+  if (status == MOON_OK) status = carry_over(engine, dense, made);
+  if (status == MOON_OK) *moved = made;
+  else tensor_release(made);
+  tensor_release(dense);
   return status;
 }
 

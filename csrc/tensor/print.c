@@ -139,13 +139,15 @@ static void write_block(const printer *p, int dim, int64_t offset) {
   p->write(p->context, "]");
 }
 
-void tensor_print(const moon_tensor *tensor, void (*write)(void *context, const char *text),
-                  void *context) {
+void tensor_print(const moon_tensor *tensor, const char *device,
+                  void (*write)(void *context, const char *text), void *context) {
   printer p = { .tensor = tensor, .write = write, .context = context };
   char text[NUMBER_TEXT + TENSOR_SHAPE_TEXT], shape[TENSOR_SHAPE_TEXT];
+  bool here = strcmp(device, "cpu") == 0;
+  const char *on = here ? "" : " on ", *where = here ? "" : device;
   if (!tensor_device(tensor)->on_host) {
-    snprintf(text, sizeof text, "[%s tensor of %s on %s]", dtype_name(tensor->dtype),
-             tensor_shape_text(tensor, shape), tensor_device(tensor)->name);
+    snprintf(text, sizeof text, "[%s tensor of %s%s%s]", dtype_name(tensor->dtype),
+             tensor_shape_text(tensor, shape), on, where);
     write(context, text);
     return;
   }
@@ -161,7 +163,7 @@ void tensor_print(const moon_tensor *tensor, void (*write)(void *context, const 
   } else {
     write_block(&p, 0, tensor->offset);
   }
-  snprintf(text, sizeof text, "\n[%s tensor of %s]", dtype_name(tensor->dtype),
-           tensor_shape_text(tensor, shape));
+  snprintf(text, sizeof text, "\n[%s tensor of %s%s%s]", dtype_name(tensor->dtype),
+           tensor_shape_text(tensor, shape), on, where);
   write(context, text);
 }

@@ -4,10 +4,11 @@
 
 #include "tensor/tensor.h"
 
-// Writes text through `write`; what lies on another device must have been copied to the host.
+// Writes text through `write`. The elements must lie on the host, or are left out; `device` is where
+// the tensor is said to be.
 // Columns are aligned; a common scale factor stands in front where magnitudes need one; of more
 // than 1000 elements only the first and last three along each dimension are shown.
-void tensor_print(const moon_tensor *tensor, void (*write)(void *context, const char *text),
-                  void *context);
+void tensor_print(const moon_tensor *tensor, const char *device,
+                  void (*write)(void *context, const char *text), void *context);
 
 #endif

@@ -4,7 +4,7 @@
 --   moon.optim   optimisers and schedules          moon.models  networks ready to build
 --   moon.train   trainer, checkpoints, progress    moon.viz     pictures of what was learnt
 --   moon.metrics accuracy, confusion matrix        moon.image   pictures to tensors and back
---   moon.cuda    GPUs: what there is, memory, time
+--   moon.cuda    GPUs: what there is, memory, time moon.amp     mixed precision, scaled losses
 
 local core = require "moonlet.core"
 core.set_library((debug.getinfo(1, "S").source:gsub("init%.lua$", "")))
@@ -23,7 +23,7 @@ for name, value in pairs(core) do moon[name] = value end
 
 local parts = {
   nn = true, optim = true, data = true, models = true, train = true, viz = true,
-  metrics = true, image = true, cuda = true,
+  metrics = true, image = true, cuda = true, amp = true,
 }
 
 -- Members that live in files of their own beside this one.

@@ -10,7 +10,7 @@ local dtypes = { "float32", "float64", "float16", "bfloat16", "int64", "int32", 
 -- x:float() and so on, Torch's names for casts
 local casts = {
   float = "float32", double = "float64", half = "float16", bfloat16 = "bfloat16",
-  long = "int64", int = "int32", byte = "uint8", bool = "bool", cpu = "cpu", cuda = "cuda",
+  long = "int64", int = "int32", byte = "uint8", bool = "bool", cpu = "cpu",
 }
 
 local pointers = {
@@ -54,7 +54,15 @@ end
 
 return function(core)
   local methods = core.methods
-  for _, name in ipairs(dtypes) do core[name] = name end
+  local is_dtype = {}
+  for _, name in ipairs(dtypes) do
+    core[name] = name
+    is_dtype[name] = true
+  end
+  -- Whether a value names an element type.
+  function core.is_dtype(value) return is_dtype[value] == true end
+  -- x:cuda(), x:cuda(1)
+  function methods.cuda(x, device) return methods.to(x, ("cuda:%d"):format(device or 0)) end
   for method, target in pairs(casts) do
     methods[method] = function(x) return methods.to(x, target) end
   end

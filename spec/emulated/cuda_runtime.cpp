@@ -320,9 +320,25 @@ const char *cudaGetErrorName(cudaError_t error) {
   return error == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation" : "cudaError";
 }
 
-cudaError_t cudaDriverGetVersion(int *version) { *version = 13000; return cudaSuccess; }
+// EMULATED_CUDA in the environment names a machine on which CUDA does not work.
+static bool machine_has(const char *fault) {
+  const char *named = getenv("EMULATED_CUDA");
+  return named && strcmp(named, fault) == 0;
+}
+
+cudaError_t cudaDriverGetVersion(int *version) {
+  *version = machine_has("no driver") ? 0 : machine_has("old driver") ? 11040 : 13000;
+  return cudaSuccess;
+}
 cudaError_t cudaRuntimeGetVersion(int *version) { *version = 13000; return cudaSuccess; }
-cudaError_t cudaGetDeviceCount(int *count) { *count = 2; return cudaSuccess; }
+cudaError_t cudaGetDeviceCount(int *count) {
+  *count = 0;
+  if (machine_has("no driver") || machine_has("old driver"))
+    return say(cudaErrorInsufficientDriver);
+  if (machine_has("no device")) return say(cudaErrorNoDevice);
+  *count = 2;
+  return cudaSuccess;
+}
 cudaError_t cudaSetDevice(int device) {
   if (device < 0 || device > 1) return say(cudaErrorInvalidDevice);
   current_device = device;

@@ -21,6 +21,7 @@ local HIGHEST_SEED = 2147483646
 local schema = {
   batch = { "positive", 1 }, shuffle = { "boolean", false }, workers = { "integer", 0 },
   drop_last = { "boolean", false }, seed = { "integer" }, transform = { "callable" },
+  device = { "string" },
 }
 
 local function check(self, method) Class.check_self(self, Loader, method, "loader") end
@@ -28,7 +29,8 @@ local function check(self, method) Class.check_self(self, Loader, method, "loade
 --- Makes a loader.
 -- @param dataset a dataset, or a plain array of samples
 -- @tparam ?table given batch = 1, shuffle = false, workers = 0, drop_last = false, seed (drawn
--- from moonlet's random stream unless given), transform (of each batch's first value)
+-- from moonlet's random stream unless given), transform (of each batch's first value), device (to
+-- which the batches' tensors go)
 -- @usage local moon = require "moonlet"
 -- local set = moon.data.TensorDataset(moon.arange(1, 10), moon.arange(1, 10))
 -- local seen = 0
@@ -38,7 +40,7 @@ function Loader:init(dataset, given)
   local o = options.read("Loader", given, schema)
   self.dataset = Dataset.wrap(dataset, "Loader")
   self.batch, self.shuffle, self.drop_last = o.batch, o.shuffle, o.drop_last
-  self.transform, self.workers = o.transform, o.workers
+  self.transform, self.workers, self.device = o.transform, o.workers, o.device
   self.seed = o.seed or core.randint(1, HIGHEST_SEED, { 1 })[1]
   self.epoch, self.position = 0, 0
   if o.workers > 0 then self.plain = self:encode_pipeline(4) end
@@ -139,6 +141,15 @@ local function build_elsewhere(self, epoch, number)
   end
 end
 
+-- The batch with its tensors on the loader's device, or as it is without one. What is copied to a
+-- GPU is ordered before whatever uses it, and nothing here waits for it.
+local function carried(self, batch)
+  for i = 1, self.device and batch.n or 0 do
+    if core.is_tensor(batch[i]) then batch[i] = core.keep(batch[i]:to(self.device)) end
+  end
+  return batch
+end
+
 -- The next batch's values, nothing at the end of the epoch.
 local function next_batch(self)
   local epoch = self.running
@@ -148,7 +159,7 @@ local function next_batch(self)
   end
   local number = self.position + 1
   local build = self.workers > 0 and build_elsewhere or build_here
-  local batch = build(self, epoch, number)
+  local batch = carried(self, build(self, epoch, number))
   self.position = number
   return unpack(batch, 1, batch.n)
 end

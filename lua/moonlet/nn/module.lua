@@ -192,8 +192,12 @@ end
 local integer_dtypes = { int64 = true, int32 = true, uint8 = true, bool = true }
 
 -- The tensor in its new type, nil where nothing changes.
+-- Whole numbers change their device, not their type.
 local function move(tensor, target)
-  if integer_dtypes[tensor.dtype] then return end
+  if integer_dtypes[tensor.dtype] then
+    if core.is_tensor(target) then target = target.device end
+    if core.is_dtype(target) then return nil end
+  end
   local moved = tensor:detach():to(target)
   if moved.dtype == tensor.dtype and moved.device == tensor.device then return nil end
   moved:requires_grad_(tensor.requires_grad)
@@ -204,7 +208,8 @@ local function move(tensor, target)
   return core.keep(moved)
 end
 
---- Changes the type or device of all parameters and float buffers. They become new tensors (shared
+--- Changes the type of all parameters and float buffers, or the device of all parameters and
+-- buffers. They become new tensors (shared
 -- ones stay shared), so make optimisers afterwards.
 -- @param target a dtype, a device or a tensor to be like
 -- @usage local nn = require "moonlet".nn
@@ -222,10 +227,29 @@ function Module:to(target)
   return self
 end
 
+--- As to("cpu").
+function Module:cpu() check(self, "cpu") return self:to("cpu") end
+--- As to("cuda"), or to("cuda:1") for number 1.
+-- @number[opt=0] device
+function Module:cuda(device)
+  check(self, "cuda")
+  return self:to(("cuda:%d"):format(device or 0))
+end
 --- As to("float32").
 function Module:float() check(self, "float") return self:to("float32") end
 --- As to("float64").
 function Module:double() check(self, "double") return self:to("float64") end
+
+--- Where the network is: the device of its first parameter or buffer, "cpu" if it has none.
+-- @treturn string
+function Module:device()
+  check(self, "device")
+  for _, kind in ipairs { "parameter", "buffer" } do
+    local first = walk.collect(self, kind, true)[1]
+    if first then return core.is_lazy(first.value) and "cpu" or first.value.device end
+  end
+  return "cpu"
+end
 
 --- name -> tensor of all parameters and buffers, sharing their storage.
 function Module:state_dict()

@@ -20,7 +20,9 @@ local function measure_cast(...) return core.autocast(measure, ...) end
 -- `score` measures one batch.
 local function run(score, net, loader, loss, confusion)
   local sums = { loss = 0, correct = 0, seen = 0 }
+  local device = net:device()
   for x, y in loader:iter() do
+    x, y = x:to(device), y:to(device)
     local value, correct, predicted = score(net, loss, x, y)
     local count = x:size(1)
     sums.loss = sums.loss + value * count

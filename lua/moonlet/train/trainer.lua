@@ -144,6 +144,11 @@ local function count_correct(logits, labels)
   return logits:detach():argmax(2):eq(labels):sum():item()
 end
 
+-- Batches follow the net to its device.
+local function on_device(self, tensor)
+  return core.is_tensor(tensor) and tensor:to(self.net:device()) or tensor
+end
+
 local function forward(self, x, y)
   local logits = self.net(x)
   return logits, self.loss(logits, y)
@@ -185,6 +190,7 @@ end
 
 -- One step. Errors pass through; `self.in_step` tells whether there is something to take back.
 local function train_step(self, x, y)
+  x, y = on_device(self, x), on_device(self, y)
   self.in_step = true
   self.snapshot:take()
   local loss, correct, count

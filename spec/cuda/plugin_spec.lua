@@ -1,0 +1,206 @@
+-- The CUDA plug-in as a part: what is said where it cannot be used, memory, errors, devices. On the
+-- emulated device where there is no GPU.
+local moon = require "moonlet"
+local child = require "spec.support.child"
+local gpu = require "spec.support.gpu"
+local sources = require "spec.support.sources"
+
+local MIB = 2 ^ 20
+
+-- Why CUDA cannot be used in a process that looks for the plug-in in `file`, where the CPU goes on
+-- working.
+local function reason(file, environment)
+  local output, well = child.run(([[
+    local moon = require "moonlet"
+    local file = %q
+    if file ~= "" then moon.cuda.look { plugin = file } end
+    local available, why = moon.cuda.is_available()
+    assert(not available and moon.cuda.device_count() == 0)
+    local ok, message = pcall(moon.zeros, 2, { device = "cuda" })
+    assert(not ok and message:find(why, 1, true), message)
+    assert(moon.ones(2):sum():item() == 2)
+    io.write(why)
+  ]]):format(file or ""), environment)
+  assert.is_true(well, output)
+  return output
+end
+
+local function exists(path)
+  local file = io.open(path, "rb")
+  if file then file:close() end
+  return file ~= nil
+end
+
+local build = os.getenv "MOONLET_BUILD" or sources.root .. "/build"
+local emulated, real = build .. "/emulated/cuda.so", build .. "/moonlet/cuda.so"
+
+describe("CUDA that cannot be used is a sentence:", function()
+  if exists(emulated) and gpu.emulated then
+    it("without a driver", function()
+      assert.matches("no NVIDIA driver", reason(emulated, { EMULATED_CUDA = "no driver" }))
+    end)
+    it("with a driver that is too old", function()
+      local why = reason(emulated, { EMULATED_CUDA = "old driver" })
+      assert.matches("too old", why)
+      assert.matches("11.4", why, 1, true)
+      assert.matches("13.0", why, 1, true)
+    end)
+    it("without a device", function()
+      assert.matches("finds no GPU", reason(emulated, { EMULATED_CUDA = "no device" }))
+    end)
+  end
+
+  if exists(real) and gpu.emulated then
+    it("where the plug-in is there but no GPU", function()
+      local why = reason(real)
+      assert.is_truthy(why:find("driver", 1, true), why)
+    end)
+  elseif gpu.emulated then
+    it("without the plug-in", function()
+      assert.matches("built without CUDA", reason())
+    end)
+  end
+
+  it("with a file that is no plug-in", function()
+    if exists(real) and not gpu.emulated then return end
+    local name = os.tmpname()
+    assert.matches("cannot be opened", reason(name))
+    os.remove(name)
+    assert.matches("is no CUDA plug%-in of moonlet",
+      reason(build .. "/" .. child.lua .. "/moonlet/core.so"))
+  end)
+
+  it("with names of devices that cannot be", function()
+    for _, name in ipairs { "cuda:", "cuda:x", "cuda:-1", "cuda:1x", "cuda:9999", "cudas" } do
+      local ok, message = pcall(moon.zeros, 2, { device = name })
+      assert.is_false(ok)
+      assert.is_truthy(message:find(name, 1, true), message)
+    end
+  end)
+
+  it("with places that are none", function()
+    assert.has_error(function() moon.cuda.look { plugins = "x" } end)
+    assert.has_error(function() moon.cuda.look "x" end)
+    assert.has_error(function() moon.cuda.look { plugin = ("x"):rep(2000) } end)
+  end)
+end)
+
+if not gpu.device then return end
+
+local function full(count, value)
+  return moon.full({ count }, value, { device = gpu.device })
+end
+
+describe("tensors on " .. gpu.device, function()
+  it("go there and back with their type and layout", function()
+    local x = moon.randn(2, 3, 4, 5):contiguous "channels_last"
+    local y = x:cuda()
+    assert.equal("cuda:0", y.device)
+    assert.same({ y:stride() }, { x:stride() })
+    assert.is_true(y:cpu():equal(x))
+    local z = moon.randn(3, 4):t():to(moon.zeros(1, { dtype = "float64", device = gpu.device }))
+    assert.equal("float64", z.dtype)
+    assert.equal("cuda:0", z.device)
+  end)
+
+  it("have gradients across devices", function()
+    local x = moon.ones(3, { requires_grad = true });
+    (x:cuda() * 2):cpu():backward(moon.ones(3))
+    assert.is_true(x.grad:equal(moon.full({ 3 }, 2)))
+  end)
+
+  it("do not mix with others", function()
+    local x = full(2, 1)
+    for _, other in ipairs { moon.ones(2), moon.cuda.device_count() > 1 and x:cuda(1) or nil } do
+      local ok, message = pcall(moon.add, x, other)
+      assert.is_false(ok)
+      assert.is_truthy(message:find("cuda:0", 1, true), message)
+      assert.is_truthy(message:find(other.device, 1, true), message)
+    end
+  end)
+
+  it("refuse raw pointers", function()
+    assert.has_error(function() full(2, 1):data() end)
+  end)
+
+  it("go from one device to the next", function()
+    if moon.cuda.device_count() < 2 then return end
+    assert.is_true(full(3, 5):to("cuda:1"):to("cuda:0"):cpu():equal(moon.full({ 3 }, 5)))
+  end)
+
+  it("carry a network, whole numbers too", function()
+    local net = moon.nn.Sequential(moon.nn.Linear(2, 2), moon.nn.BatchNorm1d(2))
+    net:register_buffer("seen", moon.zeros(1, { dtype = "int64" }))
+    assert.equal(net, net:cuda())
+    for _, tensor in pairs(net:state_dict()) do assert.equal("cuda:0", tensor.device) end
+    assert.equal("cuda:0", net:device())
+    assert.equal("cpu", net:cpu():device())
+  end)
+end)
+
+describe("memory of " .. gpu.device, function()
+  local function live() return moon.cuda.memory().live end
+
+  it("is counted, kept, and given back", function()
+    moon.cuda.empty_cache()
+    local before = live()
+    local x = full(MIB, 1)
+    assert.is_true(live() - before >= 4 * MIB and live() - before <= 5 * MIB + 512)
+    x = nil   -- luacheck: ignore
+    collectgarbage()
+    collectgarbage()
+    assert.equal(before, live())
+    assert.is_true(moon.cuda.memory().cached >= 4 * MIB)
+    local asked = moon.cuda.memory().allocations
+    x = full(MIB, 2)
+    assert.equal(asked, moon.cuda.memory().allocations)
+    assert.equal(2, x[7])
+    x = nil   -- luacheck: ignore
+    moon.cuda.empty_cache()
+    assert.is_true(moon.cuda.memory().cached < 4 * MIB)
+  end)
+
+  it("runs out with a sentence, and serves again", function()
+    moon.cuda.empty_cache()
+    moon.cuda.memory_limit(live() + 16 * MIB)
+    local ok, message = pcall(full, 8 * MIB, 1)
+    assert.is_false(ok)
+    assert.matches("out of memory on cuda:0", message)
+    assert.matches("32.0 MiB", message, 1, true)
+    for _ = 1, 8 do full(MIB, 3) end   -- garbage makes room
+    assert.equal(3, full(MIB, 3)[1])
+    moon.cuda.memory_limit(0)
+    assert.equal(1, full(8 * MIB, 1)[5])
+    assert.has_error(function() moon.cuda.memory_limit(-1) end)
+    assert.has_error(function() moon.cuda.memory(99) end)
+  end)
+
+  it("stays flat in a loop", function()
+    local x = full(1000, 1)
+    local function round() x = x * 0.5 + 1 end
+    for _ = 1, 100 do round() end
+    moon.cuda.empty_cache()
+    local before = live()
+    for _ = 1, 2000 do round() end
+    moon.cuda.empty_cache()
+    assert.equal(before, live())
+    assert.is_true(math.abs(x[1] - 2) < 1e-5)
+  end)
+end)
+
+describe("time on " .. gpu.device, function()
+  it("is measured between two points", function()
+    local seconds = moon.cuda.timer()
+    full(1000, 1)
+    local first = seconds()
+    assert.is_true(first >= 0 and seconds() >= first)
+    assert.has_error(function() require("moonlet.core").cuda_between({}, 1) end)
+  end)
+
+  it("is waited for", function()
+    moon.cuda.synchronize()
+    moon.cuda.debug(true)
+    assert.equal(6, (full(3, 2):sum()):item())
+    moon.cuda.debug(false)
+  end)
+end)
