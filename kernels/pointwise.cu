@@ -6,8 +6,8 @@
 
 #include "device/formula.h"
 
-// -- function objects, named <row>_forward, <row>_backward, <row>_backward_x, <row>_backward_y. Like
-//    the CPU's loops they may read all of x, y, g and (BINARY) z; a and b are the attributes.
+// -- function objects, named <row>_forward, <row>_backward, <row>_backward_x, <row>_backward_y.
+//    Like the CPU's loops they may read all of x, y, g and (BINARY) z; a and b are the attributes.
 #define OBJECT(name, N, result, names, formula)                              \
   template <typename T> struct name {                                        \
     T a, b;                                                                  \

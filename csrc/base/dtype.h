@@ -55,8 +55,8 @@ MOON_SHARED int64_t dtype_to_int(double value) {
 // processor's own instructions do it. Inline and free of tables, so that loops over them vectorise.
 typedef union dtype_bits { uint32_t u; float f; } dtype_bits;
 
-// float32 rounded to odd: cut towards 0, with the last bit set if anything was lost. Rounding that to
-// a half gives the half nearest to the value, where two roundings to nearest would not.
+// float32 rounded to odd: cut towards 0, with the last bit set if anything was lost. Rounding that
+// to a half gives the half nearest to the value, where two roundings to nearest would not.
 MOON_SHARED float dtype_odd_from_double(double value) {
   dtype_bits v;
   v.f = (float)value;

@@ -1,6 +1,7 @@
 // The border between the library and the CUDA plug-in, a shared library of its own that is opened
-// when a program first asks for a CUDA device (cuda.c here, kernels/plugin.cu there). Each side gives
-// the other a table; CUDA_BORDER counts the changes of both, since they may be installed apart.
+// when a program first asks for a CUDA device (cuda.c here, kernels/plugin.cu there). Each side
+// gives the other a table; CUDA_BORDER counts the changes of both, since they may be installed
+// apart.
 #ifndef MOON_DEVICE_CUDA_H
 #define MOON_DEVICE_CUDA_H
 
@@ -90,8 +91,8 @@ typedef moon_status (*cuda_entry)(const cuda_host *host, cuda_library_state *fou
 
 // -- the library's side (cuda.c)
 
-// Names a place of the plug-in's file, looked at before those named so far, or after them; the first
-// that exists is taken. Without effect once it is open.
+// Names a place of the plug-in's file, looked at before those named so far, or after them; the
+// first that exists is taken. Without effect once it is open.
 MOON_MUST_CHECK moon_status cuda_look_at(const char *file, bool last);
 // Names a folder in which CUDA's libraries are looked for before the system's places.
 MOON_MUST_CHECK moon_status cuda_look_in(const char *folder);

@@ -1,5 +1,5 @@
-// The devices there are, and how they are found: the CPU, "meta" (shapes alone) and, where its plug-in
-// can be opened, CUDA's. What a device is stands in slots.h.
+// The devices there are, and how they are found: the CPU, "meta" (shapes alone) and, where its
+// plug-in can be opened, CUDA's. What a device is stands in slots.h.
 #ifndef MOON_DEVICE_DEVICE_H
 #define MOON_DEVICE_DEVICE_H
 

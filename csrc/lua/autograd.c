@@ -306,7 +306,8 @@ static int materialize(lua_State *L) {
 static const luaL_Reg functions[] = {
   { "grad", grad },
   { "no_grad", no_grad }, { "enable_grad", enable_grad }, { "is_grad_enabled", is_grad_enabled },
-  { "autocast", autocast }, { "autocast_in", autocast_in }, { "anomaly", anomaly }, { "detect_anomaly", call_watched },
+  { "autocast", autocast }, { "autocast_in", autocast_in }, { "anomaly", anomaly },
+  { "detect_anomaly", call_watched },
   { "lazy_tensor", lazy_tensor }, { "is_lazy", is_lazy }, { "materialize_", materialize },
   { NULL, NULL },
 };

@@ -93,8 +93,8 @@ moon_tensor *tensor_at(lua_State *L, int index);       // NULL if it is none; ra
 moon_tensor *tensor_check(lua_State *L, int index, const char *name, const char *argument);
 // Raises for a tensor whose elements lie where the host cannot read them.
 void binding_need_host(lua_State *L, const char *name, const moon_tensor *tensor);
-// The tensor, or a copy in the host's memory that a handle on top of the stack holds; raises for one
-// that has a shape alone.
+// The tensor, or a copy in the host's memory that a handle on top of the stack holds; raises for
+// one that has a shape alone.
 moon_tensor *binding_on_host(lua_State *L, const char *name, moon_tensor *tensor);
 // Pushes one element as a number or boolean, from whatever device; raises as above.
 void binding_push_element(lua_State *L, const char *name, const moon_tensor *tensor,

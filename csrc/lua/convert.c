@@ -188,7 +188,8 @@ static int tensor_item(lua_State *L) {
 
 static void push_rows(lua_State *L, const moon_tensor *t, int dim, int64_t offset) {
   if (dim == t->ndim) {
-    binding_push_value(L, t->dtype, (char *)t->storage->data + offset * (int64_t)dtype_size(t->dtype));
+    const char *data = t->storage->data;
+    binding_push_value(L, t->dtype, data + offset * (int64_t)dtype_size(t->dtype));
     return;
   }
   luaL_checkstack(L, 3, "too many dimensions");

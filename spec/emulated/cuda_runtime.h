@@ -4,8 +4,8 @@
 // work on a stream waits until somebody waits for it. It shows nothing about speed, nor about races
 // between threads that a barrier should have ordered, since one thread runs at a time.
 //
-// Threads of a block take turns only where they wait (__syncthreads, shuffles, ballots). A barrier that
-// some thread of the block or warp never reaches is an error of the launch.
+// Threads of a block take turns only where they wait (__syncthreads, shuffles, ballots). A barrier
+// that some thread of the block or warp never reaches is an error of the launch.
 #ifndef EMULATED_CUDA_RUNTIME_H
 #define EMULATED_CUDA_RUNTIME_H
 

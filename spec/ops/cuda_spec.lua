@@ -1,6 +1,6 @@
 -- Every case of spec/cases on a CUDA device against the CPU; with CASES_FAMILY in the environment
--- that family's alone. Without a GPU the device is emulated (spec/emulated), which shows the same but
--- for speed and races.
+-- that family's alone. Without a GPU the device is emulated (spec/emulated), which shows the same
+-- but for speed and races.
 local moon = require "moonlet"
 local case = require "spec.support.case"
 local gpu = require "spec.support.gpu"

@@ -1,5 +1,6 @@
--- The CUDA device that specs use: a GPU where there is one, else the emulated plug-in that the build
--- makes of the same sources (spec/emulated). `device` is nil, and `why` says why, where neither is.
+-- The CUDA device that specs use: a GPU where there is one, else the emulated plug-in that the
+-- build makes of the same sources (spec/emulated). `device` is nil, and `why` says why, where
+-- neither is.
 local moon = require "moonlet"
 local sources = require "spec.support.sources"
 

@@ -10,7 +10,7 @@
 --   layouts    transposed, strided and channels-last inputs and gradients (entry.layouts = false
 --              with why)
 --   threads    1, 2 and 3 threads, bit for bit
---   device     results and gradients of another device against the CPU's, all float types and layouts
+--   device     results and gradients of another device against the CPU's, all types and layouts
 local moon = require "moonlet"
 local case = require "spec.support.case"
 local gradcheck = require "spec.support.gradcheck"
