@@ -479,6 +479,11 @@ local function largest(tensor)
   return size > 1 and size < math.huge and size or 1
 end
 
+-- Most results are the same to the bit, which is quicker to see than that they are close.
+local function same_bytes(a, b)
+  return table.concat(a:size(), "x") == table.concat(b:size(), "x") and a:tobytes() == b:tobytes()
+end
+
 local function check_device(entry, device, dtype, arguments, count, change)
   local state = moon.get_rng_state()
   local expected = all_results(entry, arguments, count, "cpu", dtype, change)
@@ -494,7 +499,9 @@ local function check_device(entry, device, dtype, arguments, count, change)
         if actual[k].dtype ~= expected[k].dtype then
           error(("%s, %s on the CPU"):format(actual[k].dtype, expected[k].dtype), 0)
         end
-        naive.close(actual[k], expected[k], allowed * largest(expected[k]), expected[k].dtype)
+        if not same_bytes(actual[k], expected[k]) then
+          naive.close(actual[k], expected[k], allowed * largest(expected[k]), expected[k].dtype)
+        end
       elseif actual[k] ~= expected[k] then
         error(("%s, %s on the CPU"):format(tostring(actual[k]), tostring(expected[k])), 0)
       end
