@@ -6,8 +6,8 @@
 //   direct   a thread makes one element: for few rows or columns (depthwise convolutions, single
 //            vectors), which would leave most of a tile empty. Bound by memory.
 //
-// Where the result alone has too little work for the whole processor, the depth is cut as well, the
-// pieces' sums go to scratch, and a second kernel adds them in order. Cuts depend on the shape only.
+// Where the result alone is too little work for the whole GPU, the depth is cut as well: the pieces'
+// sums go to scratch, and a second kernel adds them in order. Cuts depend on the shape only.
 #include "product.cuh"
 
 // Loops over a thread's own elements must go, or those would lie in memory.

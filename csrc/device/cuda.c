@@ -11,6 +11,7 @@
 #include "base/alloc.h"
 #include "base/engine.h"
 #include "base/os.h"
+#include "device/device.h"
 
 enum { MOST_PATHS = 16, PATH_BYTES = 1024 };
 
@@ -75,11 +76,13 @@ static void *host_library(const char *name) {
   return os_library_open(name);
 }
 
+static const device_kernels *host_cpu(void) { return device_cpu()->kernels; }
+
 static const cuda_host host = {
   .fail = host_fail, .error_text = moon_error_text, .settings = host_settings,
   .chose = engine_chose, .where = host_where, .extension = host_extension,
   .account = host_account, .collect = alloc_collect, .library = host_library,
-  .symbol = os_library_symbol,
+  .symbol = os_library_symbol, .cpu = host_cpu,
 };
 
 // -- opening, under the lock

@@ -11,7 +11,7 @@
 extern "C" {
 #endif
 
-enum { CUDA_BORDER = 1, CUDA_MOST_DEVICES = 8 };
+enum { CUDA_BORDER = 2, CUDA_MOST_DEVICES = 8 };
 #define CUDA_ENTRY "moonlet_cuda_open"
 
 // What a kernel may ask about the engine that it works for.
@@ -38,6 +38,8 @@ typedef struct cuda_host {
   // NULL when absent. And a symbol of it.
   void *(*library)(const char *name);
   void *(*symbol)(void *library, const char *name);
+  // The CPU's kernels, for what is better done there: arrays on the host, the real engine.
+  const device_kernels *(*cpu)(void);
 } cuda_host;
 
 typedef struct cuda_description {
