@@ -10,7 +10,8 @@ ROCK_LUA ?= 5.1
 configure = cmake -S . -Wno-dev -DMOONLET_WERROR=$(MOONLET_WERROR)
 compile = cmake --build $(1) -j$(JOBS) -- --no-print-directory
 
-.PHONY: all help deps demo docs test test-asan test-tsan test-arm64 fuzz cuda rock bench bench-peer lint clean
+.PHONY: all help deps demo docs test test-asan test-tsan test-arm64 fuzz cuda test-gpu bench-gpu \
+  gpu-bundle rock bench bench-peer lint clean
 
 all: moonlet.lua                      ## build the library for every Lua found
 	@scripts/install-packages run build
@@ -68,6 +69,16 @@ cuda:                                 ## build the CUDA plug-in (needs nvcc)
 	@scripts/install-packages build
 	@$(configure) -B build -DMOONLET_CUDA=ON > /dev/null
 	@$(call compile,build) cuda
+
+test-gpu: cuda all                    ## all that a GPU can prove, under ten minutes
+	@scripts/test-gpu
+
+bench-gpu: cuda all                   ## the table on a GPU, beside PyTorch where python3 has it
+	@scripts/bench-gpu $(ARGS)
+
+gpu-bundle: cuda all                  ## one folder to carry to a GPU machine without the rest
+	@scripts/install-packages run build demo test
+	@scripts/gpu-bundle
 
 rock:                                 ## build the rock into ROCK_TREE for Lua ROCK_LUA
 	@scripts/install-packages run build demo test

@@ -144,18 +144,18 @@ describe("memory of " .. gpu.device, function()
   it("is counted, kept, and given back", function()
     moon.cuda.empty_cache()
     local before = live()
-    local x = full(MIB, 1)
+    local held = { full(MIB, 1) }
     assert.is_true(live() - before >= 4 * MIB and live() - before <= 5 * MIB + 512)
-    x = nil   -- luacheck: ignore
+    held[1] = nil
     collectgarbage()
     collectgarbage()
     assert.equal(before, live())
     assert.is_true(moon.cuda.memory().cached >= 4 * MIB)
     local asked = moon.cuda.memory().allocations
-    x = full(MIB, 2)
+    held[1] = full(MIB, 2)
     assert.equal(asked, moon.cuda.memory().allocations)
-    assert.equal(2, x[7])
-    x = nil   -- luacheck: ignore
+    assert.equal(2, held[1][7])
+    held[1] = nil
     moon.cuda.empty_cache()
     assert.is_true(moon.cuda.memory().cached < 4 * MIB)
   end)
