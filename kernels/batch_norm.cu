@@ -364,7 +364,8 @@ static bool goes_wide(const batch_norm_arrays *a, int dim) {
     if (!arrays[k]) continue;
     wide = cuda_aligned(arrays[k]->data) && arrays[k]->strides[dim] == 1;
     for (int i = 0; i < 3; i++)
-      wide = wide && (i == dim || arrays[k]->shape[i] == 1 || arrays[k]->strides[i] % CUDA_CHUNK == 0);
+      if (i != dim && arrays[k]->shape[i] > 1)
+        wide = wide && arrays[k]->strides[i] % CUDA_CHUNK == 0;
   }
   return wide;
 }
@@ -378,8 +379,7 @@ static norm_pass pass_of(const batch_norm_arrays *a) {
   p.places = x->shape[0] * x->shape[2];
   p.narrow = p.places <= INT32_MAX;
   if (p.narrow) p.by_inner = cuda_divisor_of((uint32_t)p.inner);
-  p.pixels = p.channels > 1 &&
-             cuda_magnitude(x->strides[1]) < cuda_magnitude(x->strides[p.inner > 1 ? 2 : 0]);
+  p.pixels = cuda_by_pixels(x);
   p.width = goes_wide(a, p.pixels ? 1 : 2) ? CUDA_CHUNK : 1;
   p.owned = p.pixels ? p.width : 1;
   return p;

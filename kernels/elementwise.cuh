@@ -84,7 +84,8 @@ static inline bool cuda_aligned(const void *data) {
 template <int N>
 bool cuda_goes_wide(const cuda_walk<N> &walk, int k, const void *data) {
   int last = walk.ndim - 1;
-  bool wide = cuda_aligned(data) && walk.shape[last] % CUDA_CHUNK == 0 && walk.strides[k][last] == 1;
+  bool wide = cuda_aligned(data) && walk.shape[last] % CUDA_CHUNK == 0 &&
+              walk.strides[k][last] == 1;
   for (int i = 0; i < last && wide; i++) wide = walk.strides[k][i] % CUDA_CHUNK == 0;
   return wide;
 }

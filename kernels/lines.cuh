@@ -27,8 +27,6 @@ struct cuda_lines {
   unsigned grid() const { return cuda_blocks(walk.count, teams); }
 };
 
-static inline int64_t cuda_magnitude(int64_t stride) { return stride < 0 ? -stride : stride; }
-
 // Lanes and teams: as many lanes as have something to do, as long as all threads do not fill the
 // GPU anyway; and blocks so small that there is one for each processor, where there is enough for it.
 template <int N>

@@ -86,7 +86,7 @@ static __global__ void step_segments(step_numbers<T> numbers, moon_dtype dtype, 
   for (int64_t segment = blockIdx.x; segment < segments; segment += gridDim.x) {
     const step_row row = rows[row_of(rows, count, segment)];
     int64_t first = (segment - row.start) * SEGMENT, left = row.item.count - first;
-    int64_t n = left < SEGMENT ? left : SEGMENT, chunked = row.wide ? n / CUDA_CHUNK : 0;
+    int64_t n = left < SEGMENT ? left : (int64_t)SEGMENT, chunked = row.wide ? n / CUDA_CHUNK : 0;
     for (int64_t i = threadIdx.x; i < chunked; i += blockDim.x)
       step_elements<T, CUDA_CHUNK, Rule>(numbers, dtype, row.item, first + i * CUDA_CHUNK);
     for (int64_t i = chunked * CUDA_CHUNK + threadIdx.x; i < n; i += blockDim.x)

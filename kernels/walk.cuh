@@ -63,14 +63,21 @@ struct cuda_walk {
   }
 };
 
+static inline int64_t cuda_magnitude(int64_t stride) { return stride < 0 ? -stride : stride; }
+
+// Whether channels of (n, c, inner) lie closer together than the elements of one.
+static inline bool cuda_by_pixels(const device_array *x) {
+  int64_t next = x->shape[2] > 1 ? x->strides[2] : x->strides[0];
+  return x->shape[1] > 1 && cuda_magnitude(x->strides[1]) < cuda_magnitude(next);
+}
+
 // Insertion sort: the first operand's strides fall from the outermost dimension to the innermost.
 template <int N>
 void cuda_walk_sort(cuda_walk<N> *walk) {
-  auto magnitude = [](int64_t stride) { return stride < 0 ? -stride : stride; };
   auto swap = [](int64_t *a, int64_t *b) { int64_t kept = *a; *a = *b; *b = kept; };
   for (int i = 1; i < walk->ndim; i++) {
     for (int j = i; j > 0; j--) {
-      if (magnitude(walk->strides[0][j]) <= magnitude(walk->strides[0][j - 1])) break;
+      if (cuda_magnitude(walk->strides[0][j]) <= cuda_magnitude(walk->strides[0][j - 1])) break;
       swap(&walk->shape[j], &walk->shape[j - 1]);
       for (int k = 0; k < N; k++) swap(&walk->strides[k][j], &walk->strides[k][j - 1]);
     }
