@@ -28,7 +28,7 @@ struct cuda_lines {
 };
 
 // Lanes and teams: as many lanes as have something to do, as long as all threads do not fill the
-// GPU anyway; and blocks so small that there is one for each processor, where there is enough for it.
+// GPU anyway; and blocks small enough to be one for each processor, where there is enough for that.
 template <int N>
 void cuda_lines_share(cuda_lines<N> *lines) {
   const int64_t count = lines->walk.count;

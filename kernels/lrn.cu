@@ -1,6 +1,6 @@
 // Local response normalisation across the channels of (n, c, inner) arrays:
 //   out = x s^-beta, s = k + alpha / size * sum of squares over the window of neighbouring channels
-//   dx = g s^-beta - 2 alpha beta / size * x * sum of (g x s^(-beta-1)) over the windows that hold x
+//   dx = g s^-beta - 2 alpha beta / size * x * sum of (g x s^(-beta-1)) over windows that hold x
 // Window sums are taken afresh for every element (a sliding sum would subtract what it added and
 // lose digits). Threads go in the order of memory; where channels are far apart each takes a run of
 // them, so that what windows share is still in the nearest cache. Then memory is the bound, forward
