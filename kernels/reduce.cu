@@ -130,16 +130,9 @@ template <typename T> struct truth_of {
   truth_of<int64_t> of_totals(const int64_t *) const { return { any }; }
 };
 
-template <typename T> struct placed { T value; int64_t place; };
-
-template <typename T>
-__device__ placed<T> cuda_shuffle_down(placed<T> best, unsigned by, int width) {
-  return { cuda_shuffle_down(best.value, by, width), cuda_shuffle_down(best.place, by, width) };
-}
-
 // The largest or smallest element and where it is: the first of equals, the first NaN.
 template <typename T> struct placed_extreme_of {
-  typedef placed<T> total;
+  typedef cuda_placed<T> total;
   typedef T segment_type;
   static const moon_dtype segment_dtype = plain_dtype<T>::value;
   static const bool wide = false;

@@ -3,8 +3,8 @@
 //
 // x's dimensions split into kept and reduced ones, each set merged. Two layouts over the grid, both
 // bound by memory, with eight loads of a thread in flight:
-//   rows      the reduced elements lie side by side: 1 to 32 lanes or a whole block fold one output,
-//             in chunks of 16 bytes where alignment allows
+//   rows      the reduced elements lie side by side: 1 to 32 lanes, or a whole block, fold one
+//             output, in chunks of 16 bytes where alignment allows
 //   columns   outputs lie side by side: a thread folds one of them (or a chunk of 8), others of its
 //             block further rows of x
 // Where there are few outputs the reduced elements are cut into segments. Their totals form an
@@ -25,6 +25,7 @@
 #ifndef MOON_KERNELS_REDUCE_CUH
 #define MOON_KERNELS_REDUCE_CUH
 
+#include "block.cuh"
 #include "elementwise.cuh"
 
 enum {
@@ -51,11 +52,6 @@ struct fold_job {
 
 // -- joining totals of neighbouring lanes and of the threads of a block
 
-template <typename V>
-__device__ V cuda_shuffle_down(V value, unsigned by, int width) {
-  return __shfl_down_sync(0xffffffffu, value, by, width);
-}
-
 // The total of `width` neighbouring threads (a power of two up to a warp, or the block), in the
 // first of them.
 template <typename Op>
@@ -63,14 +59,14 @@ __device__ typename Op::total fold_join(const Op &op, typename Op::total mine, i
   __shared__ typename Op::total warps[CUDA_BLOCK / CUDA_WARP];
   int lanes = width < CUDA_WARP ? width : (int)CUDA_WARP;
   for (int by = lanes / 2; by > 0; by /= 2)
-    mine = op.join(mine, cuda_shuffle_down(mine, (unsigned)by, lanes));
+    mine = op.join(mine, cuda_shuffle_down(mine, by, lanes));
   if (width <= CUDA_WARP) return mine;
   const int lane = threadIdx.x % CUDA_WARP, count = CUDA_BLOCK / CUDA_WARP;
   if (lane == 0) warps[threadIdx.x / CUDA_WARP] = mine;
   __syncthreads();
   mine = warps[lane % count];
   for (int by = count / 2; by > 0; by /= 2)
-    mine = op.join(mine, cuda_shuffle_down(mine, (unsigned)by, count));
+    mine = op.join(mine, cuda_shuffle_down(mine, by, count));
   __syncthreads();
   return mine;
 }
@@ -202,8 +198,6 @@ static __global__ void fold_columns(fold_job job, Op op) {
 
 // -- the plan, from shape and strides alone
 
-static inline int64_t fold_magnitude(int64_t stride) { return stride < 0 ? -stride : stride; }
-
 static inline int fold_power_of_2(int64_t least, int most) {
   int power = 1;
   while (power < least && power < most) power *= 2;
@@ -235,7 +229,8 @@ static inline void fold_plan_rows(fold_job *job, bool whole) {
                  (reduced->ndim == 1 || reduced->shape[inner] % CUDA_CHUNK == 0) &&
                  reduced->count >= CUDA_CHUNK;
   job->items = job->chunked ? reduced->count / CUDA_CHUNK : reduced->count;
-  bool by_block = job->items > FOLD_LONG || (job->items > CUDA_BLOCK && job->kept.count < FOLD_BLOCKS);
+  bool by_block = job->items > FOLD_LONG ||
+                  (job->items > CUDA_BLOCK && job->kept.count < FOLD_BLOCKS);
   job->width = by_block ? (int)CUDA_BLOCK : fold_power_of_2(job->items, CUDA_WARP);
   int64_t groups = CUDA_BLOCK / job->width;
   int64_t each = job->chunked ? 1 : (int)FOLD_TOGETHER;
@@ -266,8 +261,8 @@ static inline void fold_plan_columns(fold_job *job, bool wide, bool whole) {
 static inline bool fold_plan(fold_job *job, bool wide, bool whole) {
   const cuda_walk<3> *kept = &job->kept;
   const cuda_walk<1> *reduced = &job->reduced;
-  int64_t kept_stride = fold_magnitude(kept->strides[0][kept->ndim - 1]);
-  int64_t reduced_stride = fold_magnitude(reduced->strides[0][reduced->ndim - 1]);
+  int64_t kept_stride = cuda_magnitude(kept->strides[0][kept->ndim - 1]);
+  int64_t reduced_stride = cuda_magnitude(reduced->strides[0][reduced->ndim - 1]);
   bool columns = kept->count > 1 && (reduced->count == 1 || kept_stride < reduced_stride);
   if (columns) fold_plan_columns(job, wide, whole);
   else fold_plan_rows(job, whole);

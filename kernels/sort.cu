@@ -9,14 +9,10 @@
 // block for each tile of the result; every round reads and writes all items once. Of a run only as
 // many items are kept as are wanted, so that the first few of a long line take little more than
 // one pass. Whoever has items in their final order writes values and places.
+#include "block.cuh"
 #include "elementwise.cuh"
 
-enum {
-  ITEMS = 8,                       // of a thread
-  TILE = ITEMS * CUDA_BLOCK,       // of a block
-  TILE_ROOM = TILE + TILE / ITEMS, // with a gap behind each thread's items, against bank conflicts
-  SMALL = 4096,                    // elements below which lines are sorted where they lie
-};
+enum { SMALL = 4096 };   // elements below which lines are sorted where they lie
 
 // -- items
 
@@ -108,24 +104,23 @@ static __device__ void emit(const sort_job &job, const int64_t (&at)[3], int64_t
 
 // -- merging in shared memory
 
-static __device__ int slot(int i) { return i + i / ITEMS; }
-
-// The `which`-th to the next ITEMS items of the merged stretches [a, b) and [b, end) of a tile.
+// CUDA_ITEMS items from number `which` on of the merged stretches [a, b) and [b, end) of a tile.
 template <typename I>
 static __device__ void merge_items(const I *tile, int a, int b, int end, int which,
-                                   I (&items)[ITEMS]) {
+                                   I (&items)[CUDA_ITEMS]) {
   int low = which - (end - b), high = which < b - a ? which : b - a;
   if (low < 0) low = 0;
   while (low < high) {
     int middle = (low + high) / 2;
-    if (tile[slot(a + middle)] < tile[slot(b + which - 1 - middle)]) low = middle + 1;
+    bool before = tile[cuda_tile_slot(a + middle)] < tile[cuda_tile_slot(b + which - 1 - middle)];
+    if (before) low = middle + 1;
     else high = middle;
   }
   int i = a + low, j = b + which - low;
-  for (int k = 0; k < ITEMS; k++) {
+  for (int k = 0; k < CUDA_ITEMS; k++) {
     if (i >= b && j >= end) continue;
-    bool from_a = j >= end || (i < b && tile[slot(i)] < tile[slot(j)]);
-    items[k] = tile[slot(from_a ? i : j)];
+    bool from_a = j >= end || (i < b && tile[cuda_tile_slot(i)] < tile[cuda_tile_slot(j)]);
+    items[k] = tile[cuda_tile_slot(from_a ? i : j)];
     i += from_a;
     j += !from_a;
   }
@@ -133,9 +128,9 @@ static __device__ void merge_items(const I *tile, int a, int b, int end, int whi
 
 // Sorts eight items by exchanging neighbours, in registers.
 template <typename I>
-static __device__ void sort_items(I (&items)[ITEMS]) {
-  for (int round = 0; round < ITEMS; round++)
-    for (int k = round % 2; k + 1 < ITEMS; k += 2)
+static __device__ void sort_items(I (&items)[CUDA_ITEMS]) {
+  for (int round = 0; round < CUDA_ITEMS; round++)
+    for (int k = round % 2; k + 1 < CUDA_ITEMS; k += 2)
       if (items[k + 1] < items[k]) {
         I kept = items[k];
         items[k] = items[k + 1];
@@ -143,21 +138,21 @@ static __device__ void sort_items(I (&items)[ITEMS]) {
       }
 }
 
-// Sorts every stretch of `span` items of a full tile; a power of two from ITEMS on.
+// Sorts every stretch of `span` items of a full tile; a power of two from CUDA_ITEMS on.
 template <typename I>
 static __device__ void sort_tile(I *tile, int span) {
-  const int own = (int)threadIdx.x * ITEMS;
-  I items[ITEMS];
-  for (int k = 0; k < ITEMS; k++) items[k] = tile[slot(own + k)];
+  const int own = (int)threadIdx.x * CUDA_ITEMS;
+  I items[CUDA_ITEMS];
+  for (int k = 0; k < CUDA_ITEMS; k++) items[k] = tile[cuda_tile_slot(own + k)];
   sort_items(items);
-  for (int half = ITEMS; half < span; half *= 2) {
-    for (int k = 0; k < ITEMS; k++) tile[slot(own + k)] = items[k];
+  for (int half = CUDA_ITEMS; half < span; half *= 2) {
+    for (int k = 0; k < CUDA_ITEMS; k++) tile[cuda_tile_slot(own + k)] = items[k];
     __syncthreads();
     int a = own / (2 * half) * 2 * half;
     merge_items(tile, a, a + half, a + 2 * half, own - a, items);
     __syncthreads();
   }
-  for (int k = 0; k < ITEMS; k++) tile[slot(own + k)] = items[k];
+  for (int k = 0; k < CUDA_ITEMS; k++) tile[cuda_tile_slot(own + k)] = items[k];
   __syncthreads();
 }
 
@@ -166,39 +161,39 @@ static __device__ void sort_tile(I *tile, int span) {
 // A block sorts a tile: one of a long line, or several short lines padded to `span` items each.
 template <typename I>
 static __global__ void sort_tiles(sort_job job, sort_runs runs, int span, I *out) {
-  __shared__ I tile[TILE_ROOM];
-  const int64_t together = TILE / span, stretches = job.lines.count * runs.count;
+  __shared__ I tile[CUDA_TILE_ROOM];
+  const int64_t together = CUDA_TILE / span, stretches = job.lines.count * runs.count;
   for (int64_t first = blockIdx.x * together; first < stretches; first += gridDim.x * together) {
-    for (int i = (int)threadIdx.x; i < TILE; i += CUDA_BLOCK) {
+    for (int i = (int)threadIdx.x; i < CUDA_TILE; i += CUDA_BLOCK) {
       int64_t stretch = first + i / span, line = stretch / runs.count, at[3];
-      int64_t place = (stretch - line * runs.count) * TILE + i % span;
+      int64_t place = (stretch - line * runs.count) * CUDA_TILE + i % span;
       I item = last_item<I>();
       if (stretch < stretches && place < job.length) {
         job.lines.find(line, at);
         make_item(&item, key_of(job.dtype, job.x, at[0] + place * job.stride[0], job.descending),
                   (uint64_t)place);
       }
-      tile[slot(i)] = item;
+      tile[cuda_tile_slot(i)] = item;
     }
     __syncthreads();
     sort_tile(tile, span);
-    for (int i = (int)threadIdx.x; i < TILE; i += CUDA_BLOCK) {
+    for (int i = (int)threadIdx.x; i < CUDA_TILE; i += CUDA_BLOCK) {
       int64_t stretch = first + i / span, line = stretch / runs.count, at[3];
       int64_t run = stretch - line * runs.count, number = run * runs.run + i % span;
       if (stretch >= stretches || i % span >= runs.run || number >= runs.total) continue;
       if (runs.count > 1) {
-        out[line * runs.total + number] = tile[slot(i)];
+        out[line * runs.total + number] = tile[cuda_tile_slot(i)];
         continue;
       }
       job.lines.find(line, at);
-      emit(job, at, number, place_of(tile[slot(i)]));
+      emit(job, at, number, place_of(tile[cuda_tile_slot(i)]));
     }
     __syncthreads();
   }
 }
 
-// How many of the first `which` items of two merged runs come from `a`; asked by a whole warp, which
-// tries 32 places at a time.
+// How many of the first `which` items of two merged runs come from `a`; asked by a whole warp,
+// which tries 32 places at a time.
 template <typename I>
 static __device__ int64_t split(const I *a, int64_t a_count, const I *b, int64_t b_count,
                                 int64_t which) {
@@ -218,18 +213,19 @@ static __device__ int64_t split(const I *a, int64_t a_count, const I *b, int64_t
 // A block makes a tile of the run that two neighbouring ones become.
 template <typename I>
 static __global__ void merge_runs(sort_job job, sort_runs from, sort_runs to, const I *in, I *out) {
-  __shared__ I tile[TILE_ROOM];
+  __shared__ I tile[CUDA_TILE_ROOM];
   __shared__ int64_t splits[2];
-  const int64_t tiles = (to.run + TILE - 1) / TILE, count = job.lines.count * to.count * tiles;
+  const int64_t tiles = (to.run + CUDA_TILE - 1) / CUDA_TILE;
+  const int64_t count = job.lines.count * to.count * tiles;
   for (int64_t item = blockIdx.x; item < count; item += gridDim.x) {
     int64_t pair = item / tiles, line = pair / to.count, run = pair - line * to.count;
-    int64_t start = (item - pair * tiles) * TILE, left = from.total - 2 * run * from.run;
+    int64_t start = (item - pair * tiles) * CUDA_TILE, left = from.total - 2 * run * from.run;
     int64_t a_count = left < from.run ? left : from.run;
     int64_t b_count = left - a_count < from.run ? left - a_count : from.run;
-    int64_t end = start + TILE < to.run ? start + TILE : to.run;
+    int64_t end = start + CUDA_TILE < to.run ? start + CUDA_TILE : to.run;
     if (end > a_count + b_count) end = a_count + b_count;
     const I *a = in + line * from.total + 2 * run * from.run, *b = a + a_count;
-    const int warp = (int)threadIdx.x / CUDA_WARP, own = (int)threadIdx.x * ITEMS;
+    const int warp = (int)threadIdx.x / CUDA_WARP, own = (int)threadIdx.x * CUDA_ITEMS;
     if (warp < 2 && start < end) {
       int64_t found = split(a, a_count, b, b_count, warp == 0 ? start : end);
       if (threadIdx.x % CUDA_WARP == 0) splits[warp] = found;
@@ -237,18 +233,18 @@ static __global__ void merge_runs(sort_job job, sort_runs from, sort_runs to, co
     __syncthreads();
     int size = start < end ? (int)(end - start) : 0, of_a = size ? (int)(splits[1] - splits[0]) : 0;
     for (int i = (int)threadIdx.x; i < size; i += CUDA_BLOCK)
-      tile[slot(i)] = i < of_a ? a[splits[0] + i] : b[start - splits[0] + i - of_a];
+      tile[cuda_tile_slot(i)] = i < of_a ? a[splits[0] + i] : b[start - splits[0] + i - of_a];
     __syncthreads();
-    I items[ITEMS];
+    I items[CUDA_ITEMS];
     if (own < size) merge_items(tile, 0, of_a, size, own, items);
     __syncthreads();
-    for (int k = 0; k < ITEMS && own + k < size; k++) tile[slot(own + k)] = items[k];
+    for (int k = 0; k < CUDA_ITEMS && own + k < size; k++) tile[cuda_tile_slot(own + k)] = items[k];
     __syncthreads();
     int64_t at[3];
     job.lines.find(line, at);
     for (int i = (int)threadIdx.x; i < size; i += CUDA_BLOCK) {
-      if (to.count == 1) emit(job, at, start + i, place_of(tile[slot(i)]));
-      else out[line * to.total + run * to.run + start + i] = tile[slot(i)];
+      if (to.count == 1) emit(job, at, start + i, place_of(tile[cuda_tile_slot(i)]));
+      else out[line * to.total + run * to.run + start + i] = tile[cuda_tile_slot(i)];
     }
     __syncthreads();
   }
@@ -272,20 +268,20 @@ template <typename I>
 static moon_status sort_lines(cuda_context *c, const sort_job &job) {
   cuda_scratch spaces[2] = { cuda_scratch(c), cuda_scratch(c) };
   sort_runs runs;
-  int span = ITEMS, now = 0;
-  while (span < job.length && span < TILE) span *= 2;
-  runs.count = (job.length + TILE - 1) / TILE;
-  runs.run = least(TILE, job.first);
+  int span = CUDA_ITEMS, now = 0;
+  while (span < job.length && span < CUDA_TILE) span *= 2;
+  runs.count = (job.length + CUDA_TILE - 1) / CUDA_TILE;
+  runs.run = least(CUDA_TILE, job.first);
   runs.total = (runs.count - 1) * runs.run +
-               least(runs.run, job.length - (runs.count - 1) * TILE);
+               least(runs.run, job.length - (runs.count - 1) * CUDA_TILE);
   size_t items = (size_t)(job.lines.count * runs.total);
   for (int k = 0; k < 2 && runs.count > 1; k++) MOON_TRY(spaces[k].take(items * sizeof(I)));
-  int64_t together = TILE / span, stretches = job.lines.count * runs.count;
+  int64_t together = CUDA_TILE / span, stretches = job.lines.count * runs.count;
   MOON_TRY(cuda_launch(c, cuda_blocks(stretches, together), CUDA_BLOCK, sort_tiles<I>, job, runs,
                        span, spaces[0].as<I>()));
   while (runs.count > 1) {
     sort_runs next = merged(runs, job.first);
-    int64_t tiles = (next.run + TILE - 1) / TILE;
+    int64_t tiles = (next.run + CUDA_TILE - 1) / CUDA_TILE;
     MOON_TRY(cuda_launch(c, cuda_blocks(job.lines.count * next.count * tiles, 1), CUDA_BLOCK,
                          merge_runs<I>, job, runs, next, (const I *)spaces[now].as<I>(),
                          spaces[1 - now].as<I>()));
