@@ -24,6 +24,11 @@ struct cuda_context {
   cudaStream_t stream;
   cuda_pool pool;
   bool debug;            // wait after each slot
+  bool tf32;             // products of float32 may keep 10 bits of each factor, but not of the sums
+  bool benchmark;        // time the ways to convolve once a shape
+  struct cublaslt_state *cublaslt;   // what CUDA's libraries keep (libraries.cuh); NULL before
+  struct cudnn_state *cudnn;
+  struct cufft_state *cufft;
 };
 
 // What the library gave when it opened the plug-in (plugin.cu).

@@ -1,9 +1,10 @@
-// The convolution slots: each direction as products that read the image where it lies (product.cuh),
-// in any layout. The gradient of the input is one product for each phase of the stride, so that
-// nothing is multiplied by zeros put between; phases that no tap reaches become zeros.
+// The convolution slots, by cuDNN where it is there and takes the problem. Else each direction
+// is products that read the image where it lies (product.cuh), in any layout; the gradient of
+// the input is one for each phase of the stride, so that nothing is multiplied by zeros put
+// between, and phases that no tap reaches become zeros.
 #include <math.h>
-#include <string.h>
 
+#include "libraries.cuh"
 #include "product.cuh"
 
 // -- the arrays' dimensions: (n, c, h, w) for images, (o, c / groups, h, w) for weights
@@ -83,41 +84,93 @@ static product_problem problem_on(const conv2d_geometry *g, const device_array *
 
 // -- forward: rows are positions, the depth is the taps of a group's channels
 
-static void set_finish(product_problem *p, const conv2d_geometry *g, const conv2d_finish *given) {
-  product_finish *f = &p->finish;
-  f->low = given->low;
-  f->high = given->high;
+static product_finish finish_of(const conv2d_finish *given) {
+  product_finish f = plain_finish();
+  f.low = given->low;
+  f.high = given->high;
   if (given->scale) {
-    f->scale = given->scale->data;
-    f->scale_dtype = given->scale->dtype;
-    f->scale_stride = given->scale->strides[0];
+    f.scale = given->scale->data;
+    f.scale_dtype = given->scale->dtype;
+    f.scale_stride = given->scale->strides[0];
   }
   if (given->shift) {
-    f->shift = given->shift->data;
-    f->shift_dtype = given->shift->dtype;
-    f->shift_stride = given->shift->strides[0];
+    f.shift = given->shift->data;
+    f.shift_dtype = given->shift->dtype;
+    f.shift_stride = given->shift->strides[0];
   }
-  if (!given->add) return;
-  f->beta = 1;
-  f->add = part_of(given->add, 0, group_stride(given->add, g->groups));
-  p->columns.dims[0].add = given->add->strides[CHANNELS];
-  static const int dims[3] = { IMAGES, HEIGHT, WIDTH };
-  for (int i = 0; i < 3; i++) p->rows.dims[i].add = given->add->strides[dims[i]];
+  if (given->add) {
+    f.beta = 1;
+    f.add = part_of(given->add, 0, 0);
+  }
+  return f;
+}
+
+static moon_status forward_here(cuda_context *c, const conv2d_geometry *g, const device_array *x,
+                                const device_array *weight, const conv2d_finish *finish,
+                                const device_array *out) {
+  int64_t outs = channels_of(out, g->groups);
+  product_problem p = problem_on(g, x);
+  p.rows = positions_of(g, x, out, &product_dim::out);
+  p.depth = taps_of(g, x, weight, &product_dim::b);
+  p.columns.dims[0] = { outs, 0, weight->strides[0], out->strides[CHANNELS], 0, 0, 0 };
+  p.b = part_of(weight, 0, outs * weight->strides[0]);
+  p.out = part_of(out, 0, group_stride(out, g->groups));
+  p.finish = finish_of(finish);
+  if (const device_array *add = finish->add) {
+    p.finish.add.batch_stride = group_stride(add, g->groups);
+    p.columns.dims[0].add = add->strides[CHANNELS];
+    p.rows.dims[0].add = add->strides[IMAGES];
+    p.rows.dims[1].add = add->strides[HEIGHT];
+    p.rows.dims[2].add = add->strides[WIDTH];
+  }
+  return cuda_product(c, &p);
+}
+
+// What a library leaves to do: one pass over the result, bound by memory.
+template <typename T>
+static __global__ void finish_elements(cuda_walk<3> walk, product_finish finish, moon_dtype dtype,
+                                       void *out) {
+  CUDA_EACH(i, walk.count) {
+    int64_t at[3];   // out, add, channel
+    walk.find(i, at);
+    T sum = cuda_any<T>::load(dtype, out, at[0]);
+    cuda_any<T>::store(dtype, out, at[0], product_finished(finish, sum, at[2], at[1]));
+  }
+}
+
+static moon_status finish_there(cuda_context *c, const conv2d_finish *finish,
+                                const device_array *out) {
+  bool limited = finish->low != -INFINITY || finish->high != INFINITY;
+  if (!finish->scale && !finish->shift && !finish->add && !limited) return MOON_OK;
+  device_array channel = *out;
+  for (int i = 0; i < 4; i++) channel.strides[i] = i == CHANNELS;
+  const device_array *arrays[3] = { out, finish->add ? finish->add : out, &channel };
+  cuda_walk<3> walk;
+  cuda_walk_open(&walk, arrays, true);
+  return out->dtype == MOON_F64
+             ? cuda_launch(c, cuda_blocks(walk.count), CUDA_BLOCK, finish_elements<double>, walk,
+                           finish_of(finish), out->dtype, out->data)
+             : cuda_launch(c, cuda_blocks(walk.count), CUDA_BLOCK, finish_elements<float>, walk,
+                           finish_of(finish), out->dtype, out->data);
+}
+
+// Tries the library, and says who does the work.
+static moon_status try_library(cuda_context *c, cuda_direction direction, const conv2d_geometry *g,
+                               const device_array *image, const device_array *weight,
+                               const device_array *result, bool *done) {
+  MOON_TRY(cudnn_convolve(c, direction, g, image, weight, result, done));
+  cuda_library->chose(c->engine, *done ? "cudnn" : "implicit");
+  return MOON_OK;
 }
 
 moon_status cuda_conv2d_forward(cuda_context *c, const conv2d_geometry *geometry,
                                 const device_array *x, const device_array *weight,
                                 const conv2d_finish *finish, const device_array *out) {
+  bool done = false;
   if (array_count(out) == 0) return MOON_OK;
-  int64_t outs = channels_of(out, geometry->groups);
-  product_problem p = problem_on(geometry, x);
-  p.rows = positions_of(geometry, x, out, &product_dim::out);
-  p.depth = taps_of(geometry, x, weight, &product_dim::b);
-  p.columns.dims[0] = { outs, 0, weight->strides[0], out->strides[CHANNELS], 0, 0, 0 };
-  p.b = part_of(weight, 0, outs * weight->strides[0]);
-  p.out = part_of(out, 0, group_stride(out, geometry->groups));
-  set_finish(&p, geometry, finish);
-  return cuda_product(c, &p);
+  if (array_count(weight) > 0)
+    MOON_TRY(try_library(c, CUDA_FORWARD, geometry, x, weight, out, &done));
+  return done ? finish_there(c, finish, out) : forward_here(c, geometry, x, weight, finish, out);
 }
 
 // -- the gradient of the weight: rows are taps, the depth is all positions
@@ -127,6 +180,9 @@ moon_status cuda_conv2d_backward_weight(cuda_context *c, const conv2d_geometry *
                                         const device_array *dweight) {
   if (array_count(dweight) == 0) return MOON_OK;
   if (array_count(gradient) == 0) return cuda_fill(c, 0, dweight);
+  bool done;
+  MOON_TRY(try_library(c, CUDA_BACKWARD_WEIGHT, geometry, x, dweight, gradient, &done));
+  if (done) return MOON_OK;
   int64_t outs = channels_of(gradient, geometry->groups);
   product_problem p = problem_on(geometry, x);
   p.rows = taps_of(geometry, x, dweight, &product_dim::out);
@@ -200,6 +256,9 @@ moon_status cuda_conv2d_backward_input(cuda_context *c, const conv2d_geometry *g
                                        const device_array *dx) {
   if (array_count(dx) == 0) return MOON_OK;
   if (array_count(gradient) == 0 || array_count(weight) == 0) return cuda_fill(c, 0, dx);
+  bool done;
+  MOON_TRY(try_library(c, CUDA_BACKWARD_IMAGE, geometry, dx, weight, gradient, &done));
+  if (done) return MOON_OK;
   for (int64_t i = 0; i < geometry->stride[0]; i++) {
     for (int64_t j = 0; j < geometry->stride[1]; j++) {
       const phase_taps taps[2] = {
@@ -213,16 +272,18 @@ moon_status cuda_conv2d_backward_input(cuda_context *c, const conv2d_geometry *g
   return MOON_OK;
 }
 
-// -- the engines
+// -- the engines, in multiply-adds of the better one
 
 moon_status cuda_conv2d_engines(cuda_context *, int, const conv2d_geometry *,
                                 const device_array *image, const device_array *weight,
                                 const device_array *result, conv2d_cost *costs, int *count) {
+  const double slower = 8;   // tensor cores and tuned kernels against one kernel for everything
   double work = -1;
   if (image)
     work = (double)array_count(result) *
            (double)(weight->shape[CHANNELS] * weight->shape[HEIGHT] * weight->shape[WIDTH]);
-  costs[0] = { "implicit", work };
-  *count = 1;
+  costs[0] = { "cudnn", cudnn_is_there() ? work : -1 };
+  costs[1] = { "implicit", image ? slower * work : -1 };
+  *count = 2;
   return MOON_OK;
 }

@@ -1,7 +1,8 @@
-// Decompositions and what they solve, on the host: the matrices come down, the CPU's kernels (LAPACK)
-// do the work, the results go up. What users factor is small and comes in stacks, where the CPU is no
-// slower than a GPU that the next pivot keeps waiting; the copies are what a call costs, and it waits
-// for all work that was started before. Large single matrices would be better served by cuSOLVER.
+// Decompositions and what they solve, on the host: the matrices come down, the CPU's kernels
+// (LAPACK) do the work, the results go up. What users factor is small and comes in stacks, where
+// the CPU is no slower than a GPU that the next pivot keeps waiting; the copies are what a call
+// costs, and it waits for all work that was started before. Large single matrices would be
+// better served by cuSOLVER.
 #include <stdlib.h>
 
 #include "context.cuh"

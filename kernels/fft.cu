@@ -1,8 +1,8 @@
-// Discrete Fourier transforms. Lines are gathered from wherever they lie into scratch, (lines, n) of
-// pairs (re, im), transformed there, and scattered with the scale: two passes over memory besides
-// the transform itself.
+// Discrete Fourier transforms. Lines are gathered from wherever they lie into scratch, (lines,
+// n) of pairs (re, im), transformed there by cuFFT, or without it by passes of our own, and
+// scattered with the scale: two passes over memory besides the transform itself.
 //
-// The transform is Stockham's, a pass for each factor of n (4, then 2, 3, 5 and whatever primes
+// Our transform is Stockham's, a pass for each factor of n (4, then 2, 3, 5 and whatever primes
 // there are): with A(j, k) at k * (n / l) + j the transform of length l of every (n / l)-th element
 // from j on,
 //   A'(j, k) of length l r = sum over u < r of exp(-2 pi i u k / (l r)) A(j + u n / (l r), k mod l)
@@ -11,6 +11,7 @@
 // p x p matrix.
 #include <math.h>
 
+#include "libraries.cuh"
 #include "walk.cuh"
 
 template <typename T> struct alignas(2 * sizeof(T)) pair { T re, im; };
@@ -109,14 +110,16 @@ static int64_t next_factor(int64_t rest) {
   return rest;
 }
 
-// Transforms lines in `*x`, using `y`, which may change places.
+// Transforms lines in `*x`, using `y` and room for n roots; x and y may change places.
 template <typename T>
-static moon_status transform(cuda_context *c, int64_t lines, int64_t n, const pair<T> *roots,
-                             pair<T> **x, pair<T> *y) {
+static moon_status own_transform(cuda_context *c, int64_t lines, int64_t n, bool inverse,
+                                 pair<T> *roots, pair<T> **x, pair<T> *y) {
+  MOON_TRY(cuda_launch(c, cuda_blocks(n), CUDA_BLOCK, fill_roots<T>, n, inverse ? 1.0 : -1.0,
+                       roots));
   for (int64_t done = 1; done < n;) {
     int64_t radix = next_factor(n / done);
     MOON_TRY(cuda_launch(c, cuda_blocks(lines * n), CUDA_BLOCK, fft_pass<T>, lines, n, done, radix,
-                         roots, (const pair<T> *)*x, y));
+                         (const pair<T> *)roots, (const pair<T> *)*x, y));
     pair<T> *other = *x;
     *x = y;
     y = other;
@@ -129,27 +132,39 @@ static bool goes_across(const fft_lines *l, int operand, int64_t stride) {
   return l->walk.count > 1 && llabs(l->walk.strides[operand][l->walk.ndim - 1]) < llabs(stride);
 }
 
+// `lines` lines from the one numbered `at` on.
+template <typename T>
+static moon_status run_lines(cuda_context *c, const fft_lines *l, int64_t at, int64_t lines,
+                             bool inverse, double scale) {
+  cuda_scratch first(c), second(c), roots(c);
+  const moon_dtype dtype = sizeof(T) == sizeof(double) ? MOON_F64 : MOON_F32;
+  const size_t bytes = (size_t)l->n * sizeof(pair<T>);
+  const unsigned blocks = cuda_blocks(lines * l->n);
+  bool done;
+  MOON_TRY(first.take((size_t)lines * bytes));
+  pair<T> *x = first.as<pair<T>>();
+  MOON_TRY(cuda_launch(c, blocks, CUDA_BLOCK, gather_lines<T>, *l, at, lines,
+                       goes_across(l, 0, l->x.stride), x));
+  MOON_TRY(cufft_transform(c, dtype, lines, l->n, inverse, x, &done));
+  if (!done) {
+    MOON_TRY(second.take((size_t)lines * bytes));
+    MOON_TRY(roots.take(bytes));
+    MOON_TRY(own_transform(c, lines, l->n, inverse, roots.as<pair<T>>(), &x,
+                           second.as<pair<T>>()));
+  }
+  return cuda_launch(c, blocks, CUDA_BLOCK, scatter_lines<T>, *l, at, lines,
+                     goes_across(l, 1, l->out.stride), (T)scale, (const pair<T> *)x);
+}
+
 // As many lines at a time as the workspace holds.
 template <typename T>
 static moon_status run(cuda_context *c, const fft_lines *l, bool inverse, double scale) {
-  cuda_scratch roots(c), first(c), second(c);
-  int64_t bytes = l->n * (int64_t)sizeof(pair<T>);
-  int64_t most = cuda_library->settings(c->engine).workspace_limit / (2 * bytes);
+  int64_t bytes = 2 * l->n * (int64_t)sizeof(pair<T>);
+  int64_t most = cuda_library->settings(c->engine).workspace_limit / bytes;
   if (most < 1) most = 1;
-  if (most > l->count) most = l->count;
-  MOON_TRY(roots.take((size_t)bytes));
-  MOON_TRY(first.take((size_t)(most * bytes)));
-  MOON_TRY(second.take((size_t)(most * bytes)));
-  MOON_TRY(cuda_launch(c, cuda_blocks(l->n), CUDA_BLOCK, fill_roots<T>, l->n,
-                       inverse ? 1.0 : -1.0, roots.as<pair<T>>()));
   for (int64_t at = 0; at < l->count; at += most) {
     int64_t lines = l->count - at < most ? l->count - at : most;
-    pair<T> *x = first.as<pair<T>>();
-    MOON_TRY(cuda_launch(c, cuda_blocks(lines * l->n), CUDA_BLOCK, gather_lines<T>, *l, at, lines,
-                         goes_across(l, 0, l->x.stride), x));
-    MOON_TRY(transform<T>(c, lines, l->n, roots.as<pair<T>>(), &x, second.as<pair<T>>()));
-    MOON_TRY(cuda_launch(c, cuda_blocks(lines * l->n), CUDA_BLOCK, scatter_lines<T>, *l, at, lines,
-                         goes_across(l, 1, l->out.stride), (T)scale, (const pair<T> *)x));
+    MOON_TRY(run_lines<T>(c, l, at, lines, inverse, scale));
   }
   return MOON_OK;
 }

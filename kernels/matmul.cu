@@ -1,15 +1,16 @@
-// The matmul slot: c = alpha * a b + beta * c over a stack of matrices with any strides, as a
-// product of our own (product.cuh).
+// The matmul slot: c = alpha * a b + beta * c over a stack of matrices, by cuBLASLt where it is
+// there, else as a product of our own (product.cuh), which takes any strides and types.
 #include <math.h>
 
+#include "libraries.cuh"
 #include "product.cuh"
 
 static product_array stack_of(const device_array *x) {
   return { x->data, x->dtype, x->shape[0] > 1 ? x->strides[0] : 0 };
 }
 
-moon_status cuda_matmul(cuda_context *c, double alpha, const device_array *a,
-                        const device_array *b, double beta, const device_array *out) {
+static moon_status own_matmul(cuda_context *c, double alpha, const device_array *a,
+                              const device_array *b, double beta, const device_array *out) {
   product_problem p = {};
   p.batch = out->shape[0];
   p.rows.ndim = p.columns.ndim = p.depth.ndim = 1;
@@ -22,4 +23,11 @@ moon_status cuda_matmul(cuda_context *c, double alpha, const device_array *a,
   p.finish.low = -INFINITY, p.finish.high = INFINITY;
   if (beta != 0) p.finish.add = p.out;   // old values are not read otherwise: they may be NaN
   return cuda_product(c, &p);
+}
+
+moon_status cuda_matmul(cuda_context *c, double alpha, const device_array *a,
+                        const device_array *b, double beta, const device_array *out) {
+  bool done;
+  MOON_TRY(cublaslt_matmul(c, alpha, a, b, beta, out, &done));
+  return done ? MOON_OK : own_matmul(c, alpha, a, b, beta, out);
 }

@@ -7,7 +7,7 @@
 
 #include <new>
 
-#include "context.cuh"
+#include "libraries.cuh"
 
 const cuda_host *cuda_library;
 
@@ -39,6 +39,8 @@ struct engine_contexts { cuda_context *of[CUDA_MOST_DEVICES]; bool debug; };
 static void context_delete(cuda_context *c) {
   if (!c) return;
   (void)cudaSetDevice(c->device);
+  (void)cudaStreamSynchronize(c->stream);
+  cuda_libraries_close(c);
   cuda_pool_close(&c->pool);
   (void)cudaStreamDestroy(c->stream);
   delete c;
@@ -312,6 +314,7 @@ extern "C" __attribute__((visibility("default"))) moon_status moonlet_cuda_open(
   int count = 0;
   MOON_TRY(count_devices(found, &count));
   table.devices = count < CUDA_MOST_DEVICES ? count : CUDA_MOST_DEVICES;
+  cuda_libraries_open(found + 2);
   *plugin = &table;
   return MOON_OK;
 }

@@ -4,10 +4,11 @@
 //            of both operands into shared memory, while the next 16 are on their way to registers,
 //            and each thread keeps 4 x 4 sums. Bound by arithmetic where all three sides are long.
 //   direct   a thread makes one element: for few rows or columns (depthwise convolutions, single
-//            vectors), which would leave most of a tile empty. Bound by memory.
+//            vectors), where a tile would be mostly empty. Bound by memory.
 //
-// Where the result alone is too little work for the whole GPU, the depth is cut as well: the pieces'
-// sums go to scratch, and a second kernel adds them in order. Cuts depend on the shape only.
+// Where the result alone is too little work for the whole GPU, the depth is cut as well: the
+// pieces' sums go to scratch, and a second kernel adds them in order. Cuts depend on the shape
+// only.
 #include "product.cuh"
 
 // Loops over a thread's own elements must go, or those would lie in memory.
@@ -169,18 +170,9 @@ static __device__ element find_element(const product &p, int64_t piece, int64_t 
 }
 
 template <typename T>
-static __device__ void finish_sum(const product &p, const element &e, T sum) {
-  const product_finish &f = p.finish;
-  int64_t channel = e.batch * p.columns + e.j;
-  T value = sum * (T)f.alpha;
-  if (f.scale) value *= cuda_any<T>::load(f.scale_dtype, f.scale, channel * f.scale_stride);
-  if (f.shift) value += cuda_any<T>::load(f.shift_dtype, f.shift, channel * f.shift_stride);
-  if (f.add.data) {
-    int64_t at = e.batch * f.add.batch_stride + e.row.add + e.column.add;
-    value += (T)f.beta * cuda_any<T>::load(f.add.dtype, f.add.data, at);
-  }
-  if (value < (T)f.low) value = (T)f.low;
-  if (value > (T)f.high) value = (T)f.high;
+static __device__ void store_finished(const product &p, const element &e, T sum) {
+  int64_t add_at = e.batch * p.finish.add.batch_stride + e.row.add + e.column.add;
+  T value = product_finished(p.finish, sum, e.batch * p.columns + e.j, add_at);
   int64_t at = e.batch * p.out.batch_stride + e.row.out + e.column.out;
   cuda_any<T>::store(p.out.dtype, p.out.data, at, value);
 }
@@ -188,7 +180,7 @@ static __device__ void finish_sum(const product &p, const element &e, T sum) {
 // Sums of a piece go to (pieces, batch, rows, columns), those of an uncut depth to the result.
 template <typename T>
 static __device__ void deliver(const product &p, T *partial, const element &e, T sum) {
-  if (p.pieces == 1) finish_sum(p, e, sum);
+  if (p.pieces == 1) store_finished(p, e, sum);
   else partial[((e.piece * p.batch + e.batch) * p.rows + e.i) * p.columns + e.j] = sum;
 }
 
@@ -199,7 +191,7 @@ static __global__ void add_pieces(product p, const T *partial) {
     T sum = 0;
     for (int64_t piece = 0; piece < p.pieces; piece++) sum += partial[piece * count + at];
     int64_t above = at / p.columns;
-    finish_sum(p, find_element(p, 0, above / p.rows, above % p.rows, at % p.columns), sum);
+    store_finished(p, find_element(p, 0, above / p.rows, above % p.rows, at % p.columns), sum);
   }
 }
 

@@ -1,12 +1,13 @@
-// Sums of products over a depth, the common form of matrix products and of all three directions of
-// a convolution:
+// Sums of products over a depth, the common form of matrix products and of all three directions
+// of a convolution:
 //
 //   out[row][column] = finish(sum over depth of a[row][depth] * b[depth][column])
 //
-// once for each member of a batch (a stack's matrices, a convolution's groups). Rows and depth may
-// have several dimensions, and an element of an array lies where the steps along all of them lead.
-// `a` may be an image with a border of zeros: its elements have coordinates too, and one outside of
-// height x width counts as 0. So a convolution is a product that nobody has to unfold in memory.
+// once for each member of a batch (a stack's matrices, a convolution's groups). Rows and depth
+// may have several dimensions, and an element of an array lies where the steps along all of them
+// lead. `a` may be an image with a border of zeros: its elements have coordinates too, and one
+// outside of height x width counts as 0. So a convolution is a product that nobody has to unfold
+// in memory.
 #ifndef MOON_KERNELS_PRODUCT_CUH
 #define MOON_KERNELS_PRODUCT_CUH
 
@@ -38,6 +39,19 @@ struct product_finish {
   moon_dtype scale_dtype, shift_dtype;
   int64_t scale_stride, shift_stride;
 };
+
+// `channel` counts columns through the batch, `add_at` says where what is added lies.
+template <typename T>
+static __device__ T product_finished(const product_finish &f, T sum, int64_t channel,
+                                     int64_t add_at) {
+  T value = sum * (T)f.alpha;
+  if (f.scale) value *= cuda_any<T>::load(f.scale_dtype, f.scale, channel * f.scale_stride);
+  if (f.shift) value += cuda_any<T>::load(f.shift_dtype, f.shift, channel * f.shift_stride);
+  if (f.add.data) value += (T)f.beta * cuda_any<T>::load(f.add.dtype, f.add.data, add_at);
+  if (value < (T)f.low) value = (T)f.low;
+  if (value > (T)f.high) value = (T)f.high;
+  return value;
+}
 
 struct product_problem {
   int64_t batch;

@@ -1,0 +1,98 @@
+// Opening CUDA's libraries, and what their files share; see libraries.cuh.
+#include "libraries.cuh"
+
+#include <stdio.h>
+
+#if defined(__CUDACC__)
+
+enum { MISSING_BYTES = 160 };
+static char sentences[CUDA_LIBRARIES][MISSING_BYTES];   // written while the plug-in is opened
+
+static void set_missing(cuda_library_state *found, const char *format, const char *what) {
+  static int used;
+  char *sentence = sentences[used++ % CUDA_LIBRARIES];
+  snprintf(sentence, MISSING_BYTES, format, what);
+  found->missing = sentence;
+}
+
+cuda_opening cuda_library_begin(cuda_library_state *found, const char *file) {
+  cuda_opening opening = { found, cuda_library->library(file), false };
+  found->version = 0;
+  found->missing = nullptr;
+  if (!opening.library) {
+    set_missing(found, "%s was not found", file);
+    opening.failed = true;
+  }
+  return opening;
+}
+
+void *cuda_library_function(cuda_opening *opening, const char *name) {
+  if (opening->failed) return nullptr;
+  void *function = cuda_library->symbol(opening->library, name);
+  if (!function) {
+    set_missing(opening->found, "it has no function %s", name);
+    opening->failed = true;
+  }
+  return function;
+}
+
+bool cuda_library_end(cuda_opening *opening, int64_t version, int major, int wanted) {
+  char numbers[48];
+  if (opening->failed) return false;
+  if (major != wanted) {
+    snprintf(numbers, sizeof numbers, "%d, this plug-in needs %d", major, wanted);
+    set_missing(opening->found, "its major version is %s", numbers);
+    return false;
+  }
+  opening->found->version = (int)version;
+  return true;
+}
+
+void cuda_libraries_open(cuda_library_state *found) {
+  static const char *const names[3] = { "cublaslt", "cudnn", "cufft" };
+  for (int i = 0; i < 3; i++) found[i].name = names[i];
+  cublaslt_open(&found[0]);
+  cudnn_open(&found[1]);
+  cufft_open(&found[2]);
+}
+
+void cuda_libraries_close(cuda_context *c) {
+  cublaslt_close(c);
+  cudnn_close(c);
+  cufft_close(c);
+}
+
+#else
+
+void cuda_libraries_open(cuda_library_state *found) {
+  static const char *const names[3] = { "cublaslt", "cudnn", "cufft" };
+  for (int i = 0; i < 3; i++) {
+    found[i].name = names[i];
+    found[i].missing = "an emulated device has no libraries";
+  }
+}
+
+void cuda_libraries_close(cuda_context *) {}
+
+moon_status cublaslt_matmul(cuda_context *, double, const device_array *, const device_array *,
+                            double, const device_array *, bool *done) {
+  *done = false;
+  return MOON_OK;
+}
+
+moon_status cudnn_convolve(cuda_context *, cuda_direction, const conv2d_geometry *,
+                           const device_array *, const device_array *, const device_array *,
+                           bool *done) {
+  *done = false;
+  return MOON_OK;
+}
+
+bool cudnn_is_there(void) { return false; }
+
+moon_status cufft_transform(cuda_context *, moon_dtype, int64_t, int64_t, bool, void *,
+                            bool *done) {
+  *done = false;
+  return MOON_OK;
+}
+
+#endif

@@ -1,0 +1,65 @@
+// CUDA's own libraries, which are fast where this repository's kernels are merely right:
+// cuBLASLt for matrix products, cuDNN for convolutions, cuFFT for transforms. They are opened at
+// run time, so that the plug-in needs none of them: where one is missing, too old, or does not
+// take a problem, its function says so by `done` and our own kernel does the work. The emulated
+// device has none.
+//
+// Each library has a file: its table of functions, what it keeps for a context (a handle and
+// plans for the shapes met so far), and the one entry that a slot calls.
+#ifndef MOON_KERNELS_LIBRARIES_CUH
+#define MOON_KERNELS_LIBRARIES_CUH
+
+#include "context.cuh"
+
+// Opens them; `found` has a place for each of the three, in the order above.
+void cuda_libraries_open(cuda_library_state *found);
+// Ends what they keep for a context, whose work is done.
+void cuda_libraries_close(cuda_context *c);
+
+// c = alpha * a b + beta * c, as the slot matmul
+moon_status cublaslt_matmul(cuda_context *c, double alpha, const device_array *a,
+                            const device_array *b, double beta, const device_array *out,
+                            bool *done);
+
+// The direction's array (0: result, 1: image, 2: weight) from the other two, without a finish
+enum cuda_direction { CUDA_FORWARD, CUDA_BACKWARD_IMAGE, CUDA_BACKWARD_WEIGHT };
+moon_status cudnn_convolve(cuda_context *c, cuda_direction direction,
+                           const conv2d_geometry *geometry, const device_array *image,
+                           const device_array *weight, const device_array *result, bool *done);
+bool cudnn_is_there(void);
+
+// `lines` transforms of length n, side by side, in place, without a scale: pairs of dtype's numbers
+moon_status cufft_transform(cuda_context *c, moon_dtype dtype, int64_t lines, int64_t n,
+                            bool inverse, void *pairs, bool *done);
+
+#if defined(__CUDACC__)
+
+// A library while its functions are looked up; `failed` once one of them was not there.
+struct cuda_opening {
+  cuda_library_state *found;
+  void *library;
+  bool failed;
+};
+cuda_opening cuda_library_begin(cuda_library_state *found, const char *file);
+void *cuda_library_function(cuda_opening *opening, const char *name);
+// Says what was found: `version` counts where its `major` is the one that was compiled for.
+bool cuda_library_end(cuda_opening *opening, int64_t version, int major, int wanted);
+
+bool cublaslt_open(cuda_library_state *found);
+bool cudnn_open(cuda_library_state *found);
+bool cufft_open(cuda_library_state *found);
+void cublaslt_close(cuda_context *c);
+void cudnn_close(cuda_context *c);
+void cufft_close(cuda_context *c);
+
+// Where the plan for a key may stand in a table of `count` (FNV-1a over its bytes).
+static inline unsigned cuda_plan_place(const void *key, size_t size, unsigned count) {
+  uint64_t hash = UINT64_C(14695981039346656037);
+  for (size_t i = 0; i < size; i++)
+    hash = (hash ^ ((const unsigned char *)key)[i]) * UINT64_C(1099511628211);
+  return (unsigned)(hash % count);
+}
+
+#endif
+
+#endif
