@@ -76,16 +76,9 @@ struct norm_vector {
   moon_dtype dtype;
   int64_t stride;
 
-  __device__ double get(int64_t c) const {
-    if (dtype == MOON_F64) return ((const double *)data)[c * stride];
-    return (double)cuda_any<float>::load(dtype, data, c * stride);
-  }
+  __device__ double get(int64_t c) const { return cuda_get_double(dtype, data, c * stride); }
   __device__ void set(int64_t c, double value) const {
-    if (!data) return;
-    if (dtype == MOON_F64) ((double *)data)[c * stride] = value;
-    else
-      cuda_any<float>::store(dtype, data, c * stride,
-                             dtype_is_half(dtype) ? dtype_odd_from_double(value) : (float)value);
+    if (data) cuda_put_double(dtype, data, c * stride, value);
   }
 };
 

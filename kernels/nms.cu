@@ -38,9 +38,7 @@ struct box_columns {
   int64_t row, column;   // strides
 
   __device__ double at(int64_t i, int k) const {
-    int64_t place = i * row + k * column;
-    if (dtype == MOON_F64) return ((const double *)data)[place];
-    return (double)cuda_any<float>::load(dtype, data, place);
+    return cuda_get_double(dtype, data, i * row + k * column);
   }
 };
 

@@ -107,6 +107,18 @@ __host__ __device__ void cuda_store_as(moon_dtype dtype, void *out, int64_t i, T
   else cuda_any<int64_t>::store(dtype, out, i, cuda_to_int(x));
 }
 
+// Any float type by way of double, rounded once, for what is not worth a kernel of its type.
+__host__ __device__ inline double cuda_get_double(moon_dtype dtype, const void *data, int64_t i) {
+  if (dtype == MOON_F64) return ((const double *)data)[i];
+  return (double)cuda_any<float>::load(dtype, data, i);
+}
+__host__ __device__ inline void cuda_put_double(moon_dtype dtype, void *data, int64_t i,
+                                                double value) {
+  if (dtype == MOON_F64) ((double *)data)[i] = value;
+  else if (dtype == MOON_F32) ((float *)data)[i] = (float)value;
+  else cuda_any<float>::store(dtype, data, i, dtype_odd_from_double(value));
+}
+
 // -- from a dtype to a type: calls fn(S()) with S as elements lie in memory
 
 static inline moon_status cuda_no_type(moon_dtype dtype) {
