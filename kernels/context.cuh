@@ -18,6 +18,8 @@ extern "C" {
 
 #include "memory.cuh"
 
+struct cuda_graph;
+
 struct cuda_context {
   moon_engine *engine;
   int device;
@@ -29,7 +31,12 @@ struct cuda_context {
   struct cublaslt_state *cublaslt;   // what CUDA's libraries keep (libraries.cuh); NULL before
   struct cudnn_state *cudnn;
   struct cufft_state *cufft;
+  cuda_graph *graphs;    // graph.cuh: all, the one that is recorded, the one whose next run's
+  cuda_graph *recording, *refreshing;   // values are calculated
 };
+
+// Where memory comes from now.
+cuda_pool *cuda_pool_of(cuda_context *c);
 
 // What the library gave when it opened the plug-in (plugin.cu).
 extern const cuda_host *cuda_library;
@@ -54,11 +61,11 @@ moon_status cuda_failed(const char *call, cudaError_t error);
 class cuda_scratch {
  public:
   explicit cuda_scratch(cuda_context *context) : context_(context) {}
-  ~cuda_scratch() { cuda_pool_release(&context_->pool, block_, bytes_); }
+  ~cuda_scratch() { cuda_pool_release(cuda_pool_of(context_), block_, bytes_); }
   cuda_scratch(const cuda_scratch &) = delete;
   cuda_scratch &operator=(const cuda_scratch &) = delete;
   moon_status take(size_t bytes) {
-    moon_status status = cuda_pool_take(&context_->pool, bytes, &block_);
+    moon_status status = cuda_pool_take(cuda_pool_of(context_), bytes, &block_);
     bytes_ = status == MOON_OK ? bytes : 0;
     return status;
   }

@@ -24,8 +24,9 @@ int cuda_pool_class(size_t bytes) {
 static std::mutex pools_lock;
 static cuda_pool *pools;
 
-void cuda_pool_open(cuda_pool *pool, cuda_context *context) {
+void cuda_pool_open(cuda_pool *pool, cuda_context *context, bool fixed) {
   pool->context = context;
+  pool->fixed = fixed;
   std::lock_guard<std::mutex> guard(pools_lock);
   pool->next = pools;
   pools = pool;
@@ -40,10 +41,11 @@ static void leave_list(cuda_pool *pool) {
 
 // -- taking and giving back, under the pool's lock
 
-// Room for one more pointer, or none: then nothing has changed.
-static bool grow(void ***list, int64_t *room) {
+// Room for one more, or none: then nothing has changed.
+template <typename T>
+static bool grow(T **list, int64_t *room) {
   int64_t wanted = *room < 8 ? 8 : *room * 2;
-  void **larger = (void **)realloc(*list, (size_t)wanted * sizeof *larger);
+  T *larger = (T *)realloc(*list, (size_t)wanted * sizeof *larger);
   if (!larger) return false;
   *list = larger;
   *room = wanted;
@@ -56,22 +58,24 @@ static bool over_limit(const cuda_pool *pool, size_t bytes) {
 }
 
 // Asks the driver. cudaErrorMemoryAllocation where there is no room, with the error forgotten.
-static cudaError_t from_driver(cuda_pool *pool, size_t bytes, void **block) {
-  if (over_limit(pool, bytes)) return cudaErrorMemoryAllocation;
+static cudaError_t from_driver(cuda_pool *pool, size_t bytes, bool lasting, void **block) {
+  bool room = pool->segment_count < pool->segment_room ||
+              grow(&pool->segments, &pool->segment_room);
+  if (!room || over_limit(pool, bytes)) return cudaErrorMemoryAllocation;
   cudaError_t error = cudaMalloc(block, bytes);
   if (error == cudaErrorMemoryAllocation) (void)cudaGetLastError();
-  if (error == cudaSuccess) pool->memory.allocations++;
-  return error;
+  if (error != cudaSuccess) return error;
+  pool->memory.allocations++;
+  if (lasting)
+    pool->segments[pool->segment_count++] = { (char *)*block, (char *)*block + bytes };
+  return cudaSuccess;
 }
 
 static cudaError_t cut_from_slab(cuda_pool *pool, size_t bytes, void **block) {
   if (pool->slab == nullptr || (size_t)(pool->slab_end - pool->slab) < bytes) {
-    if (pool->slab_count == pool->slab_room && !grow(&pool->slabs, &pool->slab_room))
-      return cudaErrorMemoryAllocation;
     void *made;
-    cudaError_t error = from_driver(pool, SLAB, &made);
+    cudaError_t error = from_driver(pool, SLAB, true, &made);
     if (error != cudaSuccess) return error;
-    pool->slabs[pool->slab_count++] = made;
     pool->slab = (char *)made;   // what was left of the one before stays unused
     pool->slab_end = pool->slab + SLAB;
     pool->memory.cached += SLAB;
@@ -93,7 +97,7 @@ static cudaError_t take(cuda_pool *pool, int size_class, void **block) {
     if (spares->existing == spares->room && !grow(&spares->blocks, &spares->room))
       return cudaErrorMemoryAllocation;
     cudaError_t error = bytes <= LARGEST_SMALL ? cut_from_slab(pool, bytes, block)
-                                               : from_driver(pool, bytes, block);
+                                               : from_driver(pool, bytes, pool->fixed, block);
     if (error != cudaSuccess) return error;
     spares->existing++;
   }
@@ -103,6 +107,7 @@ static cudaError_t take(cuda_pool *pool, int size_class, void **block) {
 }
 
 static moon_status flush(cuda_pool *pool) {
+  if (pool->fixed || pool->context->recording) return MOON_OK;
   CUDA_TRY(cudaStreamSynchronize(pool->context->stream));
   for (int i = cuda_pool_class(LARGEST_SMALL + 1); i < CUDA_POOL_CLASSES; i++) {
     cuda_spares *spares = &pool->spares[i];
@@ -117,6 +122,14 @@ static moon_status flush(cuda_pool *pool) {
 }
 
 // -- what others call
+
+bool cuda_pool_owns(cuda_pool *pool, const void *block) {
+  std::lock_guard<std::mutex> guard(pool->lock);
+  for (int64_t i = 0; i < pool->segment_count; i++)
+    if ((const char *)block >= pool->segments[i].begin && (const char *)block < pool->segments[i].end)
+      return true;
+  return false;
+}
 
 moon_status cuda_pool_flush(cuda_pool *pool) {
   std::lock_guard<std::mutex> guard(pool->lock);
@@ -184,7 +197,7 @@ cuda_memory cuda_pool_figures(cuda_pool *pool) {
 void cuda_pool_close(cuda_pool *pool) {
   leave_list(pool);
   (void)cuda_pool_flush(pool);
-  for (int64_t i = 0; i < pool->slab_count; i++) (void)cudaFree(pool->slabs[i]);
-  free(pool->slabs);
+  for (int64_t i = 0; i < pool->segment_count; i++) (void)cudaFree(pool->segments[i].begin);
+  free(pool->segments);
   for (int i = 0; i < CUDA_POOL_CLASSES; i++) free(pool->spares[i].blocks);
 }

@@ -31,23 +31,29 @@ struct cuda_spares {    // free blocks of a class, the last given back on top
   int64_t room;              // for pointers, at least `existing`: giving back needs no memory
 };
 
+struct cuda_segment { char *begin, *end; };   // a slab, or one large block
+
 struct cuda_pool {
   cuda_context *context;
   std::mutex lock;
   cuda_spares spares[CUDA_POOL_CLASSES];
   char *slab, *slab_end;              // the rest of the newest slab
-  void **slabs;                       // all of them
-  int64_t slab_count, slab_room;
+  bool fixed;                         // a graph's: its addresses stay taken until it is closed
+  cuda_segment *segments;             // slabs; all that the driver gave, of a fixed pool
+  int64_t segment_count, segment_room;
   cuda_memory memory;
   cuda_pool *next;                    // in the list of all pools
 };
 
-void cuda_pool_open(cuda_pool *pool, cuda_context *context);
+void cuda_pool_open(cuda_pool *pool, cuda_context *context, bool fixed);
 void cuda_pool_close(cuda_pool *pool);   // gives everything back; nothing may be in use
 // 0 bytes give NULL.
 moon_status cuda_pool_take(cuda_pool *pool, size_t bytes, void **block);
 void cuda_pool_release(cuda_pool *pool, void *block, size_t bytes);
-// Gives spare blocks back to the driver (slabs stay).
+// Whether a block is one of a fixed pool's.
+bool cuda_pool_owns(cuda_pool *pool, const void *block);
+// Gives spare blocks back to the driver; slabs stay, and everything while a graph is recorded, when
+// nothing may be waited for.
 moon_status cuda_pool_flush(cuda_pool *pool);
 cuda_memory cuda_pool_figures(cuda_pool *pool);
 

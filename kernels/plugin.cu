@@ -7,6 +7,7 @@
 
 #include <new>
 
+#include "graph.cuh"
 #include "libraries.cuh"
 
 const cuda_host *cuda_library;
@@ -40,6 +41,7 @@ static void context_delete(cuda_context *c) {
   if (!c) return;
   (void)cudaSetDevice(c->device);
   (void)cudaStreamSynchronize(c->stream);
+  graphs_end(c);
   cuda_libraries_close(c);
   cuda_pool_close(&c->pool);
   (void)cudaStreamDestroy(c->stream);
@@ -70,7 +72,7 @@ static moon_status context_new(moon_engine *engine, int device, bool debug, cuda
     delete c;
     return cuda_failed("cudaStreamCreateWithFlags", error);
   }
-  cuda_pool_open(&c->pool, c);
+  cuda_pool_open(&c->pool, c, false);
   *made = c;
   return MOON_OK;
 }
@@ -87,13 +89,21 @@ static moon_status context_of(moon_engine *engine, int device, cuda_context **c)
 
 // -- memory
 
+cuda_pool *cuda_pool_of(cuda_context *c) {
+  return c->recording ? &c->recording->pool : &c->pool;
+}
+
 moon_status cuda_upload(cuda_context *c, const void *host, void *device, size_t bytes) {
+  if (c->recording && bytes > 0) MOON_TRY(graph_keep(c, host, bytes, &host));
   if (bytes > 0)
     CUDA_TRY(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, c->stream));
   return MOON_OK;
 }
 
 moon_status cuda_download(cuda_context *c, const void *device, void *host, size_t bytes) {
+  if (c->recording)
+    return moon_fail(MOON_BAD_STATE, "a value is read while a CUDA graph is recorded, where nothing "
+                     "is calculated yet; read it from the graph's results");
   if (bytes > 0)
     CUDA_TRY(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, c->stream));
   CUDA_TRY(cudaStreamSynchronize(c->stream));
@@ -104,7 +114,7 @@ template <int device>
 static moon_status allocate(moon_engine *engine, size_t bytes, void **block) {
   cuda_context *c;
   MOON_TRY(context_of(engine, device, &c));
-  MOON_TRY(cuda_pool_take(&c->pool, bytes, block));
+  MOON_TRY(cuda_pool_take(cuda_pool_of(c), bytes, block));
   cuda_library->account(engine, (int64_t)bytes);
   return MOON_OK;
 }
@@ -113,7 +123,7 @@ template <int device>
 static void release(moon_engine *engine, void *block, size_t bytes) {
   void **place = cuda_library->extension(engine, contexts_end);
   cuda_context *c = ((engine_contexts *)*place)->of[device];
-  cuda_pool_release(&c->pool, block, bytes);
+  if (!c->graphs || !graph_release(c, block, bytes)) cuda_pool_release(&c->pool, block, bytes);
   cuda_library->account(engine, -(int64_t)bytes);
 }
 
@@ -136,7 +146,7 @@ static moon_status from_host(moon_engine *engine, const void *source, void *targ
 
 // In debug mode the work is waited for, and a failure of it names the slot and the user's line.
 static moon_status leave(cuda_context *c, const char *slot, moon_status status) {
-  if (status != MOON_OK || !c->debug) return status;
+  if (status != MOON_OK || !c->debug || c->recording) return status;
   cudaError_t error = cudaStreamSynchronize(c->stream);
   if (error == cudaSuccess) return MOON_OK;
   char where[256];
@@ -149,12 +159,16 @@ template <typename Slot, int device, typename... Arguments>
 static moon_status on_device(moon_engine *engine, Arguments... arguments) {
   cuda_context *c;
   MOON_TRY(context_of(engine, device, &c));
+  if (c->refreshing && !Slot::refreshes())
+    return moon_fail(MOON_UNSUPPORTED, "this optimiser calculates its steps with operators (%s), "
+                     "which a CUDA graph cannot take new options for", Slot::name());
   return leave(c, Slot::name(), Slot::run(c, arguments...));
 }
 
 #define KERNEL(slot, arguments)                                   \
   struct slot##_slot {                                            \
     static const char *name() { return #slot; }                   \
+    static bool refreshes() { return strcmp(#slot, "step") == 0; } \
     template <typename... Arguments>                              \
     static moon_status run(cuda_context *c, Arguments... given) { \
       return cuda_##slot(c, given...);                            \
@@ -212,6 +226,8 @@ static moon_status describe(int index, cuda_description *d) {
 static moon_status synchronize(moon_engine *engine, int index) {
   cuda_context *c;
   MOON_TRY(context_of(engine, index, &c));
+  if (c->recording)
+    return moon_fail(MOON_BAD_STATE, "nothing can be waited for while a CUDA graph is recorded");
   CUDA_TRY(cudaStreamSynchronize(c->stream));
   return MOON_OK;
 }
@@ -278,9 +294,16 @@ static moon_status between(cuda_event *from, cuda_event *to, double *seconds) {
   return MOON_OK;
 }
 
+static moon_status begin_graph(moon_engine *engine, int index, cuda_graph **graph) {
+  cuda_context *c;
+  MOON_TRY(context_of(engine, index, &c));
+  return graph_begin(c, graph);
+}
+
 static cuda_plugin table = {
   CUDA_BORDER, 0, device_at, describe, synchronize, memory, set_limit, empty_cache, set_debug,
-  mark, between, forget,
+  mark, between, forget, begin_graph, graph_end, graph_abort, graph_refresh, graph_run,
+  graph_delete,
 };
 
 // -- opening

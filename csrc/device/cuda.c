@@ -66,6 +66,8 @@ static void host_account(moon_engine *engine, int64_t bytes) {
                             memory_order_relaxed);
 }
 
+static uint64_t *host_draws(moon_engine *engine) { return &engine->draws; }
+
 static void *host_library(const char *name) {
   char path[PATH_BYTES + 64];
   for (int i = 0; i < folders.count; i++) {
@@ -81,7 +83,7 @@ static const device_kernels *host_cpu(void) { return device_cpu()->kernels; }
 static const cuda_host host = {
   .fail = host_fail, .error_text = moon_error_text, .settings = host_settings,
   .chose = engine_chose, .where = host_where, .extension = host_extension,
-  .account = host_account, .collect = alloc_collect, .library = host_library,
+  .account = host_account, .draws = host_draws, .collect = alloc_collect, .library = host_library,
   .symbol = os_library_symbol, .cpu = host_cpu,
 };
 

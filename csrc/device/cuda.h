@@ -33,6 +33,7 @@ typedef struct cuda_host {
   void **(*extension)(moon_engine *engine, void (*end)(void *));
   // Counts bytes that were taken (above 0) or given back on a device, for the collection rule.
   void (*account)(moon_engine *engine, int64_t bytes);
+  uint64_t *(*draws)(moon_engine *engine);   // the next unused block of the random stream
   void (*collect)(moon_engine *engine);   // frees what is garbage, where that can be done now
   // A shared library, looked for in the folders that were named for it, then as the system does;
   // NULL when absent. And a symbol of it.
@@ -66,6 +67,7 @@ typedef struct cuda_memory {
 } cuda_memory;
 
 typedef struct cuda_event cuda_event;
+typedef struct cuda_graph cuda_graph;
 
 // What the plug-in does for the library.
 typedef struct cuda_plugin {
@@ -84,6 +86,15 @@ typedef struct cuda_plugin {
   moon_status (*mark)(moon_engine *engine, int index, cuda_event **event);
   moon_status (*between)(cuda_event *from, cuda_event *to, double *seconds);
   void (*forget)(cuda_event *event);
+  // A stretch of work that is recorded between begin and end, and runs at its end and whenever it
+  // is asked to. Between refresh(true) and refresh(false) optimiser steps give their options to the
+  // next run and do nothing else. abort: gives up what was begun; remove: ends a graph.
+  moon_status (*graph_begin)(moon_engine *engine, int index, cuda_graph **graph);
+  moon_status (*graph_end)(cuda_graph *graph);
+  void (*graph_abort)(cuda_graph *graph);
+  moon_status (*graph_refresh)(cuda_graph *graph, bool on);
+  moon_status (*graph_run)(cuda_graph *graph);
+  void (*graph_remove)(cuda_graph *graph);
 } cuda_plugin;
 
 // The plug-in's one exported function, CUDA_ENTRY. `found` has CUDA_LIBRARIES places and is filled

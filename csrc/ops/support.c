@@ -126,9 +126,19 @@ static moon_status carry_through_host(moon_engine *engine, const moon_tensor *fr
   return status;
 }
 
+// One element goes along with a kernel, which nobody has to wait for.
+static moon_status carry_one(moon_engine *engine, const moon_tensor *from, const moon_tensor *to) {
+  device_array out = tensor_array(to);
+  const void *element = tensor_data(from);
+  if (dtype_is_float(from->dtype))
+    return tensor_kernels(to)->fill(engine, dtype_load(from->dtype, element), &out);
+  return tensor_kernels(to)->fill_int(engine, dtype_load_int(from->dtype, element), &out);
+}
+
 static moon_status carry_over(moon_engine *engine, const moon_tensor *from, const moon_tensor *to) {
   const moon_device *source = tensor_device(from), *target = tensor_device(to);
   size_t bytes = (size_t)tensor_count(from) * dtype_size(from->dtype);
+  if (source->on_host && tensor_count(from) == 1) return carry_one(engine, from, to);
   if (source->on_host) return target->from_host(engine, tensor_data(from), tensor_data(to), bytes);
   if (target->on_host) return source->to_host(engine, tensor_data(from), tensor_data(to), bytes);
   return carry_through_host(engine, from, to, bytes);

@@ -242,18 +242,23 @@ static cudaError_t run_grid(dim3 grid, dim3 size, size_t shared, const std::func
 
 // -- streams: what was put on one runs when somebody waits for it
 
+typedef std::function<cudaError_t()> task;
+
 struct stream {
   std::mutex lock;
-  std::deque<std::function<cudaError_t()>> work;
+  std::deque<task> work;
+  std::vector<task> *captured = nullptr;   // where work goes instead, while a graph is captured
   cudaError_t failed = cudaSuccess;   // stays, as an asynchronous error of CUDA's does
 
-  void put(std::function<cudaError_t()> item) {
+  void put(task item) {
     std::lock_guard<std::mutex> guard(lock);
-    work.push_back(std::move(item));
+    if (captured) captured->push_back(std::move(item));
+    else work.push_back(std::move(item));
   }
 
   cudaError_t drain() {
     std::lock_guard<std::mutex> guard(lock);
+    if (captured) return cudaErrorStreamCaptureUnsupported;
     while (!work.empty()) {
       if (failed == cudaSuccess) failed = work.front()();
       work.pop_front();
@@ -389,7 +394,7 @@ cudaError_t cudaFree(void *block) {
 // The host's side of a copy to the device is read at once, as CUDA stages pageable memory.
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t on) {
-  if (kind == cudaMemcpyHostToDevice) {
+  if (kind == cudaMemcpyHostToDevice && !on->captured) {
     std::vector<char> staged((const char *)from, (const char *)from + bytes);
     on->put([=] { memcpy(to, staged.data(), bytes); return cudaSuccess; });
   } else {
@@ -429,6 +434,37 @@ cudaError_t cudaDeviceSynchronize() {
     if (one != cudaSuccess) error = one;
   }
   return say(error);
+}
+
+struct emulated_graph { std::vector<task> tasks; };
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t on, cudaStreamCaptureMode) {
+  if (on->captured) return say(cudaErrorInvalidValue);
+  on->captured = new std::vector<task>();
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t on, cudaGraph_t *graph) {
+  if (!on->captured) return say(cudaErrorInvalidValue);
+  *graph = new emulated_graph{ std::move(*on->captured) };
+  delete on->captured;
+  on->captured = nullptr;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long) {
+  *exec = new emulated_graph(*graph);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t on) {
+  for (const task &item : exec->tasks) on->put(item);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+  delete exec;
+  return cudaSuccess;
 }
 
 cudaError_t cudaEventCreate(cudaEvent_t *event) {
