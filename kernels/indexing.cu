@@ -354,7 +354,7 @@ moon_status cuda_index_range(cuda_context *c, const device_array *index, int64_t
   device_array answer = {};
   *low = 0;
   *high = -1;
-  if (array_count(index) == 0) return MOON_OK;
+  if (array_count(index) == 0 || c->recording) return MOON_OK;   // a graph cannot stop for it
   MOON_TRY(answers.take(sizeof found));
   answer.dtype = MOON_I64;
   answer.ndim = index->ndim;

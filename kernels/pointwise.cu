@@ -107,7 +107,7 @@ static moon_status start(cuda_context *c, const launcher *row, const double *att
 // Refuses a zero among the integer divisors of `row`; it has to wait for the answer.
 static moon_status check_divisor(cuda_context *c, int row, const device_array *y) {
   bool divides = row == BINARY_div_floor || row == BINARY_remainder || row == BINARY_fmod;
-  if (!divides || dtype_is_float(y->dtype)) return MOON_OK;
+  if (!divides || dtype_is_float(y->dtype) || c->recording) return MOON_OK;
   cuda_scratch flag(c);
   uint8_t no_zero = 0;
   MOON_TRY(flag.take(1));

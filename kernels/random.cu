@@ -10,8 +10,22 @@ extern "C" {
 #include "device/draws.h"
 
 #include "elementwise.cuh"
+#include "graph.cuh"
 
 enum { WORDS = 4 };   // of a block
+
+// Blocks of the stream from `first` on; a graph that runs again has moved on.
+struct draw_blocks {
+  uint64_t seed, first;
+  const uint64_t *moved;
+  __device__ random_block operator[](int64_t i) const {
+    return random_philox(seed, first + (moved ? *moved : 0) + (uint64_t)i);
+  }
+};
+
+static draw_blocks blocks_of(const cuda_context *c, uint64_t seed, uint64_t first) {
+  return { seed, first, graph_moved(c) };
+}
 
 // -- four neighbouring elements that lie side by side, as one access
 
@@ -52,7 +66,7 @@ struct drawing {
   cuda_walk<1> walk;            // row-major
   void *out;
   moon_dtype dtype;
-  uint64_t seed, first;
+  draw_blocks stream;
   bool packed;                  // four results lie side by side, on a border of their bytes
 };
 
@@ -62,7 +76,7 @@ static __global__ void draw_fractions(drawing d, Fn fn) {
   int64_t blocks = (d.walk.count + WORDS - 1) / WORDS;
   CUDA_EACH(b, blocks) {
     T values[WORDS];
-    fn(random_philox(d.seed, d.first + (uint64_t)b), values);
+    fn(d.stream[b], values);
     if (d.packed && (b + 1) * WORDS <= d.walk.count) {
       store_quads(d.dtype, d.out, b, values);
       continue;
@@ -103,8 +117,7 @@ static moon_status draw(cuda_context *c, uint64_t seed, uint64_t first, const de
   if (d.walk.count == 0) return MOON_OK;
   d.out = out->data;
   d.dtype = out->dtype;
-  d.seed = seed;
-  d.first = first;
+  d.stream = blocks_of(c, seed, first);
   d.packed = d.walk.flat() && cuda_aligned(out->data);
   return cuda_launch(c, cuda_blocks((d.walk.count + WORDS - 1) / WORDS), CUDA_BLOCK,
                      draw_fractions<T, Fn>, d, fn);
@@ -134,11 +147,11 @@ moon_status cuda_random_normal(cuda_context *c, uint64_t seed, uint64_t first, d
 
 // -- integers: a block an element
 
-static __global__ void draw_integers(cuda_walk<1> walk, uint64_t seed, uint64_t first, int64_t low,
+static __global__ void draw_integers(cuda_walk<1> walk, draw_blocks stream, int64_t low,
                                      uint64_t range, moon_dtype dtype, void *out) {
   CUDA_EACH(i, walk.count) {
     int64_t at[1];
-    uint64_t below = draw_below(random_philox(seed, first + (uint64_t)i), range);
+    uint64_t below = draw_below(stream[i], range);
     walk.find(i, at);
     cuda_store_as(dtype, out, at[0], (int64_t)((uint64_t)low + below));
   }
@@ -152,8 +165,9 @@ moon_status cuda_random_integers(cuda_context *c, uint64_t seed, uint64_t first,
     return moon_fail(MOON_BAD_ARGUMENT, "no integers from %lld to below %lld", (long long)low,
                      (long long)high);
   cuda_walk_open(&walk, arrays, false);
-  return cuda_launch(c, cuda_blocks(walk.count), CUDA_BLOCK, draw_integers, walk, seed, first, low,
-                     (uint64_t)high - (uint64_t)low, out->dtype, out->data);
+  return cuda_launch(c, cuda_blocks(walk.count), CUDA_BLOCK, draw_integers, walk,
+                     blocks_of(c, seed, first), low, (uint64_t)high - (uint64_t)low, out->dtype,
+                     out->data);
 }
 
 // -- permutation
@@ -164,9 +178,9 @@ moon_status cuda_random_integers(cuda_context *c, uint64_t seed, uint64_t first,
 // steps sorted by the cell that they draw, the next step is a neighbour, and the chain is short
 // (its steps grow by a factor): every number finds its last cell by itself.
 
-static __global__ void draw_cells(uint64_t seed, uint64_t first, int64_t count, int64_t *cells) {
+static __global__ void draw_cells(draw_blocks stream, int64_t count, int64_t *cells) {
   CUDA_EACH(t, count)
-    cells[t] = (int64_t)draw_below(random_philox(seed, first + (uint64_t)t), (uint64_t)t + 1);
+    cells[t] = (int64_t)draw_below(stream[t], (uint64_t)t + 1);
 }
 
 // Steps in order of `cells`, then of time. leave[u]: the first step after u that draws cell u, -1
@@ -200,7 +214,8 @@ moon_status cuda_random_permutation(cuda_context *c, uint64_t seed, uint64_t fir
   MOON_TRY(sorted.take(bytes));
   MOON_TRY(steps.take(bytes));
   MOON_TRY(leave.take(bytes));
-  MOON_TRY(cuda_launch(c, cuda_blocks(count), CUDA_BLOCK, draw_cells, seed, first, count,
+  MOON_TRY(cuda_launch(c, cuda_blocks(count), CUDA_BLOCK, draw_cells,
+                       blocks_of(c, seed, first), count,
                        drawn.as<int64_t>()));
   device_array cells = *out, in_order = *out, order = *out;
   cells.data = drawn.as<void>();
@@ -223,7 +238,7 @@ struct dropping {
   void *out;
   uint8_t *mask;
   moon_dtype dtype;
-  uint64_t seed, first;
+  draw_blocks stream;
   uint32_t limit;
   double scale;
   bool packed;
@@ -234,7 +249,7 @@ static __global__ void drop(dropping d) {
   const T scale = (T)d.scale;
   int64_t blocks = (d.walk.count + WORDS - 1) / WORDS;
   CUDA_EACH(b, blocks) {
-    random_block block = random_philox(d.seed, d.first + (uint64_t)b);
+    random_block block = d.stream[b];
     bool keep[WORDS];
     T values[WORDS];
     for (int w = 0; w < WORDS; w++) keep[w] = block.word[w] >> 8 >= d.limit;
@@ -270,8 +285,7 @@ moon_status cuda_dropout(cuda_context *c, uint64_t seed, uint64_t first, double 
   d.out = out->data;
   d.mask = (uint8_t *)mask->data;
   d.dtype = x->dtype;
-  d.seed = seed;
-  d.first = first;
+  d.stream = blocks_of(c, seed, first);
   d.limit = draw_dropout_limit(p);
   d.scale = 1.0 / (1.0 - p);
   d.packed = d.walk.flat() && cuda_aligned(d.x) && cuda_aligned(d.out) && cuda_aligned(d.mask);

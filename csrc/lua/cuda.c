@@ -4,7 +4,8 @@
 
 #include "lua/binding.h"
 
-static const char event_key = 0;   // its address names the metatable of events
+// Their addresses name the metatables of userdata.
+static const char event_key = 0, graph_key = 0;
 
 typedef struct event_box { cuda_event *event; } event_box;
 
@@ -140,6 +141,25 @@ static int debug(lua_State *L) {
   return 0;
 }
 
+// -- userdata of this file's own
+
+static void set_metatable(lua_State *L, const char *key) {
+  lua_pushlightuserdata(L, (void *)key);
+  lua_rawget(L, LUA_REGISTRYINDEX);
+  lua_setmetatable(L, -2);
+}
+
+// The userdata at an index if its metatable is that of `key`, else NULL.
+static void *box_at(lua_State *L, int index, const char *key) {
+  void *box = lua_touserdata(L, index);
+  if (!box || !lua_getmetatable(L, index)) return NULL;
+  lua_pushlightuserdata(L, (void *)key);
+  lua_rawget(L, LUA_REGISTRYINDEX);
+  bool right = lua_rawequal(L, -1, -2);
+  lua_pop(L, 2);
+  return right ? box : NULL;
+}
+
 // -- events
 
 static int event_gc(lua_State *L) {
@@ -157,23 +177,14 @@ static int mark(lua_State *L) {
   int device = device_at(L, plugin, 1, "timer");
   event_box *box = lua_newuserdata(L, sizeof *box);
   box->event = NULL;
-  lua_pushlightuserdata(L, (void *)&event_key);
-  lua_rawget(L, LUA_REGISTRYINDEX);
-  lua_setmetatable(L, -2);
+  set_metatable(L, &event_key);
   binding_check(L, plugin->mark(engine, device, &box->event));
   return 1;
 }
 
 static cuda_event *event_at(lua_State *L, int index) {
-  event_box *box = lua_touserdata(L, index);
-  bool right = false;
-  if (box && lua_getmetatable(L, index)) {
-    lua_pushlightuserdata(L, (void *)&event_key);
-    lua_rawget(L, LUA_REGISTRYINDEX);
-    right = lua_rawequal(L, -1, -2);
-    lua_pop(L, 2);
-  }
-  if (!right || !box->event) binding_error(L, "timer: expected what timer gave");
+  event_box *box = box_at(L, index, &event_key);
+  if (!box || !box->event) binding_error(L, "timer: expected what timer gave");
   return box->event;
 }
 
@@ -187,18 +198,91 @@ static int between(lua_State *L) {
   return 1;
 }
 
+// -- graphs
+
+typedef struct graph_box { cuda_graph *graph; } graph_box;
+
+static int graph_gc(lua_State *L) {
+  graph_box *box = lua_touserdata(L, 1);
+  const cuda_plugin *plugin;
+  if (box->graph && cuda_open(&plugin) == MOON_OK) plugin->graph_remove(box->graph);
+  box->graph = NULL;
+  return 0;
+}
+
+// core.cuda_graph_begin(device?) -> a graph; what follows is recorded, not run
+static int graph_begin(lua_State *L) {
+  moon_engine *engine = binding_here(L)->engine;
+  const cuda_plugin *plugin = plugin_of(L);
+  int device = device_at(L, plugin, 1, "graph");
+  graph_box *box = lua_newuserdata(L, sizeof *box);
+  box->graph = NULL;
+  set_metatable(L, &graph_key);
+  binding_check(L, plugin->graph_begin(engine, device, &box->graph));
+  return 1;
+}
+
+static cuda_graph *graph_at(lua_State *L, int index) {
+  (void)binding_here(L);
+  graph_box *box = box_at(L, index, &graph_key);
+  if (!box || !box->graph) binding_error(L, "graph: expected what cuda_graph_begin gave");
+  return box->graph;
+}
+
+// core.cuda_graph_end(graph): runs it, too
+static int graph_end(lua_State *L) {
+  cuda_graph *graph = graph_at(L, 1);
+  binding_check(L, plugin_of(L)->graph_end(graph));
+  return 0;
+}
+
+static int graph_abort(lua_State *L) {
+  cuda_graph *graph = graph_at(L, 1);
+  plugin_of(L)->graph_abort(graph);
+  return 0;
+}
+
+// core.cuda_graph_refresh(graph, fn, ...): fn makes the optimiser steps of the next run
+static int graph_refresh(lua_State *L) {
+  cuda_graph *graph = graph_at(L, 1);
+  const cuda_plugin *plugin = plugin_of(L);
+  binding_check(L, plugin->graph_refresh(graph, true));
+  int failed = lua_pcall(L, lua_gettop(L) - 2, 0, 0);
+  moon_status status = plugin->graph_refresh(graph, false);
+  if (failed) return lua_error(L);
+  binding_check(L, status);
+  return 0;
+}
+
+// core.cuda_graph_run(graph)
+static int graph_run(lua_State *L) {
+  cuda_graph *graph = graph_at(L, 1);
+  binding_check(L, plugin_of(L)->graph_run(graph));
+  return 0;
+}
+
+static void new_metatable(lua_State *L, const char *key, lua_CFunction gc) {
+  lua_pushlightuserdata(L, (void *)key);
+  lua_newtable(L);
+  lua_pushcfunction(L, gc);
+  lua_setfield(L, -2, "__gc");
+  lua_pushboolean(L, 0);
+  lua_setfield(L, -2, "__metatable");
+  lua_rawset(L, LUA_REGISTRYINDEX);
+}
+
 void cuda_functions_open(lua_State *L, binding_state *state) {
   static const luaL_Reg functions[] = {
     { "cuda_look_at", look_at }, { "cuda_look_in", look_in }, { "cuda_info", info },
     { "cuda_synchronize", synchronize }, { "cuda_memory", memory },
     { "cuda_memory_limit", memory_limit }, { "cuda_empty_cache", empty_cache },
     { "cuda_debug", debug }, { "cuda_mark", mark }, { "cuda_between", between },
+    { "cuda_graph_begin", graph_begin }, { "cuda_graph_end", graph_end },
+    { "cuda_graph_abort", graph_abort }, { "cuda_graph_refresh", graph_refresh },
+    { "cuda_graph_run", graph_run },
     { NULL, NULL }
   };
   binding_functions(L, state, functions);
-  lua_pushlightuserdata(L, (void *)&event_key);
-  lua_newtable(L);
-  lua_pushcfunction(L, event_gc);
-  lua_setfield(L, -2, "__gc");
-  lua_rawset(L, LUA_REGISTRYINDEX);
+  new_metatable(L, &event_key, event_gc);
+  new_metatable(L, &graph_key, graph_gc);
 }

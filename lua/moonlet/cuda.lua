@@ -4,6 +4,8 @@
 -- The plug-in that drives them is a library of its own, opened when a CUDA device is first asked
 -- for. Calls return before the device has finished; reading a value waits for what it needs.
 local core = require "moonlet.core"
+local capture = require "moonlet.capture"
+local unpack = require "moonlet.unpack"
 
 local cuda = {}
 
@@ -100,6 +102,58 @@ function cuda.debug(on) core.cuda_debug(on) end
 function cuda.timer(device)
   local from = core.cuda_mark(device)
   return function() return core.cuda_between(from, core.cuda_mark(device)) end
+end
+
+local function record(fn, device, ...)
+  local graph = core.cuda_graph_begin(device)
+  local steps = {}
+  capture.steps = steps
+  local function finish(ok, ...)
+    capture.steps = nil
+    if not ok then
+      core.cuda_graph_abort(graph)
+      error((...), 0)
+    end
+    core.cuda_graph_end(graph)
+    return graph, steps, { n = select("#", ...), ... }
+  end
+  return finish(pcall(fn, ...))
+end
+
+local function step_again(steps)
+  for _, object in ipairs(steps) do object:step() end
+end
+
+--- A function that does what fn does, without its cost in Lua and in the driver: its first call
+-- calls fn, the second records what fn puts on the device as a graph, and every further one runs
+-- that graph. So each call is one training step, and a hundred of them are a hundred calls of fn.
+--
+-- fn works on the same tensors every time: new pictures are copied into the old ones
+-- (x:copy_(pictures)) before the call. It must not read values (item), move tensors to the CPU or
+-- decide anything on the way; the results of a run are the tensors of the recorded one with new
+-- contents. Dropout draws on, and the steps of optimisers and schedules inside fn are made again on
+-- the host, with the fused optimisers (SGD, Adam and their kin). Labels are not checked again.
+-- @func fn a training step, say: forward, backward, optimizer:step(), schedule:step()
+-- @number[opt=0] device the GPU's number
+-- @treturn function
+-- @usage local moon = require "moonlet"
+-- local function fill(x) return moon.no_grad(x.fill_, x, 1) end
+-- local fill_again = moon.cuda.is_available() and moon.cuda.graph(fill)
+function cuda.graph(fn, device)
+  local graph, steps, results
+  local called = false
+  return function(...)
+    if graph then
+      core.cuda_graph_refresh(graph, step_again, steps)
+      core.cuda_graph_run(graph)
+    elseif called then
+      graph, steps, results = record(fn, device, ...)
+    else
+      called = true
+      return fn(...)
+    end
+    return unpack(results, 1, results.n)
+  end
 end
 
 return cuda

@@ -11,6 +11,7 @@
 local core = require "moonlet.core"
 local options = require "moonlet.options"
 local Class = require "moonlet.class"
+local capture = require "moonlet.capture"
 local sweep = require "moonlet.optim.sweep"
 
 local Optimizer = Class:extend "Optimizer"
@@ -188,6 +189,7 @@ function Optimizer:step(closure)
   check(self, "step")
   local loss = closure and self:evaluate(closure)
   core.uninterrupted(core.no_grad, self.sweeps and sweep or update_each, self)
+  capture.step(self)
   return loss
 end
 

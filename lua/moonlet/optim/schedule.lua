@@ -8,6 +8,7 @@
 -- which every schedule's options take; whoever loops calls step(), the trainer does both.
 
 local options = require "moonlet.options"
+local capture = require "moonlet.capture"
 local Class = require "moonlet.class"
 local Optimizer = require "moonlet.optim.optimizer"
 
@@ -83,6 +84,7 @@ end
 function Schedule:step()
   Class.check_self(self, Schedule, "step", "schedule")
   self:seek(self.count + 1)
+  capture.step(self)
 end
 
 --- Goes to a count, and sets the rates for it.

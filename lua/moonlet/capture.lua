@@ -1,0 +1,12 @@
+-- What a CUDA graph that is being recorded has to do again on the host before each of its runs:
+-- optimisers and schedules enter their steps here (moonlet.cuda.graph reads them).
+local capture = { steps = nil }   -- a list while a graph is recorded
+
+--- Notes that object:step() was called, where a graph is recorded.
+-- @tparam table object an optimiser or a schedule
+function capture.step(object)
+  local steps = capture.steps
+  if steps then steps[#steps + 1] = object end
+end
+
+return capture
