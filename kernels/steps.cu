@@ -4,6 +4,7 @@
 // over it. Bound by memory: parameter, gradient and states are read once and written once. States
 // that a rule has and a call has not read 0 and are dropped.
 #include "elementwise.cuh"
+#include "graph.cuh"
 
 #include <stdlib.h>
 
@@ -18,7 +19,7 @@ struct step_numbers {
 };
 
 template <typename T>
-static step_numbers<T> numbers_of(const step_options *o) {
+static __host__ __device__ inline step_numbers<T> numbers_of(const step_options *o) {
   return { (T)o->sign, (T)o->decay, (T)o->keep, (T)o->rate, (T)o->beta1, (T)o->beta2,
            (T)(1 - o->beta1), (T)(1 - o->beta2), (T)o->epsilon, (T)o->scale, (T)o->blend,
            (T)o->least, (T)o->most };
@@ -81,8 +82,10 @@ static __device__ void step_elements(const step_numbers<T> &numbers, moon_dtype 
 }
 
 template <typename T, typename Rule>
-static __global__ void step_segments(step_numbers<T> numbers, moon_dtype dtype, int count,
-                                     const step_row *rows, int64_t segments) {
+static __global__ void step_segments(step_numbers<T> numbers, const step_options *fresh,
+                                     moon_dtype dtype, int count, const step_row *rows,
+                                     int64_t segments) {
+  if (fresh) numbers = numbers_of<T>(fresh);   // of this run of a graph
   for (int64_t segment = blockIdx.x; segment < segments; segment += gridDim.x) {
     const step_row row = rows[row_of(rows, count, segment)];
     int64_t first = (segment - row.start) * SEGMENT, left = row.item.count - first;
@@ -103,14 +106,15 @@ struct step_table {
   int64_t segments;
 };
 
-typedef moon_status (*launcher)(cuda_context *c, const step_options *options, moon_dtype dtype,
+typedef moon_status (*launcher)(cuda_context *c, const step_options *options,
+                                const step_options *fresh, moon_dtype dtype,
                                 const step_table *table);
 
 template <typename T, template <typename> class Rule>
-static moon_status run(cuda_context *c, const step_options *options, moon_dtype dtype,
-                       const step_table *table) {
+static moon_status run(cuda_context *c, const step_options *options, const step_options *fresh,
+                       moon_dtype dtype, const step_table *table) {
   return cuda_launch(c, cuda_blocks(table->segments, 1), CUDA_BLOCK, step_segments<T, Rule<T>>,
-                     numbers_of<T>(options), dtype, table->count, table->rows, table->segments);
+                     numbers_of<T>(options), fresh, dtype, table->count, table->rows, table->segments);
 }
 
 static const launcher rules[STEP_RULES][2] = {   // float, double
@@ -138,7 +142,11 @@ moon_status cuda_step(cuda_context *c, int rule, const step_options *options, mo
                       int count, const step_item *items) {
   cuda_scratch table(c);
   size_t bytes = (size_t)count * sizeof(step_row);
+  const step_options *fresh;
+  bool skip;
   if (count == 0) return MOON_OK;
+  MOON_TRY(graph_step(c, options, &fresh, &skip));
+  if (skip) return MOON_OK;
   MOON_TRY(table.take(bytes));
   step_row *rows = (step_row *)calloc((size_t)count, sizeof *rows);
   if (!rows) return moon_fail(MOON_OUT_OF_MEMORY, "out of memory for a table of parameters");
@@ -146,5 +154,5 @@ moon_status cuda_step(cuda_context *c, int rule, const step_options *options, mo
   moon_status status = cuda_upload(c, rows, table.as<void>(), bytes);
   free(rows);
   if (status != MOON_OK || on_device.segments == 0) return status;
-  return rules[rule][dtype == MOON_F64](c, options, dtype, &on_device);
+  return rules[rule][dtype == MOON_F64](c, options, fresh, dtype, &on_device);
 }

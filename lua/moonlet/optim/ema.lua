@@ -5,6 +5,7 @@
 --
 -- Buffers are left alone: batch normalisation's statistics are running averages already.
 
+local capture = require "moonlet.capture"
 local core = require "moonlet.core"
 local options = require "moonlet.options"
 local Class = require "moonlet.class"
@@ -61,6 +62,7 @@ end
 function EMA:update()
   check(self, "update")
   if self.held then error("EMA: the averaged weights are in use; call restore first", 2) end
+  if self.warmup then capture.refuse "EMA with warmup" end
   core.uninterrupted(core.scope, core.no_grad, take, self, self:rate())
   self.count = self.count + 1
 end

@@ -2,6 +2,7 @@
 -- a part of the way after them, slow = slow + alpha (fast - slow), and the fast ones start there
 -- again. One copy of the parameters.
 
+local capture = require "moonlet.capture"
 local core = require "moonlet.core"
 local options = require "moonlet.options"
 local Class = require "moonlet.class"
@@ -55,6 +56,7 @@ end
 -- @tparam ?function closure as for the wrapped optimiser
 function Lookahead:step(closure)
   Class.check_self(self, Lookahead, "step", "optimizer")
+  capture.refuse "Lookahead"
   core.no_grad(start, self)
   local loss = self.base:step(closure)
   core.uninterrupted(count_step, self)

@@ -187,6 +187,7 @@ end
 -- @return the closure's loss
 function Optimizer:step(closure)
   check(self, "step")
+  if not self.sweeps then capture.refuse(self.class_name) end
   local loss = closure and self:evaluate(closure)
   core.uninterrupted(core.no_grad, self.sweeps and sweep or update_each, self)
   capture.step(self)
