@@ -25,9 +25,7 @@ struct cuda_context {
   int device;
   cudaStream_t stream;
   cuda_pool pool;
-  bool debug;            // wait after each slot
-  bool tf32;             // products of float32 may keep 10 bits of each factor, but not of the sums
-  bool benchmark;        // time the ways to convolve once a shape
+  bool flags[CUDA_FLAGS];
   struct cublaslt_state *cublaslt;   // what CUDA's libraries keep (libraries.cuh); NULL before
   struct cudnn_state *cudnn;
   struct cufft_state *cufft;

@@ -242,7 +242,8 @@ static moon_status take_operand(cuda_context *c, const device_array *x, moon_dty
 static cublasComputeType_t compute_of(const cuda_context *c, const cuda_settings &settings,
                                       moon_dtype dtype) {
   if (dtype == MOON_F64) return CUBLAS_COMPUTE_64F;
-  if (dtype == MOON_F32 && c->tf32 && !settings.precise) return CUBLAS_COMPUTE_32F_FAST_TF32;
+  if (dtype == MOON_F32 && c->flags[CUDA_TF32] && !settings.precise)
+    return CUBLAS_COMPUTE_32F_FAST_TF32;
   return CUBLAS_COMPUTE_32F;
 }
 

@@ -447,9 +447,9 @@ moon_status cudnn_convolve(cuda_context *c, cuda_direction direction,
   MOON_TRY(open_form(c, result, dtype, none, none, direction != CUDA_FORWARD, &y));
   key.direction = direction;
   key.dtype = dtype;
-  key.tf32 = c->tf32 && !settings.precise;
+  key.tf32 = c->flags[CUDA_TF32] && !settings.precise;
   key.precise = settings.precise;
-  key.benchmark = c->benchmark;
+  key.benchmark = c->flags[CUDA_BENCHMARK];
   key.workspace = settings.workspace_limit;
   MOON_TRY(run_plan(c, key, { x.array.data, w.array.data, y.array.data }, done));
   if (!*done) return MOON_OK;

@@ -1,10 +1,11 @@
 // A stretch of work as a CUDA graph: what an engine puts on its stream between graph_begin and
 // graph_end is not run but recorded, and then run again and again by one call of the driver.
 //
-// A graph holds addresses, so what is taken while it is recorded comes from a pool of its own, which
-// nobody else is served from, and what is copied up from the host is kept. Two things change from
-// one run to the next, and kernels read them through a pointer: how far the random stream has gone,
-// and the options of optimiser steps, which the host calculates again ("refreshes") before each run.
+// A graph holds addresses, so what is taken while it is recorded comes from a pool of its own,
+// which nobody else is served from, and what is copied up from the host is kept. Two things change
+// from one run to the next, and kernels read them through a pointer: how far the random stream has
+// gone, and the options of optimiser steps, which the host calculates again ("refreshes") before
+// each run.
 #ifndef MOON_KERNELS_GRAPH_CUH
 #define MOON_KERNELS_GRAPH_CUH
 

@@ -126,8 +126,7 @@ static moon_status flush(cuda_pool *pool) {
 bool cuda_pool_owns(cuda_pool *pool, const void *block) {
   std::lock_guard<std::mutex> guard(pool->lock);
   for (int64_t i = 0; i < pool->segment_count; i++)
-    if ((const char *)block >= pool->segments[i].begin && (const char *)block < pool->segments[i].end)
-      return true;
+    if (block >= pool->segments[i].begin && block < pool->segments[i].end) return true;
   return false;
 }
 

@@ -35,7 +35,10 @@ moon_status cuda_failed(const char *call, cudaError_t error) {
 
 // -- contexts: one for each device that an engine has used
 
-struct engine_contexts { cuda_context *of[CUDA_MOST_DEVICES]; bool debug; };
+struct engine_contexts {
+  cuda_context *of[CUDA_MOST_DEVICES];
+  bool flags[CUDA_FLAGS];
+};
 
 static void context_delete(cuda_context *c) {
   if (!c) return;
@@ -61,12 +64,13 @@ static moon_status contexts_of(moon_engine *engine, engine_contexts **all) {
   return *all ? MOON_OK : moon_fail(MOON_OUT_OF_MEMORY, "cuda: no memory for a context");
 }
 
-static moon_status context_new(moon_engine *engine, int device, bool debug, cuda_context **made) {
+static moon_status context_new(moon_engine *engine, int device, const bool *flags,
+                               cuda_context **made) {
   cuda_context *c = new (std::nothrow) cuda_context();
   if (!c) return moon_fail(MOON_OUT_OF_MEMORY, "cuda: no memory for a context");
   c->engine = engine;
   c->device = device;
-  c->debug = debug;
+  memcpy(c->flags, flags, sizeof c->flags);
   cudaError_t error = cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking);
   if (error != cudaSuccess) {
     delete c;
@@ -82,7 +86,7 @@ static moon_status context_of(moon_engine *engine, int device, cuda_context **c)
   engine_contexts *all;
   MOON_TRY(contexts_of(engine, &all));
   CUDA_TRY(cudaSetDevice(device));
-  if (!all->of[device]) MOON_TRY(context_new(engine, device, all->debug, &all->of[device]));
+  if (!all->of[device]) MOON_TRY(context_new(engine, device, all->flags, &all->of[device]));
   *c = all->of[device];
   return MOON_OK;
 }
@@ -102,8 +106,8 @@ moon_status cuda_upload(cuda_context *c, const void *host, void *device, size_t 
 
 moon_status cuda_download(cuda_context *c, const void *device, void *host, size_t bytes) {
   if (c->recording)
-    return moon_fail(MOON_BAD_STATE, "a value is read while a CUDA graph is recorded, where nothing "
-                     "is calculated yet; read it from the graph's results");
+    return moon_fail(MOON_BAD_STATE, "a value is read while a CUDA graph is recorded, where "
+                     "nothing is calculated yet; read it from the graph's results");
   if (bytes > 0)
     CUDA_TRY(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, c->stream));
   CUDA_TRY(cudaStreamSynchronize(c->stream));
@@ -146,7 +150,7 @@ static moon_status from_host(moon_engine *engine, const void *source, void *targ
 
 // In debug mode the work is waited for, and a failure of it names the slot and the user's line.
 static moon_status leave(cuda_context *c, const char *slot, moon_status status) {
-  if (status != MOON_OK || !c->debug || c->recording) return status;
+  if (status != MOON_OK || !c->flags[CUDA_DEBUG] || c->recording) return status;
   cudaError_t error = cudaStreamSynchronize(c->stream);
   if (error == cudaSuccess) return MOON_OK;
   char where[256];
@@ -253,12 +257,13 @@ static moon_status empty_cache(moon_engine *engine, int index) {
   return cuda_pool_flush(&c->pool);
 }
 
-static moon_status set_debug(moon_engine *engine, bool on) {
+static moon_status set_flag(moon_engine *engine, cuda_flag flag, const bool *set, bool *now) {
   engine_contexts *all;
   MOON_TRY(contexts_of(engine, &all));
-  all->debug = on;
+  if (set) all->flags[flag] = *set;
   for (int i = 0; i < CUDA_MOST_DEVICES; i++)
-    if (all->of[i]) all->of[i]->debug = on;
+    if (all->of[i]) memcpy(all->of[i]->flags, all->flags, sizeof all->flags);
+  *now = all->flags[flag];
   return MOON_OK;
 }
 
@@ -301,7 +306,7 @@ static moon_status begin_graph(moon_engine *engine, int index, cuda_graph **grap
 }
 
 static cuda_plugin table = {
-  CUDA_BORDER, 0, device_at, describe, synchronize, memory, set_limit, empty_cache, set_debug,
+  CUDA_BORDER, 0, device_at, describe, synchronize, memory, set_limit, empty_cache, set_flag,
   mark, between, forget, begin_graph, graph_end, graph_abort, graph_refresh, graph_run,
   graph_delete,
 };

@@ -114,7 +114,8 @@ template <typename T, template <typename> class Rule>
 static moon_status run(cuda_context *c, const step_options *options, const step_options *fresh,
                        moon_dtype dtype, const step_table *table) {
   return cuda_launch(c, cuda_blocks(table->segments, 1), CUDA_BLOCK, step_segments<T, Rule<T>>,
-                     numbers_of<T>(options), fresh, dtype, table->count, table->rows, table->segments);
+                     numbers_of<T>(options), fresh, dtype, table->count, table->rows,
+                     table->segments);
 }
 
 static const launcher rules[STEP_RULES][2] = {   // float, double

@@ -66,6 +66,13 @@ typedef struct cuda_memory {
   int64_t allocations;         // asked of the driver so far
 } cuda_memory;
 
+typedef enum cuda_flag {
+  CUDA_DEBUG,       // wait after each slot, so that a failure names its operator
+  CUDA_BENCHMARK,   // time the ways to convolve, once a shape
+  CUDA_TF32,        // products of float32 may keep 10 bits of each factor, but not of the sums
+  CUDA_FLAGS,
+} cuda_flag;
+
 typedef struct cuda_event cuda_event;
 typedef struct cuda_graph cuda_graph;
 
@@ -79,8 +86,8 @@ typedef struct cuda_plugin {
   moon_status (*memory)(moon_engine *engine, int index, cuda_memory *memory);
   moon_status (*set_limit)(moon_engine *engine, int index, int64_t bytes);
   moon_status (*empty_cache)(moon_engine *engine, int index);
-  // Waits after each slot, so that a failure names its operator.
-  moon_status (*set_debug)(moon_engine *engine, bool on);
+  // Sets a flag of the engine's if `set` is not NULL, and tells what it is then.
+  moon_status (*flag)(moon_engine *engine, cuda_flag flag, const bool *set, bool *now);
   // A point in the engine's stream of work, owned by the caller; and the seconds from one to
   // another, which waits for both.
   moon_status (*mark)(moon_engine *engine, int index, cuda_event **event);

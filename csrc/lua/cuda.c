@@ -134,11 +134,16 @@ static int empty_cache(lua_State *L) {
   return 0;
 }
 
-// core.cuda_debug(on)
-static int debug(lua_State *L) {
+// core.cuda_flag("debug" | "benchmark" | "tf32", on?) -> whether it is on
+static int flag(lua_State *L) {
+  static const char *const names[] = { [CUDA_DEBUG] = "debug", [CUDA_BENCHMARK] = "benchmark",
+                                       [CUDA_TF32] = "tf32", [CUDA_FLAGS] = NULL };
   moon_engine *engine = binding_here(L)->engine;
-  binding_check(L, plugin_of(L)->set_debug(engine, lua_toboolean(L, 1)));
-  return 0;
+  cuda_flag which = (cuda_flag)luaL_checkoption(L, 1, NULL, names);
+  bool on = lua_toboolean(L, 2), now;
+  binding_check(L, plugin_of(L)->flag(engine, which, lua_isnoneornil(L, 2) ? NULL : &on, &now));
+  lua_pushboolean(L, now);
+  return 1;
 }
 
 // -- userdata of this file's own
@@ -276,7 +281,7 @@ void cuda_functions_open(lua_State *L, binding_state *state) {
     { "cuda_look_at", look_at }, { "cuda_look_in", look_in }, { "cuda_info", info },
     { "cuda_synchronize", synchronize }, { "cuda_memory", memory },
     { "cuda_memory_limit", memory_limit }, { "cuda_empty_cache", empty_cache },
-    { "cuda_debug", debug }, { "cuda_mark", mark }, { "cuda_between", between },
+    { "cuda_flag", flag }, { "cuda_mark", mark }, { "cuda_between", between },
     { "cuda_graph_begin", graph_begin }, { "cuda_graph_end", graph_end },
     { "cuda_graph_abort", graph_abort }, { "cuda_graph_refresh", graph_refresh },
     { "cuda_graph_run", graph_run },

@@ -92,8 +92,21 @@ function cuda.empty_cache(device) core.cuda_empty_cache(device) end
 
 --- Waits after every kernel from now on, so that a failure names the kernel and the line that
 -- started it. Slow.
--- @bool on
-function cuda.debug(on) core.cuda_debug(on) end
+-- @bool[opt] on
+-- @treturn boolean whether it is on
+function cuda.debug(on) return core.cuda_flag("debug", on) end
+
+--- Times what cuDNN offers for a convolution when a shape is first met, instead of taking its
+-- advice.
+-- @bool[opt] on
+-- @treturn boolean whether it is on
+function cuda.benchmark(on) return core.cuda_flag("benchmark", on) end
+
+--- Lets products and convolutions of float32 keep 10 bits of each factor (TF32), several times as
+-- fast. moon.precise(true) forbids it.
+-- @bool[opt] on
+-- @treturn boolean whether it is on
+function cuda.tf32(on) return core.cuda_flag("tf32", on) end
 
 --- Times work on the device by its own clock.
 -- @number[opt=0] device its number

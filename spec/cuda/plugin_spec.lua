@@ -199,8 +199,11 @@ describe("time on " .. gpu.device, function()
 
   it("is waited for", function()
     moon.cuda.synchronize()
-    moon.cuda.debug(true)
-    assert.equal(6, (full(3, 2):sum()):item())
-    moon.cuda.debug(false)
+    for _, flag in ipairs { "debug", "benchmark", "tf32" } do
+      assert.is_false(moon.cuda[flag]())
+      assert.is_true(moon.cuda[flag](true))
+      assert.equal(6, (full(3, 2):sum()):item())
+      assert.is_false(moon.cuda[flag](false))
+    end
   end)
 end)
