@@ -3,6 +3,12 @@
 
 #include <stdio.h>
 
+void cuda_libraries_name(cuda_library_state *found) {
+  static const char *const names[3] = { "cublaslt", "cudnn", "cufft" };
+  for (int i = 0; i < 3; i++)
+    found[i] = { names[i], 0, "it is not looked for before a device was found" };
+}
+
 #if defined(__CUDACC__)
 
 enum { MISSING_BYTES = 160 };
@@ -49,8 +55,6 @@ bool cuda_library_end(cuda_opening *opening, int64_t version, int major, int wan
 }
 
 void cuda_libraries_open(cuda_library_state *found) {
-  static const char *const names[3] = { "cublaslt", "cudnn", "cufft" };
-  for (int i = 0; i < 3; i++) found[i].name = names[i];
   cublaslt_open(&found[0]);
   cudnn_open(&found[1]);
   cufft_open(&found[2]);
@@ -65,11 +69,7 @@ void cuda_libraries_close(cuda_context *c) {
 #else
 
 void cuda_libraries_open(cuda_library_state *found) {
-  static const char *const names[3] = { "cublaslt", "cudnn", "cufft" };
-  for (int i = 0; i < 3; i++) {
-    found[i].name = names[i];
-    found[i].missing = "an emulated device has no libraries";
-  }
+  for (int i = 0; i < 3; i++) found[i].missing = "an emulated device has no libraries";
 }
 
 void cuda_libraries_close(cuda_context *) {}

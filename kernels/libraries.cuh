@@ -11,7 +11,9 @@
 
 #include "context.cuh"
 
-// Opens them; `found` has a place for each of the three, in the order above.
+// `found` has a place for each of the three, in the order above. First they are named alone; then,
+// where there is a device to use them, opened.
+void cuda_libraries_name(cuda_library_state *found);
 void cuda_libraries_open(cuda_library_state *found);
 // Ends what they keep for a context, whose work is done.
 void cuda_libraries_close(cuda_context *c);

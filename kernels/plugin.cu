@@ -339,6 +339,7 @@ extern "C" __attribute__((visibility("default"))) moon_status moonlet_cuda_open(
   if (cudaDriverGetVersion(&found[0].version) != cudaSuccess) found[0].version = 0;
   if (cudaRuntimeGetVersion(&found[1].version) != cudaSuccess) found[1].version = 0;
   if (found[0].version == 0) found[0].missing = "libcuda.so.1 is not installed";
+  cuda_libraries_name(found + 2);
   int count = 0;
   MOON_TRY(count_devices(found, &count));
   table.devices = count < CUDA_MOST_DEVICES ? count : CUDA_MOST_DEVICES;
