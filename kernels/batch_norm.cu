@@ -378,10 +378,13 @@ static norm_pass pass_of(const batch_norm_arrays *a) {
   return p;
 }
 
+// As many threads as a channel has chunks for, up to a block's; for pixels, channels across.
 static dim3 block_of(const norm_pass *p) {
-  unsigned across = 1;
+  unsigned across = 1, along = p->pixels ? 1 : CUDA_WARP;
   while (p->pixels && across < CUDA_WARP && across < p->channels / p->owned) across *= 2;
-  return p->pixels ? dim3(across, CUDA_BLOCK / across) : dim3(CUDA_BLOCK);
+  int64_t chunks = p->pixels ? p->places : p->places / p->width;
+  while (across * along < CUDA_BLOCK && along < chunks) along *= 2;
+  return p->pixels ? dim3(across, along) : dim3(along);
 }
 
 // Cuts the places for about `blocks` blocks, with a few chunks at least for each thread.

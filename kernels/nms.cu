@@ -2,11 +2,11 @@
 // kernel, bound by arithmetic, says for each pair which later box the earlier one would suppress,
 // a bit each, 32 columns to a word; a second one, a single block, goes through the groups in turn,
 // decides which boxes of the group stay and takes their words off all that follow. Rows of words
-// are made for as many groups at a time as fit WORD_BYTES, those of suppressed boxes not at all.
-// In double, as on the CPU.
+// are made for as many groups at a time as the workspace's limit allows, those of suppressed boxes
+// not at all. In double, as on the CPU.
 #include "types.cuh"
 
-enum { GROUP = CUDA_WARP, WORD_BYTES = 64 << 20, SCAN_THREADS = 1024 };
+enum { GROUP = CUDA_WARP, SCAN_THREADS = 1024 };
 
 struct box { double x1, y1, x2, y2; };
 
@@ -137,7 +137,7 @@ moon_status cuda_nms(cuda_context *c, double threshold, const device_array *boxe
   const int64_t group_bytes = words * GROUP * (int64_t)sizeof(uint32_t);
   *count = 0;
   if (n == 0) return MOON_OK;
-  int64_t per_round = WORD_BYTES / group_bytes;
+  int64_t per_round = cuda_library->settings(c->engine).workspace_limit / group_bytes;
   per_round = per_round < 1 ? 1 : per_round < words ? per_round : words;
   MOON_TRY(sorted.take((size_t)n * sizeof(box)));
   MOON_TRY(bits.take((size_t)(per_round * group_bytes)));

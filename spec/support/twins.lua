@@ -56,4 +56,25 @@ function twins.agree(tolerance, fn, ...)
   return unpack(expected)
 end
 
+-- The same with gradients: fn's first result goes backward from a random tensor that lies as it
+-- does, and the gradients of the float arguments are compared too.
+function twins.agree_backward(tolerance, fn, ...)
+  return twins.agree(tolerance, function(...)
+    local leaves, count = { ... }, select("#", ...)
+    for i = 1, count do
+      local x = leaves[i]
+      if moon.is_tensor(x) and is_float(x) then leaves[i] = x:detach():requires_grad_() end
+    end
+    local results = { fn(unpack(leaves, 1, count)) }
+    local y = results[1]
+    y:backward(moon.randn_like(y:detach()))
+    results[1] = y:detach()
+    for i = 1, count do
+      local grad = moon.is_tensor(leaves[i]) and leaves[i].grad
+      if grad then results[#results + 1] = grad end
+    end
+    return unpack(results)
+  end, ...)
+end
+
 return twins
