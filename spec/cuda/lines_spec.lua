@@ -9,7 +9,7 @@ if not gpu.device then
   return
 end
 
-local tolerances = { float32 = 2e-6, float64 = 1e-13, bfloat16 = 2e-2, float16 = 2e-3 }
+local tolerances = { float32 = 2e-6, float64 = 1e-13, bfloat16 = 2e-2 }
 
 describe("softmax on " .. gpu.device .. ":", function()
   local function both(dim)
@@ -25,7 +25,7 @@ describe("softmax on " .. gpu.device .. ":", function()
     { "lines of a warp", { 5, 999 }, 2 },
     { "lines of a block, in chunks", { 3, 4104 }, 2 },
     { "lines of a block, without chunks", { 3, 1003 }, 2 },
-    { "lines of the largest block, in chunks", { 2, 20000 }, 2 },
+    { "lines of the largest block, in chunks", { 1, 20000 }, 2 },
     { "lines of the largest block, without chunks", { 2, 9001 }, 2 },
     { "lines across which threads go", { 6, 33, 50 }, 2 },
     { "short lines across which threads go", { 2, 3, 140 }, 2 },
@@ -39,7 +39,7 @@ describe("softmax on " .. gpu.device .. ":", function()
   end
 
   it("more lines than a grid has teams, and so many across that each has one thread", function()
-    twins.agree(2e-6, function(x) return moon.softmax(x, 2) end, moon.randn(66000, 9))
+    twins.agree(2e-6, function(x) return moon.softmax(x, 2) end, moon.randn(530000, 2))
     twins.agree(2e-6, function(x) return moon.softmax(x, 1) end, moon.randn(2, 272000))
   end)
 
@@ -71,7 +71,7 @@ describe("cross entropy on " .. gpu.device .. ":", function()
 
   for _, row in ipairs {
     { "few classes", 130, 10 }, { "classes in chunks", 20, 1000 }, { "odd classes", 9, 1001 },
-    { "a vocabulary", 3, 16640 },
+    { "a vocabulary", 2, 16640 },
   } do
     it(row[1] .. ", weighted, smoothed and some ignored", function()
       local n, classes = row[2], row[3]
