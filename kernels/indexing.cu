@@ -5,6 +5,7 @@
 // Writes that meet happen in order of the index, whatever the order of threads: where they replace,
 // the last place that names a target is found first, by an integer maximum; where they add, places
 // are sorted by target and the thread that has the first of a target adds all of them.
+#include "block.cuh"
 #include "elementwise.cuh"
 
 // -- arrays as a walk's operands
@@ -54,12 +55,27 @@ struct picking {
   int64_t stride;          // x's along the dimension
 };
 
+enum { PICKS = 4 };   // elements of a thread at once, since an index is waited for before x is read
+
 template <typename W>
 static __global__ void pick_words(picking p, const W *x, W *out) {
-  CUDA_EACH(i, p.walk.count) {
-    int64_t at[3];
-    p.walk.find(i, at);
-    out[at[0]] = x[at[1] + p.index[at[2]] * p.stride];
+  const int64_t threads = (int64_t)gridDim.x * blockDim.x;
+  for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < p.walk.count;
+       i += PICKS * threads) {
+    int64_t at[PICKS][3];
+    W picked[PICKS];
+    CUDA_UNROLL
+    for (int k = 0; k < PICKS; k++) {
+      if (i + k * threads >= p.walk.count) continue;
+      p.walk.find(i + k * threads, at[k]);
+      at[k][1] += p.index[at[k][2]] * p.stride;
+    }
+    CUDA_UNROLL
+    for (int k = 0; k < PICKS; k++)
+      if (i + k * threads < p.walk.count) picked[k] = x[at[k][1]];
+    CUDA_UNROLL
+    for (int k = 0; k < PICKS; k++)
+      if (i + k * threads < p.walk.count) out[at[k][0]] = picked[k];
   }
 }
 
@@ -102,12 +118,14 @@ static moon_status pick(cuda_context *c, int dim, const device_array *x, const d
   int64_t many = CUDA_VECTOR_BYTES / (int64_t)size;
   if (runs_of(&p, many, x->data, out->data)) {
     widen(&p, many);
-    return cuda_launch(c, cuda_blocks(p.walk.count), CUDA_BLOCK, pick_words<uint4>, p,
+    return cuda_launch(c, cuda_blocks(p.walk.count, PICKS * CUDA_BLOCK), CUDA_BLOCK,
+                       pick_words<uint4>, p,
                        (const uint4 *)x->data, (uint4 *)out->data);
   }
   return cuda_with_word(size, [&](auto word) {
     typedef decltype(word) W;
-    return cuda_launch(c, cuda_blocks(p.walk.count), CUDA_BLOCK, pick_words<W>, p,
+    return cuda_launch(c, cuda_blocks(p.walk.count, PICKS * CUDA_BLOCK), CUDA_BLOCK,
+                       pick_words<W>, p,
                        (const W *)x->data, (W *)out->data);
   });
 }
@@ -193,6 +211,15 @@ struct adding {
   moon_dtype dtype;
 };
 
+// How many of the CUDA_ITEMS places in order from `place` on name the target.
+static __device__ int same_targets(const adding &a, int64_t line, int64_t place, int64_t target) {
+  int many = 0;
+  CUDA_UNROLL
+  for (int k = 0; k < CUDA_ITEMS; k++)
+    many += place + k < a.length && a.sorted[line + (place + k) * a.sorted_stride] == target;
+  return many;
+}
+
 template <typename T>
 static __global__ void add_words(adding a, const void *source, void *out) {
   typedef typename std::conditional<std::is_same<T, int64_t>::value, uint64_t, T>::type sum;
@@ -202,10 +229,18 @@ static __global__ void add_words(adding a, const void *source, void *out) {
     int64_t place = at[3], target = a.sorted[at[2]];
     if (place > 0 && a.sorted[at[2] - a.sorted_stride] == target) continue;
     int64_t to = at[1] + target * a.out_stride, start = at[0] - place * a.source_stride;
+    int64_t line = at[2] - place * a.sorted_stride;   // of sorted and order
+    auto where = [&](int64_t k) {
+      return start + a.order[line + k * a.sorted_stride] * a.source_stride;
+    };
     sum total = (sum)cuda_any<T>::load(a.dtype, out, to);
-    for (int64_t k = at[2]; place < a.length && a.sorted[k] == target; place++) {
-      total += (sum)cuda_any<T>::load(a.dtype, source, start + a.order[k] * a.source_stride);
-      k += a.sorted_stride;
+    for (int many = CUDA_ITEMS; many == CUDA_ITEMS; place += CUDA_ITEMS) {
+      T values[CUDA_ITEMS];
+      many = same_targets(a, line, place, target);
+      cuda_load_steps(a.dtype, source, where, place, 1, place + many, (T)0, values);
+      CUDA_UNROLL
+      for (int k = 0; k < CUDA_ITEMS; k++)
+        if (k < many) total += (sum)values[k];
     }
     cuda_any<T>::store(a.dtype, out, to, (T)total);
   }
@@ -260,25 +295,29 @@ moon_status cuda_scatter(cuda_context *c, int dim, bool accumulate, const device
 
 // -- masks: each block counts a stretch, the counts are summed up, and each block writes its places
 
-enum { STRETCH = 8 * CUDA_BLOCK };   // elements of a block
+enum { STRETCH = CUDA_TILE };   // elements of a block
 
-// Whether element i is true.
-static __device__ bool is_set(const cuda_walk<1> &walk, const uint8_t *mask, int64_t i) {
-  int64_t at[1];
-  if (i >= walk.count) return false;
-  walk.find(i, at);
-  return mask[at[0]] != 0;
+// Elements first, first + step, ...; what lies beyond the mask is false.
+static __device__ void load_set(const cuda_walk<1> &walk, const uint8_t *mask, int64_t first,
+                                int64_t step, int64_t (&set)[CUDA_ITEMS]) {
+  auto where = [&](int64_t i) {
+    int64_t at[1];
+    walk.find(i, at);
+    return at[0];
+  };
+  cuda_load_steps(MOON_BOOL, mask, where, first, step, walk.count, (int64_t)0, set);
 }
 
 static __global__ void count_set(cuda_walk<1> walk, const uint8_t *mask, int64_t stretches,
                                  int64_t *counts) {
   __shared__ int found;
   for (int64_t s = blockIdx.x; s < stretches; s += gridDim.x) {
-    if (threadIdx.x == 0) found = 0;
-    __syncthreads();
+    int64_t set[CUDA_ITEMS];
     int own = 0;
-    for (int64_t i = threadIdx.x; i < STRETCH; i += CUDA_BLOCK)
-      own += is_set(walk, mask, s * STRETCH + i);
+    if (threadIdx.x == 0) found = 0;
+    load_set(walk, mask, s * STRETCH + threadIdx.x, CUDA_BLOCK, set);
+    for (int k = 0; k < CUDA_ITEMS; k++) own += set[k] != 0;
+    __syncthreads();
     atomicAdd(&found, own);
     __syncthreads();
     if (threadIdx.x == 0) counts[s] = found;
@@ -286,26 +325,33 @@ static __global__ void count_set(cuda_walk<1> walk, const uint8_t *mask, int64_t
   }
 }
 
-// ends[s]: how many are true up to the end of stretch s. A warp takes 32 neighbours at a time.
+// ends[s]: how many are true up to the end of stretch s. A warp has neighbouring elements, 32 at a
+// time.
 static __global__ void write_set(cuda_walk<1> walk, const uint8_t *mask, int64_t stretches,
                                  const int64_t *ends, int64_t stride, int64_t *out) {
   __shared__ int of_warp[CUDA_BLOCK / CUDA_WARP];
   const int lane = (int)threadIdx.x % CUDA_WARP, warp = (int)threadIdx.x / CUDA_WARP;
   for (int64_t s = blockIdx.x; s < stretches; s += gridDim.x) {
-    int64_t base = s > 0 ? ends[s - 1] : 0;
-    for (int64_t i = s * STRETCH + threadIdx.x; i < (s + 1) * STRETCH; i += CUDA_BLOCK) {
-      bool set = is_set(walk, mask, i);
-      unsigned votes = __ballot_sync(0xffffffffu, set);
-      if (lane == 0) of_warp[warp] = __popc(votes);
-      __syncthreads();
-      int64_t place = base + __popc(votes & ((1u << lane) - 1u));
-      for (int k = 0; k < CUDA_BLOCK / CUDA_WARP; k++) {
-        if (k < warp) place += of_warp[k];
-        base += of_warp[k];
-      }
-      if (set) out[place * stride] = i;
-      __syncthreads();
+    int64_t first = s * STRETCH + warp * CUDA_WARP * CUDA_ITEMS + lane, set[CUDA_ITEMS];
+    unsigned votes[CUDA_ITEMS];
+    int many = 0;
+    load_set(walk, mask, first, CUDA_WARP, set);
+    CUDA_UNROLL
+    for (int k = 0; k < CUDA_ITEMS; k++) {
+      votes[k] = __ballot_sync(0xffffffffu, set[k] != 0);
+      many += __popc(votes[k]);
     }
+    if (lane == 0) of_warp[warp] = many;
+    __syncthreads();
+    int64_t place = s > 0 ? ends[s - 1] : 0;
+    for (int k = 0; k < warp; k++) place += of_warp[k];
+    CUDA_UNROLL
+    for (int k = 0; k < CUDA_ITEMS; k++) {
+      int64_t at = place + __popc(votes[k] & ((1u << lane) - 1u));
+      if (set[k] != 0) out[at * stride] = first + k * CUDA_WARP;
+      place += __popc(votes[k]);
+    }
+    __syncthreads();
   }
 }
 

@@ -81,7 +81,9 @@ static __global__ void draw_fractions(drawing d, Fn fn) {
       store_quads(d.dtype, d.out, b, values);
       continue;
     }
-    for (int w = 0; w < WORDS && b * WORDS + w < d.walk.count; w++) {
+    CUDA_UNROLL
+    for (int w = 0; w < WORDS; w++) {
+      if (b * WORDS + w >= d.walk.count) continue;
       int64_t at[1];
       d.walk.find(b * WORDS + w, at);
       cuda_any<T>::store(d.dtype, d.out, at[0], values[w]);
@@ -264,7 +266,9 @@ static __global__ void drop(dropping d) {
       ((quad<uint8_t> *)d.mask)[b] = kept;
       continue;
     }
-    for (int w = 0; w < WORDS && b * WORDS + w < d.walk.count; w++) {
+    CUDA_UNROLL
+    for (int w = 0; w < WORDS; w++) {
+      if (b * WORDS + w >= d.walk.count) continue;
       int64_t at[3];
       d.walk.find(b * WORDS + w, at);
       T x = cuda_any<T>::load(d.dtype, d.x, at[1]);

@@ -5,10 +5,10 @@
 //
 // Where lines lie across memory a thread reads its own, neighbours side by side. Else a warp brings
 // stretches of up to 32 lines into shared memory, reading along them, and each lane takes one.
+#include "block.cuh"
 #include "elementwise.cuh"
 
 enum {
-  TOGETHER = 8,                       // elements that a thread loads before it goes on
   TILE = 1024,                        // elements of a warp's stretches
   TILE_ROOM = TILE + CUDA_WARP,       // a gap behind each line's, against bank conflicts
 };
@@ -33,14 +33,14 @@ static __global__ void recur_columns(recurrence_job job) {
     int64_t at[3];
     sum state = 0;
     job.lines.find(line, at);
-    for (int64_t i = 0; i < job.length; i += TOGETHER) {
-      T a[TOGETHER], b[TOGETHER];
-      for (int k = 0; k < TOGETHER; k++) {
-        if (i + k >= job.length) continue;
-        b[k] = cuda_any<T>::load(job.dtype, job.b, at[0] + (i + k) * job.stride[0]);
-        a[k] = cuda_any<T>::load(job.dtype, job.a, at[1] + (i + k) * job.stride[1]);
-      }
-      for (int k = 0; k < TOGETHER; k++) {
+    auto where_a = [&](int64_t i) { return at[1] + i * job.stride[1]; };
+    auto where_b = [&](int64_t i) { return at[0] + i * job.stride[0]; };
+    for (int64_t i = 0; i < job.length; i += CUDA_ITEMS) {
+      T a[CUDA_ITEMS], b[CUDA_ITEMS];
+      cuda_load_steps(job.dtype, job.a, where_a, i, 1, job.length, (T)0, a);
+      cuda_load_steps(job.dtype, job.b, where_b, i, 1, job.length, (T)0, b);
+      CUDA_UNROLL
+      for (int k = 0; k < CUDA_ITEMS; k++) {
         if (i + k >= job.length) continue;
         state = (sum)a[k] * state + (sum)b[k];
         cuda_any<T>::store(job.dtype, job.out, at[2] + (i + k) * job.stride[2], (T)state);

@@ -32,7 +32,6 @@ enum {
   FOLD_BLOCKS = 1024,    // blocks that fill a GPU
   FOLD_LONG = 1024,      // items of a row from which a block takes it
   FOLD_LEAST = 4,        // items of a thread in a segment, at least
-  FOLD_TOGETHER = CUDA_CHUNK,   // values that a thread loads before it folds them
 };
 
 struct fold_job {
@@ -80,6 +79,43 @@ __device__ void fold_write(const fold_job &job, const Op &op, int64_t segment, i
   op.write(job, at, output, total);
 }
 
+// -- elements
+
+// Whether an element is found without a loop.
+__device__ inline bool fold_is_near(const cuda_walk<1> &reduced) {
+  return reduced.ndim == 1 || (reduced.ndim == 2 && reduced.narrow);
+}
+
+// Elements first, first + step, ... below last of what starts at element `start` of x.
+template <typename T, typename Op>
+__device__ typename Op::total fold_elements(const fold_job &job, const Op &op, int64_t start,
+                                            int64_t first, int64_t last, int64_t step,
+                                            typename Op::total total) {
+  const cuda_walk<1> &reduced = job.reduced;
+  if (!fold_is_near(reduced)) {
+    for (int64_t i = first; i < last; i += step) {
+      int64_t at[1];
+      reduced.find(i, at);
+      total = op.fold(total, cuda_any<T>::load(job.dtype, job.x, start + at[0]), i);
+    }
+    return total;
+  }
+  const bool line = reduced.ndim == 1;
+  const int64_t outer = reduced.strides[0][0], inner = reduced.strides[0][1];
+  auto where = [&](int64_t i) {
+    if (line) return start + i * outer;
+    uint32_t row = cuda_divide((uint32_t)i, reduced.divisors[1]);
+    return start + row * outer + ((uint32_t)i - row * reduced.divisors[1].by) * inner;
+  };
+  for (int64_t i = first; i < last; i += CUDA_ITEMS * step) {
+    T values[CUDA_ITEMS];
+    cuda_load_steps(job.dtype, job.x, where, i, step, last, op.nothing(), values);
+    CUDA_UNROLL
+    for (int k = 0; k < CUDA_ITEMS; k++) total = op.fold(total, values[k], i + k * step);
+  }
+  return total;
+}
+
 // -- rows
 
 // Items first..last of the row at element `row` of x, as far as `lane` has a part in them.
@@ -87,29 +123,19 @@ template <typename T, typename Op>
 __device__ typename Op::total fold_items(const fold_job &job, const Op &op, int64_t row, int lane,
                                          int64_t first, int64_t last) {
   typename Op::total total = op.start();
-  T values[FOLD_TOGETHER];
-  int64_t at[1];
   if (job.chunked) {
     for (int64_t i = first + lane; i < last; i += job.width) {
+      T values[CUDA_CHUNK];
+      int64_t at[1];
       job.reduced.find(i * CUDA_CHUNK, at);
       cuda_load_chunk<T>(job.dtype, job.x, (row + at[0]) / CUDA_CHUNK, values);
+      CUDA_UNROLL
       for (int v = 0; v < CUDA_CHUNK; v++) total = op.fold(total, values[v], i * CUDA_CHUNK + v);
     }
     first = last == job.items ? job.items * CUDA_CHUNK : job.reduced.count;
     last = job.reduced.count;   // what is left over of the last chunk
   }
-  for (int64_t i = first + lane; i < last; i += (int64_t)FOLD_TOGETHER * job.width) {
-    for (int k = 0; k < FOLD_TOGETHER; k++) {
-      int64_t element = i + (int64_t)k * job.width;
-      values[k] = op.nothing();
-      if (element >= last) continue;
-      job.reduced.find(element, at);
-      values[k] = cuda_any<T>::load(job.dtype, job.x, row + at[0]);
-    }
-    for (int k = 0; k < FOLD_TOGETHER; k++)
-      total = op.fold(total, values[k], i + (int64_t)k * job.width);
-  }
-  return total;
+  return fold_elements<T>(job, op, row, first + lane, last, job.width, total);
 }
 
 // Groups of `width` threads take outputs times segments.
@@ -138,18 +164,7 @@ static __global__ void fold_rows(fold_job job, Op op) {
 template <typename T, typename Op>
 __device__ void fold_column(const fold_job &job, const Op &op, int64_t column, int64_t first,
                             int64_t last, int step, typename Op::total (&totals)[1]) {
-  T values[FOLD_TOGETHER];
-  for (int64_t i = first; i < last; i += (int64_t)FOLD_TOGETHER * step) {
-    for (int k = 0; k < FOLD_TOGETHER; k++) {
-      int64_t row = i + (int64_t)k * step, at[1];
-      values[k] = op.nothing();
-      if (row >= last) continue;
-      job.reduced.find(row, at);
-      values[k] = cuda_any<T>::load(job.dtype, job.x, column + at[0]);
-    }
-    for (int k = 0; k < FOLD_TOGETHER; k++)
-      totals[0] = op.fold(totals[0], values[k], i + (int64_t)k * step);
-  }
+  totals[0] = fold_elements<T>(job, op, column, first, last, step, totals[0]);
 }
 
 // The same for eight columns at once.
@@ -161,6 +176,7 @@ __device__ void fold_column(const fold_job &job, const Op &op, int64_t column, i
     int64_t at[1];
     job.reduced.find(i, at);
     cuda_load_chunk<T>(job.dtype, job.x, (column + at[0]) / CUDA_CHUNK, values);
+    CUDA_UNROLL
     for (int v = 0; v < CUDA_CHUNK; v++) totals[v] = op.fold(totals[v], values[v], i);
   }
 }
@@ -233,7 +249,7 @@ static inline void fold_plan_rows(fold_job *job, bool whole) {
                   (job->items > CUDA_BLOCK && job->kept.count < FOLD_BLOCKS);
   job->width = by_block ? (int)CUDA_BLOCK : fold_power_of_2(job->items, CUDA_WARP);
   int64_t groups = CUDA_BLOCK / job->width;
-  int64_t each = job->chunked ? 1 : (int)FOLD_TOGETHER;
+  int64_t each = job->chunked ? 1 : (int)CUDA_ITEMS;
   fold_cut(job, (job->kept.count + groups - 1) / groups, FOLD_LEAST * each * CUDA_BLOCK,
            whole || !by_block);
 }
@@ -247,7 +263,7 @@ static inline void fold_plan_columns(fold_job *job, bool wide, bool whole) {
                  job->across % CUDA_CHUNK == 0 && fold_strides_fit(kept, inner) &&
                  fold_strides_fit(&job->reduced, -1);
   int64_t threads = job->chunked ? job->across / CUDA_CHUNK : job->across;
-  int64_t together = job->chunked ? 1 : (int)FOLD_TOGETHER;
+  int64_t together = job->chunked ? 1 : (int)CUDA_ITEMS;
   int rows = fold_power_of_2(job->items / together, CUDA_BLOCK / CUDA_WARP);
   job->width = fold_power_of_2(threads, CUDA_BLOCK / rows);
   // Narrower blocks rather than few of them, where there can be no segments.

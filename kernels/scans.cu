@@ -141,11 +141,15 @@ static __global__ void scan_rows(scan_job job, Op op) {
     state carry = before(job, op, line, segment), all;
     job.lines.find(line, at);
     for (int64_t from = start; from < start + job.segment; from += tile) {
-      for (int i = lane; i < tile && from + i < end; i += width)
-        values[cuda_tile_slot(base + i)] =
-            cuda_any<T>::load(job.dtype, job.x, at[0] + (from + i) * job.stride[0]);
+      T loaded[CUDA_ITEMS];
+      auto where = [&](int64_t i) { return at[0] + i * job.stride[0]; };
+      cuda_load_steps(job.dtype, job.x, where, from + lane, width, end, (T)0, loaded);
+      CUDA_UNROLL
+      for (int k = 0; k < CUDA_ITEMS; k++)
+        values[cuda_tile_slot(base + lane + k * width)] = loaded[k];
       __syncthreads();
       state own[CUDA_ITEMS], mine = op.start();
+      CUDA_UNROLL
       for (int k = 0; k < CUDA_ITEMS; k++) {
         int64_t i = from + lane * CUDA_ITEMS + k;
         if (i < end)
@@ -155,6 +159,7 @@ static __global__ void scan_rows(scan_job job, Op op) {
       }
       state left = op.join(carry, scan_threads(op, mine, width, &all));
       carry = op.join(carry, all);
+      CUDA_UNROLL
       for (int k = 0; k < CUDA_ITEMS; k++) {
         state s = op.join(left, own[k]);
         values[cuda_tile_slot(base + lane * CUDA_ITEMS + k)] = op.value(s);
@@ -186,10 +191,11 @@ static __global__ void scan_columns(scan_job job, Op op) {
     job.lines.find(line, at);
     for (int64_t i = start; i < end; i += CUDA_ITEMS) {
       T values[CUDA_ITEMS];
-      for (int k = 0; k < CUDA_ITEMS; k++)
-        values[k] = i + k < end ? cuda_any<T>::load(job.dtype, job.x,
-                                                    at[0] + (i + k) * job.stride[0]) : 0;
-      for (int k = 0; k < CUDA_ITEMS && i + k < end; k++) {
+      auto where = [&](int64_t k) { return at[0] + k * job.stride[0]; };
+      cuda_load_steps(job.dtype, job.x, where, i, 1, end, (T)0, values);
+      CUDA_UNROLL
+      for (int k = 0; k < CUDA_ITEMS; k++) {
+        if (i + k >= end) continue;
         s = op.join(s, op.of(values[k], place_of(job, at[0], i + k)));
         if (!job.out) continue;
         cuda_any<T>::store(job.out_dtype, job.out, at[1] + (i + k) * job.stride[1], op.value(s));

@@ -39,31 +39,39 @@ template <typename I> static __device__ I last_item() {
   return item;
 }
 
+// The bits of an element as they lie in memory.
+static __device__ uint64_t bits_at(int size, const void *data, int64_t i) {
+  if (size == 4) return ((const uint32_t *)data)[i];
+  if (size == 8) return ((const uint64_t *)data)[i];
+  if (size == 2) return ((const uint16_t *)data)[i];
+  return ((const uint8_t *)data)[i];
+}
+
 static __device__ uint64_t float_key(float value) {
   if (value != value) return UINT32_MAX;
   uint32_t bits = __float_as_uint(value + 0.0f);   // -0 becomes 0
   return bits >> 31 ? ~bits : bits | 1u << 31;
 }
 
-static __device__ uint64_t double_key(double value) {
-  union { double d; uint64_t u; } bits = { value + 0.0 };
-  if (value != value) return UINT64_MAX;
-  return bits.u >> 63 ? ~bits.u : bits.u | UINT64_C(1) << 63;
+static __device__ uint64_t double_key(uint64_t bits) {
+  const uint64_t sign = UINT64_C(1) << 63, infinity = UINT64_C(0x7FF) << 52;
+  if ((bits & ~sign) > infinity) return UINT64_MAX;
+  if (bits == sign) bits = 0;
+  return bits & sign ? ~bits : bits | sign;
 }
 
 // Of 32 bits, but for float64 and int64.
-static __device__ uint64_t key_of(moon_dtype dtype, const void *data, int64_t i, bool descending) {
-  uint64_t key, ones = UINT32_MAX;
-  if (dtype == MOON_F64) {
-    key = double_key(((const double *)data)[i]);
-  } else if (dtype == MOON_I64) {
-    key = (uint64_t)((const int64_t *)data)[i] ^ UINT64_C(1) << 63;
-  } else if (dtype_is_float(dtype)) {
-    key = float_key(cuda_any<float>::load(dtype, data, i));
-  } else {
-    key = (uint64_t)(cuda_any<int64_t>::load(dtype, data, i) + (INT64_C(1) << 31));
+static __device__ uint64_t key_of(moon_dtype dtype, uint64_t bits, bool descending) {
+  uint64_t key = bits, ones = UINT32_MAX;
+  switch (dtype) {
+    case MOON_F64: key = double_key(bits), ones = UINT64_MAX; break;
+    case MOON_I64: key = bits ^ UINT64_C(1) << 63, ones = UINT64_MAX; break;
+    case MOON_F32: key = float_key(__uint_as_float((unsigned)bits)); break;
+    case MOON_F16: key = float_key(cuda_load(half16{ (uint16_t)bits })); break;
+    case MOON_BF16: key = float_key(cuda_load(bfloat16{ (uint16_t)bits })); break;
+    case MOON_I32: key = bits ^ UINT64_C(1) << 31; break;
+    default: break;
   }
-  if (dtype == MOON_F64 || dtype == MOON_I64) ones = UINT64_MAX;
   return descending ? key ^ ones : key;
 }
 
@@ -86,19 +94,19 @@ struct sort_runs {
   int64_t run, count, total;       // items of one; runs, items of a line
 };
 
-static __device__ void copy_element(int size, const void *from, int64_t i, void *to, int64_t k) {
-  if (size == 4) ((uint32_t *)to)[k] = ((const uint32_t *)from)[i];
-  else if (size == 8) ((uint64_t *)to)[k] = ((const uint64_t *)from)[i];
-  else if (size == 2) ((uint16_t *)to)[k] = ((const uint16_t *)from)[i];
-  else ((uint8_t *)to)[k] = ((const uint8_t *)from)[i];
+static __device__ void put_bits(int size, void *data, int64_t i, uint64_t bits) {
+  if (size == 4) ((uint32_t *)data)[i] = (uint32_t)bits;
+  else if (size == 8) ((uint64_t *)data)[i] = bits;
+  else if (size == 2) ((uint16_t *)data)[i] = (uint16_t)bits;
+  else ((uint8_t *)data)[i] = (uint8_t)bits;
 }
 
 // Element `place` of the line that starts `at` comes as number i.
 static __device__ void emit(const sort_job &job, const int64_t (&at)[3], int64_t i,
                             int64_t place) {
   if (job.values)
-    copy_element(job.size, job.x, at[0] + place * job.stride[0], job.values,
-                 at[1] + i * job.stride[1]);
+    put_bits(job.size, job.values, at[1] + i * job.stride[1],
+             bits_at(job.size, job.x, at[0] + place * job.stride[0]));
   if (job.indices) job.indices[at[2] + i * job.stride[2]] = place;
 }
 
@@ -158,23 +166,41 @@ static __device__ void sort_tile(I *tile, int span) {
 
 // -- kernels
 
+// Fills a tile from stretch `first` on: all loads of a thread are under way at once.
+template <typename I>
+static __device__ void load_tile(const sort_job &job, const sort_runs &runs, int span,
+                                 int64_t first, I *tile) {
+  int64_t places[CUDA_ITEMS];
+  uint64_t bits[CUDA_ITEMS];
+  CUDA_UNROLL
+  for (int k = 0; k < CUDA_ITEMS; k++) {
+    const int i = (int)threadIdx.x + k * CUDA_BLOCK;
+    int64_t stretch = first + i / span, line = stretch / runs.count, at[3];
+    places[k] = (stretch - line * runs.count) * CUDA_TILE + i % span;
+    bits[k] = 0;
+    if (line >= job.lines.count || places[k] >= job.length) {
+      places[k] = -1;
+      continue;
+    }
+    job.lines.find(line, at);
+    bits[k] = bits_at(job.size, job.x, at[0] + places[k] * job.stride[0]);
+  }
+  CUDA_UNROLL
+  for (int k = 0; k < CUDA_ITEMS; k++) {
+    I item = last_item<I>();
+    if (places[k] >= 0)
+      make_item(&item, key_of(job.dtype, bits[k], job.descending), (uint64_t)places[k]);
+    tile[cuda_tile_slot((int)threadIdx.x + k * CUDA_BLOCK)] = item;
+  }
+}
+
 // A block sorts a tile: one of a long line, or several short lines padded to `span` items each.
 template <typename I>
 static __global__ void sort_tiles(sort_job job, sort_runs runs, int span, I *out) {
   __shared__ I tile[CUDA_TILE_ROOM];
   const int64_t together = CUDA_TILE / span, stretches = job.lines.count * runs.count;
   for (int64_t first = blockIdx.x * together; first < stretches; first += gridDim.x * together) {
-    for (int i = (int)threadIdx.x; i < CUDA_TILE; i += CUDA_BLOCK) {
-      int64_t stretch = first + i / span, line = stretch / runs.count, at[3];
-      int64_t place = (stretch - line * runs.count) * CUDA_TILE + i % span;
-      I item = last_item<I>();
-      if (stretch < stretches && place < job.length) {
-        job.lines.find(line, at);
-        make_item(&item, key_of(job.dtype, job.x, at[0] + place * job.stride[0], job.descending),
-                  (uint64_t)place);
-      }
-      tile[cuda_tile_slot(i)] = item;
-    }
+    load_tile(job, runs, span, first, tile);
     __syncthreads();
     sort_tile(tile, span);
     for (int i = (int)threadIdx.x; i < CUDA_TILE; i += CUDA_BLOCK) {
@@ -232,10 +258,18 @@ static __global__ void merge_runs(sort_job job, sort_runs from, sort_runs to, co
     }
     __syncthreads();
     int size = start < end ? (int)(end - start) : 0, of_a = size ? (int)(splits[1] - splits[0]) : 0;
-    for (int i = (int)threadIdx.x; i < size; i += CUDA_BLOCK)
-      tile[cuda_tile_slot(i)] = i < of_a ? a[splits[0] + i] : b[start - splits[0] + i - of_a];
-    __syncthreads();
     I items[CUDA_ITEMS];
+    CUDA_UNROLL
+    for (int k = 0; k < CUDA_ITEMS; k++) {
+      const int i = (int)threadIdx.x + k * CUDA_BLOCK;
+      if (i < size) items[k] = i < of_a ? a[splits[0] + i] : b[start - splits[0] + i - of_a];
+    }
+    CUDA_UNROLL
+    for (int k = 0; k < CUDA_ITEMS; k++) {
+      const int i = (int)threadIdx.x + k * CUDA_BLOCK;
+      if (i < size) tile[cuda_tile_slot(i)] = items[k];
+    }
+    __syncthreads();
     if (own < size) merge_items(tile, 0, of_a, size, own, items);
     __syncthreads();
     for (int k = 0; k < CUDA_ITEMS && own + k < size; k++) tile[cuda_tile_slot(own + k)] = items[k];

@@ -46,6 +46,7 @@ struct cuda_walk {
     for (int k = 0; k < N; k++) offsets[k] = 0;
     if (narrow) {
       uint32_t rest = (uint32_t)i;
+      CUDA_ROLLED
       for (int d = ndim - 1; d > 0; d--) {
         uint32_t outer = cuda_divide(rest, divisors[d]), at = rest - outer * divisors[d].by;
         for (int k = 0; k < N; k++) offsets[k] += at * strides[k][d];
@@ -54,6 +55,7 @@ struct cuda_walk {
       for (int k = 0; k < N; k++) offsets[k] += rest * strides[k][0];
       return;
     }
+    CUDA_ROLLED
     for (int d = ndim - 1; d > 0; d--) {
       int64_t outer = i / shape[d], at = i - outer * shape[d];
       for (int k = 0; k < N; k++) offsets[k] += at * strides[k][d];
