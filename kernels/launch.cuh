@@ -23,7 +23,7 @@ static inline unsigned cuda_blocks(int64_t count, int64_t each = CUDA_BLOCK) {
   for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < (count);    \
        i += (int64_t)gridDim.x * blockDim.x)
 
-// In front of a loop: unrolled in full, or left as a loop. A compiler for the CPU decides by itself.
+// In front of a loop: unrolled in full, or left as one. A compiler for the CPU decides by itself.
 #if defined(__CUDA_ARCH__)
 #define CUDA_UNROLL _Pragma("unroll")
 #define CUDA_ROLLED _Pragma("unroll 1")
