@@ -33,9 +33,12 @@ static size_t count_keys(lua_State *L, int table) {
   return count;
 }
 
-// Leaves a userdata with the entries on the stack; they point into the table.
+// Leaves a userdata with the entries on the stack; they point into the table, or to copies in the
+// host's memory, which another table below it holds.
 static safetensors_entry *collect_entries(lua_State *L, int table, size_t *count) {
   *count = count_keys(L, table);
+  lua_newtable(L);
+  int copies = lua_gettop(L);
   safetensors_entry *entries = lua_newuserdata(L, (*count + 1) * sizeof *entries);
   size_t i = 0;
   for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
@@ -44,7 +47,9 @@ static safetensors_entry *collect_entries(lua_State *L, int table, size_t *count
     if (!tensor) {
       binding_error(L, "save: \"%s\" must be a tensor, got %s", name, luaL_typename(L, -1));
     }
-    entries[i++] = (safetensors_entry){ name, tensor };
+    moon_tensor *on_host = binding_on_host(L, "save", tensor);
+    if (on_host != tensor) lua_rawseti(L, copies, (int)i + 1);
+    entries[i++] = (safetensors_entry){ name, on_host };
   }
   return entries;
 }

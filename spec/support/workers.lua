@@ -52,6 +52,22 @@ function workers.give(_, send, arguments)
   send(moon.arange(1, arguments.count, 1, { dtype = "float32" }))
 end
 
+-- Trains on a CUDA device, and sends what came of it to the CPU.
+function workers.train_on_device(_, send, arguments)
+  local gpu = require "spec.support.gpu"
+  moon.manual_seed(arguments.seed)
+  local net = moon.nn.Sequential(moon.nn.Linear(5, 16), moon.nn.ReLU(), moon.nn.Linear(16, 2))
+  local x, y = moon.randn(12, 5), moon.randint(1, 2, { 12 })
+  net, x, y = net:to(gpu.device), x:to(gpu.device), y:to(gpu.device)
+  local optimizer = moon.optim.SGD(net:parameters(), { lr = 0.1 })
+  for _ = 1, arguments.steps do
+    optimizer:zero_grad()
+    moon.cross_entropy(net(x), y):backward()
+    optimizer:step()
+  end
+  send(net[1].weight:detach():cpu())
+end
+
 function workers.look(receive, send)
   local tensor = receive()
   send { requires_grad = tensor.requires_grad, is_leaf = tensor.is_leaf }

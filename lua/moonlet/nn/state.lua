@@ -83,8 +83,7 @@ end
 local function copy_all(matched)
   for _, pair in ipairs(matched) do
     local target, source = pair[1], pair[2]
-    if source.dtype ~= target.dtype then source = source:to(target.dtype) end
-    target:copy_(source)
+    target:copy_(source:to(target))
   end
 end
 

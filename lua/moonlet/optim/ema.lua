@@ -119,13 +119,13 @@ function EMA:state_dict()
   return dict
 end
 
-local function numbered(dict, name, count)
+local function numbered(dict, name, parameters)
   local list
-  for i = 1, count do
+  for i, parameter in ipairs(parameters) do
     local tensor = dict[name .. "." .. i]
     if tensor then
       list = list or {}
-      list[i] = core.keep(tensor:clone())
+      list[i] = core.keep((core.is_lazy(parameter) and tensor or tensor:to(parameter)):clone())
     end
   end
   return list
@@ -138,8 +138,8 @@ function EMA:load_state_dict(dict)
     error("load_state_dict: this is EMA, the state is of " .. tostring(dict.kind), 2)
   end
   self.count, self.decay, self.warmup = dict.count, dict.decay, dict.warmup
-  self.averages = numbered(dict, "average", #self.parameters) or {}
-  self.held = numbered(dict, "held", #self.parameters)
+  self.averages = numbered(dict, "average", self.parameters) or {}
+  self.held = numbered(dict, "held", self.parameters)
 end
 
 return EMA

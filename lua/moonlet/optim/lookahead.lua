@@ -71,9 +71,9 @@ end
 
 function Lookahead:load_own_state(dict)
   self.count, self.slow = dict.count, {}
-  for i in ipairs(self.entries) do
+  for i, entry in ipairs(self.entries) do
     local slow = dict["slow." .. i]
-    self.slow[i] = slow and core.keep(slow:clone())
+    self.slow[i] = slow and core.keep(slow:to(entry.parameter):clone())
   end
 end
 

@@ -66,7 +66,7 @@ end
 -- os.remove(path)
 return function(source, path, given)
   local o = options.read("viz.filters", given, schema, 3)
-  local picture = core.no_grad(draw, weight_of(source):to("float32"), o)
+  local picture = core.no_grad(draw, weight_of(source):cpu():to("float32"), o)
   core.image_save(path, picture)
   return true
 end
