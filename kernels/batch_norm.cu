@@ -131,6 +131,9 @@ static __device__ double *partial_of(const norm_pass &p, double *partials, int64
   return partials + (split * 2 + which) * p.channels;
 }
 
+// Chunks that a thread has on their way at once: one would not keep the memory busy.
+enum { MOMENTS_AT_ONCE = 4, SUMS_AT_ONCE = 2 };
+
 // Mean and sum of squared deviations of each block's places.
 template <typename T, int WIDTH, int OWNED>
 static __global__ void norm_moments(norm_pass p, norm_array x, double *partials) {
@@ -138,15 +141,17 @@ static __global__ void norm_moments(norm_pass p, norm_array x, double *partials)
   T origin[OWNED] = {}, sums[2][OWNED] = {};
   if (way.exists(p) && way.start < way.last)
     load<T, OWNED>(p, x, way.channel, way.start, origin);
-  for (int64_t place = way.first; place < way.last; place += way.step) {
-    T values[WIDTH];
-    load<T, WIDTH>(p, x, way.channel, place, values);
-    for (int v = 0; v < WIDTH; v++) {
-      int c = v % OWNED;
-      T off = values[v] - origin[c];
-      sums[0][c] += off;
-      sums[1][c] += off * off;
-    }
+  for (int64_t place = way.first; place < way.last; place += MOMENTS_AT_ONCE * way.step) {
+    T values[MOMENTS_AT_ONCE][WIDTH];
+    for (int k = 0; k < MOMENTS_AT_ONCE; k++)
+      if (place + k * way.step < way.last)
+        load<T, WIDTH>(p, x, way.channel, place + k * way.step, values[k]);
+    for (int k = 0; k < MOMENTS_AT_ONCE && place + k * way.step < way.last; k++)
+      for (int v = 0; v < WIDTH; v++) {
+        T off = values[k][v] - origin[v % OWNED];
+        sums[0][v % OWNED] += off;
+        sums[1][v % OWNED] += off * off;
+      }
   }
   join_block(p, sums);
   double count = (double)(way.last - way.start);
@@ -239,21 +244,26 @@ struct norm_back {
   const void *slopes;                    // (2, c): level and slope; NULL: 0
 };
 
-// The gradients of a chunk in front of the activation, and its x.
+// A chunk of the gradient and what goes with it.
 template <typename T, int WIDTH, int OWNED>
-static __device__ void load_masked(const norm_pass &p, const norm_vectors &vectors,
-                                   const norm_back &b, const norm_line<T> *lines, int64_t channel,
-                                   int64_t place, T *gs, T *xs) {
-  load<T, WIDTH>(p, b.gradient, channel, place, gs);
-  load<T, WIDTH>(p, b.x, channel, place, xs);
-  if (!vectors.bounded) return;
-  T ys[WIDTH];
-  if (b.y.data) load<T, WIDTH>(p, b.y, channel, place, ys);
-  for (int v = 0; v < WIDTH; v++) {
-    T z = b.y.data ? ys[v] : lines[v % OWNED].at(xs[v]);
-    if (!(z > (T)vectors.low && z < (T)vectors.high)) gs[v] = 0;
+struct back_chunk {
+  T g[WIDTH], x[WIDTH], y[WIDTH];
+
+  __device__ void open(const norm_pass &p, const norm_vectors &vectors, const norm_back &b,
+                       int64_t channel, int64_t place) {
+    load<T, WIDTH>(p, b.gradient, channel, place, g);
+    load<T, WIDTH>(p, b.x, channel, place, x);
+    if (vectors.bounded && b.y.data) load<T, WIDTH>(p, b.y, channel, place, y);
   }
-}
+  // Takes g to in front of the activation.
+  __device__ void mask(const norm_vectors &vectors, const norm_back &b,
+                       const norm_line<T> *lines) {
+    for (int v = 0; v < WIDTH && vectors.bounded; v++) {
+      T z = b.y.data ? y[v] : lines[v % OWNED].at(x[v]);
+      if (!(z > (T)vectors.low && z < (T)vectors.high)) g[v] = 0;
+    }
+  }
+};
 
 // Sums of g and of g (x - mean) of each block; dadd is written on the way.
 template <typename T, int WIDTH, int OWNED>
@@ -263,13 +273,19 @@ static __global__ void norm_back_sums(norm_pass p, norm_vectors vectors, norm_ba
   norm_line<T> lines[OWNED] = {};
   T sums[2][OWNED] = {};
   for (int c = 0; c < OWNED && way.exists(p); c++) lines[c].open(vectors, way.channel + c);
-  for (int64_t place = way.first; place < way.last; place += way.step) {
-    T gs[WIDTH], xs[WIDTH];
-    load_masked<T, WIDTH, OWNED>(p, vectors, b, lines, way.channel, place, gs, xs);
-    if (b.dadd.data) store<T, WIDTH>(p, b.dadd, way.channel, place, gs);
-    for (int v = 0; v < WIDTH; v++) {
-      sums[0][v % OWNED] += gs[v];
-      sums[1][v % OWNED] += gs[v] * (xs[v] - lines[v % OWNED].mean);
+  for (int64_t place = way.first; place < way.last; place += SUMS_AT_ONCE * way.step) {
+    back_chunk<T, WIDTH, OWNED> chunks[SUMS_AT_ONCE];
+    for (int k = 0; k < SUMS_AT_ONCE; k++)
+      if (place + k * way.step < way.last)
+        chunks[k].open(p, vectors, b, way.channel, place + k * way.step);
+    for (int k = 0; k < SUMS_AT_ONCE && place + k * way.step < way.last; k++) {
+      chunks[k].mask(vectors, b, lines);
+      if (b.dadd.data)
+        store<T, WIDTH>(p, b.dadd, way.channel, place + k * way.step, chunks[k].g);
+      for (int v = 0; v < WIDTH; v++) {
+        sums[0][v % OWNED] += chunks[k].g[v];
+        sums[1][v % OWNED] += chunks[k].g[v] * (chunks[k].x[v] - lines[v % OWNED].mean);
+      }
     }
   }
   join_block(p, sums);
@@ -313,13 +329,15 @@ static __global__ void norm_back_apply(norm_pass p, norm_vectors vectors, norm_b
     slopes[c] = ((const T *)b.slopes)[p.channels + way.channel + c];
   }
   for (int64_t place = way.first; place < way.last; place += way.step) {
-    T gs[WIDTH], xs[WIDTH];
-    load_masked<T, WIDTH, OWNED>(p, vectors, b, lines, way.channel, place, gs, xs);
+    back_chunk<T, WIDTH, OWNED> chunk;
+    chunk.open(p, vectors, b, way.channel, place);
+    chunk.mask(vectors, b, lines);
     for (int v = 0; v < WIDTH; v++) {
       int c = v % OWNED;
-      gs[v] = (gs[v] - levels[c] - (xs[v] - lines[c].mean) * slopes[c]) * lines[c].scale;
+      T off = (chunk.x[v] - lines[c].mean) * slopes[c];
+      chunk.g[v] = (chunk.g[v] - levels[c] - off) * lines[c].scale;
     }
-    store<T, WIDTH>(p, b.dx, way.channel, place, gs);
+    store<T, WIDTH>(p, b.dx, way.channel, place, chunk.g);
   }
 }
 
@@ -403,8 +421,9 @@ static void split(norm_pass *p, int64_t blocks) {
   p->splits = (p->places + p->share - 1) / p->share;
 }
 
-// Blocks for passes with sums, which another kernel has to join, and for those without.
-enum { SUMMING_BLOCKS = 4 * CUDA_PROCESSORS, APPLYING_BLOCKS = CUDA_MOST_BLOCKS };
+// Blocks for passes with sums, which another kernel has to join, and for those without: few enough
+// that reading the channels' vectors does not count.
+enum { SUMMING_BLOCKS = 4 * CUDA_PROCESSORS, APPLYING_BLOCKS = 8 * CUDA_PROCESSORS };
 
 // Calls fn(T(), width, owned) with constants.
 template <typename Fn>
