@@ -9,7 +9,7 @@
 // Where the result alone is too little work for the whole GPU, the depth is cut as well: the
 // pieces' sums go to scratch, and a second kernel adds them in order. Cuts depend on the shape
 // only.
-#include "product.cuh"
+#include "product_places.cuh"
 
 // Loops over a thread's own elements must go, or those would lie in memory.
 #if defined(__CUDACC__)
@@ -25,23 +25,12 @@ enum {
   EACH = 4,                                         // elements a thread has of a side, and loads
   PADDED = TILE + 4,                                // keeps 16 bytes aligned and banks apart
   FEW = 4,                                          // rows or columns that a tile is not worth
-  WANTED_BLOCKS = 264,                              // two for each processor of an H200
+  WANTED_BLOCKS = 264,                              // two for each processor of an H200: of tiles
+  WANTED_DIRECT = 1056,                             // and eight of waiting threads
   LEAST_DEPTH = 256,                                // of a piece
 };
 
-// -- the problem as kernels see it
-
-struct product {
-  int64_t batch, rows, columns, depth;
-  cuda_walk<5> row;        // a, out, add, a's row and column
-  cuda_walk<3> column;     // b, out, add
-  cuda_walk<4> deep;       // a, b, a's row and column
-  product_array a, b, out;
-  int64_t height, width, first_row, first_column;
-  product_finish finish;
-  bool a_deep, b_deep;     // neighbours along the depth are nearer than those across it
-  int64_t pieces, piece;   // of the depth, and how long
-};
+// -- the problem for the kernels
 
 template <int N>
 static void open_walk(cuda_walk<N> *walk, const product_axis *axis,
@@ -116,82 +105,14 @@ static product product_of(const product_problem *given) {
   return p;
 }
 
-// -- where elements lie
-
-struct row_place { int64_t a, out, add, row, column; };   // and a's coordinates
-struct column_place { int64_t b, out, add; };
-struct depth_place { int64_t a, b, row, column; };
-
-static __device__ row_place find_row(const product &p, int64_t i) {
-  int64_t at[5];
-  p.row.find(i, at);
-  return { at[0], at[1], at[2], at[3] + p.first_row, at[4] + p.first_column };
-}
-
-static __device__ column_place find_column(const product &p, int64_t j) {
-  int64_t at[3];
-  p.column.find(j, at);
-  return { at[0], at[1], at[2] };
-}
-
-static __device__ depth_place find_depth(const product &p, int64_t k) {
-  int64_t at[4];
-  p.deep.find(k, at);
-  return { at[0], at[1], at[2], at[3] };
-}
+// -- the sums of pieces
 
 template <typename T>
-static __device__ T load_a(const product &p, int64_t batch, const row_place &row,
-                           const depth_place &deep) {
-  bool inside = (uint64_t)(row.row + deep.row) < (uint64_t)p.height &&
-                (uint64_t)(row.column + deep.column) < (uint64_t)p.width;
-  int64_t at = batch * p.a.batch_stride + row.a + deep.a;
-  return inside ? cuda_any<T>::load(p.a.dtype, p.a.data, at) : T(0);
-}
-
-template <typename T>
-static __device__ T load_b(const product &p, int64_t batch, const column_place &column,
-                           const depth_place &deep) {
-  return cuda_any<T>::load(p.b.dtype, p.b.data, batch * p.b.batch_stride + column.b + deep.b);
-}
-
-// -- what happens to a sum
-
-// One of the result, or of a piece of the depth.
-struct element {
-  int64_t piece, batch, i, j;
-  row_place row;
-  column_place column;
-};
-
-static __device__ element find_element(const product &p, int64_t piece, int64_t batch, int64_t i,
-                                       int64_t j) {
-  return { piece, batch, i, j, find_row(p, i), find_column(p, j) };
-}
-
-template <typename T>
-static __device__ void store_finished(const product &p, const element &e, T sum) {
-  int64_t add_at = e.batch * p.finish.add.batch_stride + e.row.add + e.column.add;
-  T value = product_finished(p.finish, sum, e.batch * p.columns + e.j, add_at);
-  int64_t at = e.batch * p.out.batch_stride + e.row.out + e.column.out;
-  cuda_any<T>::store(p.out.dtype, p.out.data, at, value);
-}
-
-// Sums of a piece go to (pieces, batch, rows, columns), those of an uncut depth to the result.
-template <typename T>
-static __device__ void deliver(const product &p, T *partial, const element &e, T sum) {
-  if (p.pieces == 1) store_finished(p, e, sum);
-  else partial[((e.piece * p.batch + e.batch) * p.rows + e.i) * p.columns + e.j] = sum;
-}
-
-template <typename T>
-static __global__ void add_pieces(product p, const T *partial) {
-  int64_t count = p.batch * p.rows * p.columns;
-  CUDA_EACH(at, count) {
+static __global__ void add_pieces(product p, cuda_walk<4> items, const T *partial) {
+  CUDA_EACH(item, items.count) {
     T sum = 0;
-    for (int64_t piece = 0; piece < p.pieces; piece++) sum += partial[piece * count + at];
-    int64_t above = at / p.columns;
-    store_finished(p, find_element(p, 0, above / p.rows, above % p.rows, at % p.columns), sum);
+    for (int64_t piece = 0; piece < p.pieces; piece++) sum += partial[piece * items.count + item];
+    store_finished(p, find_item(p, items, item), sum);
   }
 }
 
@@ -312,25 +233,31 @@ static __global__ void __launch_bounds__(THREADS) product_tiles(product p, T *pa
 
 // -- one thread an element
 
-// Neighbouring threads take neighbouring members of the batch where those lie side by side (the
-// channels of a depthwise convolution, channels last), else neighbouring rows or columns.
+// To the next step of the innermost dimension.
+static __device__ void step_depth(const product &p, depth_place *deep) {
+  const int last = p.deep.ndim - 1;
+  deep->a += p.deep.strides[0][last];
+  deep->b += p.deep.strides[1][last];
+  deep->row += p.deep.strides[2][last];
+  deep->column += p.deep.strides[3][last];
+}
+
 template <typename T>
-static __global__ void product_direct(product p, bool batch_first, bool rows_first, T *partial) {
-  const int64_t inner = p.rows * p.columns;
-  CUDA_EACH(item, p.pieces * p.batch * inner) {
-    int64_t rest = item, batch = 0;
-    if (batch_first) batch = rest % p.batch, rest /= p.batch;
-    int64_t within = rest % inner;
-    rest /= inner;
-    if (!batch_first) batch = rest % p.batch, rest /= p.batch;
-    int64_t i = rows_first ? within % p.rows : within / p.columns;
-    int64_t j = rows_first ? within / p.rows : within % p.columns;
-    int64_t k = rest * p.piece, end = k + p.piece < p.depth ? k + p.piece : p.depth;
-    element e = find_element(p, rest, batch, i, j);
+static __global__ void product_direct(product p, cuda_walk<4> items, T *partial) {
+  const int64_t length = p.deep.shape[p.deep.ndim - 1];
+  CUDA_EACH(item, items.count) {
+    element e = find_item(p, items, item);
+    int64_t k = e.piece * p.piece, end = k + p.piece < p.depth ? k + p.piece : p.depth;
     T sum = 0;
-    for (; k < end; k++) {
+    while (k < end) {
+      int64_t run = length - k % length;
+      if (run > end - k) run = end - k;
       depth_place deep = find_depth(p, k);
-      sum += load_a<T>(p, batch, e.row, deep) * load_b<T>(p, batch, e.column, deep);
+      UNROLL_SOME for (int64_t r = 0; r < run; r++) {
+        sum += load_a<T>(p, e.batch, e.row, deep) * load_b<T>(p, e.batch, e.column, deep);
+        step_depth(p, &deep);
+      }
+      k += run;
     }
     deliver(p, partial, e, sum);
   }
@@ -339,40 +266,71 @@ static __global__ void product_direct(product p, bool batch_first, bool rows_fir
 // -- launching
 
 // Cuts the depth until there are enough blocks, within the scratch that a kernel may take.
-static void cut_depth(cuda_context *c, product *p, int64_t blocks, size_t size) {
+static void cut_depth(cuda_context *c, product *p, int64_t blocks, int64_t wanted, size_t size) {
   int64_t most = p->depth / LEAST_DEPTH;
   int64_t bytes = p->batch * p->rows * p->columns * (int64_t)size;
   int64_t room = cuda_library->settings(c->engine).workspace_limit / bytes;
-  int64_t pieces = (WANTED_BLOCKS + blocks - 1) / blocks;
+  int64_t pieces = (wanted + blocks - 1) / blocks;
   if (pieces > most) pieces = most;
   if (pieces > room) pieces = room;
-  if (blocks >= WANTED_BLOCKS / 2 || pieces < 2) return;
+  if (blocks >= wanted / 2 || pieces < 2) return;
   p->piece = ((p->depth + pieces - 1) / pieces + STEP - 1) / STEP * STEP;
   p->pieces = (p->depth + p->piece - 1) / p->piece;
 }
 
-static int64_t round_up(int64_t count, int64_t by) { return (count + by - 1) / by; }
+// Numbers elements of the result, of each of `pieces`: row-major, or with neighbouring members of
+// the batch or neighbouring rows side by side.
+static cuda_walk<4> items_of(const product &p, int64_t pieces, bool batch_last, bool rows_last) {
+  const int64_t sizes[4] = { pieces, p.batch, p.rows, p.columns };
+  int order[4] = { 0, 1, 2, 3 };
+  if (rows_last) order[2] = 3, order[3] = 2;
+  if (batch_last) order[1] = order[2], order[2] = order[3], order[3] = 1;
+  device_array views[4] = {};
+  const device_array *arrays[4];
+  for (int k = 0; k < 4; k++) {
+    views[k].ndim = 4;
+    for (int i = 0; i < 4; i++) {
+      views[k].shape[i] = sizes[order[i]];
+      views[k].strides[i] = order[i] == k;
+    }
+    arrays[k] = &views[k];
+  }
+  cuda_walk<4> items;
+  cuda_walk_open(&items, arrays, false);
+  return items;
+}
+
+static int64_t divide_up(int64_t count, int64_t by) { return (count + by - 1) / by; }
+
+// Neighbouring threads take neighbouring members of the batch where those lie side by side (the
+// channels of a depthwise convolution, channels last), else neighbours along the longer side.
+template <typename T>
+static moon_status run_direct(cuda_context *c, const product &p, T *partial) {
+  bool batch_last = p.batch > 1 && p.a.batch_stride == 1;
+  cuda_walk<4> items = items_of(p, p.pieces, batch_last, p.rows > p.columns);
+  return cuda_launch(c, cuda_blocks(items.count, THREADS), THREADS, product_direct<T>, p, items,
+                     partial);
+}
 
 template <typename T>
 static moon_status run(cuda_context *c, product p) {
   int64_t elements = p.batch * p.rows * p.columns;
   bool direct = p.rows <= FEW || p.columns <= FEW;
-  int64_t blocks = direct ? round_up(elements, THREADS)
-                          : p.batch * round_up(p.rows, TILE) * round_up(p.columns, TILE);
-  cuda_scratch partial(c);
-  cut_depth(c, &p, blocks, sizeof(T));
-  if (p.pieces > 1) MOON_TRY(partial.take((size_t)(p.pieces * elements) * sizeof(T)));
-  unsigned grid = cuda_blocks(blocks * p.pieces, 1);
+  int64_t blocks = direct ? divide_up(elements, THREADS)
+                          : p.batch * divide_up(p.rows, TILE) * divide_up(p.columns, TILE);
+  cuda_scratch scratch(c);
+  cut_depth(c, &p, blocks, direct ? WANTED_DIRECT : WANTED_BLOCKS, sizeof(T));
+  if (p.pieces > 1) MOON_TRY(scratch.take((size_t)(p.pieces * elements) * sizeof(T)));
+  T *partial = scratch.as<T>();
   if (direct) {
-    bool batch_first = p.batch > 1 && p.a.batch_stride == 1;
-    MOON_TRY(cuda_launch(c, grid, THREADS, product_direct<T>, p, batch_first,
-                         p.rows > p.columns, partial.as<T>()));
+    MOON_TRY(run_direct(c, p, partial));
   } else {
-    MOON_TRY(cuda_launch(c, grid, THREADS, product_tiles<T>, p, partial.as<T>()));
+    unsigned grid = cuda_blocks(blocks * p.pieces, 1);
+    MOON_TRY(cuda_launch(c, grid, THREADS, product_tiles<T>, p, partial));
   }
   if (p.pieces == 1) return MOON_OK;
   return cuda_launch(c, cuda_blocks(elements), CUDA_BLOCK, add_pieces<T>, p,
-                     (const T *)partial.as<T>());
+                     items_of(p, 1, false, false), (const T *)partial);
 }
 
 moon_status cuda_product(cuda_context *c, const product_problem *problem) {
