@@ -258,6 +258,7 @@ static moon_status time_algorithm(cuda_context *c, const dnn_plan *plan, int alg
 
 static moon_status choose_algorithm(cuda_context *c, const dnn_arrays &x, dnn_plan *plan) {
   dnn_advice advice = ask_library(c->cudnn->handle, plan);
+  const bool times = plan->key.benchmark && !c->recording;   // a graph cannot wait for a time
   float least = -1;
   for (int i = 0; i < advice.count; i++) {
     int algorithm = advice.algorithms[i];
@@ -266,14 +267,13 @@ static moon_status choose_algorithm(cuda_context *c, const dnn_arrays &x, dnn_pl
     if (plan->key.precise && transforms(plan->key.direction, algorithm)) continue;
     if (!workspace_of(c->cudnn->handle, plan, algorithm, &bytes)) continue;
     if ((int64_t)bytes > plan->key.workspace) continue;
-    if (plan->key.benchmark)
-      MOON_TRY(time_algorithm(c, plan, algorithm, x, bytes, &taken));
+    if (times) MOON_TRY(time_algorithm(c, plan, algorithm, x, bytes, &taken));
     if (taken < 0 || (plan->fits && taken >= least)) continue;
     plan->fits = true;
     plan->algorithm = algorithm;
     plan->workspace = bytes;
     least = taken;
-    if (!plan->key.benchmark) return MOON_OK;
+    if (!times) return MOON_OK;
   }
   return MOON_OK;
 }

@@ -41,6 +41,7 @@ struct fft_key { int64_t n, lines, dtype; };
 
 struct fft_plan {
   bool used, fits;
+  bool recorded;       // by a graph, which reads the plan's tables in each run: it stays
   fft_key key;
   cufftHandle handle;
   size_t workspace;
@@ -67,12 +68,14 @@ static bool make_plan(cuda_context *c, fft_plan *plan) {
 }
 
 // A plan that could not be made stays in its place, so that the library is not asked again. One
-// that makes room waits for the work that may still use it.
+// that makes room waits for the work that may still use it, which nothing can while a graph is
+// recorded. *found is nullptr where there is no room.
 static moon_status plan_of(cuda_context *c, const fft_key &key, fft_plan **found) {
   fft_plan *plan = &c->cufft->plans[cuda_plan_place(&key, sizeof key, PLANS)];
-  *found = plan;
   bool same = plan->key.n == key.n && plan->key.lines == key.lines && plan->key.dtype == key.dtype;
-  if (plan->used && same) return MOON_OK;
+  bool stays = plan->used && !same && (plan->recorded || c->recording);
+  *found = stays ? nullptr : plan;
+  if (stays || (plan->used && same)) return MOON_OK;
   if (plan->used) {
     CUDA_TRY(cudaStreamSynchronize(c->stream));
     ft.cufftDestroy(plan->handle);
@@ -94,7 +97,8 @@ moon_status cufft_transform(cuda_context *c, moon_dtype dtype, int64_t lines, in
   if (!c->cufft) c->cufft = (cufft_state *)calloc(1, sizeof *c->cufft);
   if (!c->cufft) return MOON_OK;
   MOON_TRY(plan_of(c, { n, lines, dtype }, &plan));
-  if (!plan->fits) return MOON_OK;
+  if (!plan || !plan->fits) return MOON_OK;
+  plan->recorded = plan->recorded || c->recording;
   MOON_TRY(workspace.take(plan->workspace));
   if (!agreed(ft.cufftSetWorkArea(plan->handle, workspace.as<void>()))) return MOON_OK;
   cufftResult result =

@@ -116,7 +116,7 @@ moon_status cuda_download(cuda_context *c, const void *device, void *host, size_
 
 template <int device>
 static moon_status allocate(moon_engine *engine, size_t bytes, void **block) {
-  cuda_context *c;
+  cuda_context *c = nullptr;
   MOON_TRY(context_of(engine, device, &c));
   MOON_TRY(cuda_pool_take(cuda_pool_of(c), bytes, block));
   cuda_library->account(engine, (int64_t)bytes);
@@ -133,7 +133,7 @@ static void release(moon_engine *engine, void *block, size_t bytes) {
 
 template <int device>
 static moon_status to_host(moon_engine *engine, const void *source, void *target, size_t bytes) {
-  cuda_context *c;
+  cuda_context *c = nullptr;
   MOON_TRY(context_of(engine, device, &c));
   return cuda_download(c, source, target, bytes);
 }
@@ -141,7 +141,7 @@ static moon_status to_host(moon_engine *engine, const void *source, void *target
 template <int device>
 static moon_status from_host(moon_engine *engine, const void *source, void *target,
                              size_t bytes) {
-  cuda_context *c;
+  cuda_context *c = nullptr;
   MOON_TRY(context_of(engine, device, &c));
   return cuda_upload(c, source, target, bytes);
 }
@@ -161,7 +161,7 @@ static moon_status leave(cuda_context *c, const char *slot, moon_status status) 
 
 template <typename Slot, int device, typename... Arguments>
 static moon_status on_device(moon_engine *engine, Arguments... arguments) {
-  cuda_context *c;
+  cuda_context *c = nullptr;
   MOON_TRY(context_of(engine, device, &c));
   if (c->refreshing && !Slot::refreshes())
     return moon_fail(MOON_UNSUPPORTED, "this optimiser calculates its steps with operators (%s), "
@@ -228,7 +228,7 @@ static moon_status describe(int index, cuda_description *d) {
 }
 
 static moon_status synchronize(moon_engine *engine, int index) {
-  cuda_context *c;
+  cuda_context *c = nullptr;
   MOON_TRY(context_of(engine, index, &c));
   if (c->recording)
     return moon_fail(MOON_BAD_STATE, "nothing can be waited for while a CUDA graph is recorded");
@@ -237,14 +237,14 @@ static moon_status synchronize(moon_engine *engine, int index) {
 }
 
 static moon_status memory(moon_engine *engine, int index, cuda_memory *figures) {
-  cuda_context *c;
+  cuda_context *c = nullptr;
   MOON_TRY(context_of(engine, index, &c));
   *figures = cuda_pool_figures(&c->pool);
   return MOON_OK;
 }
 
 static moon_status set_limit(moon_engine *engine, int index, int64_t bytes) {
-  cuda_context *c;
+  cuda_context *c = nullptr;
   MOON_TRY(context_of(engine, index, &c));
   std::lock_guard<std::mutex> guard(c->pool.lock);
   c->pool.memory.limit = bytes;
@@ -252,7 +252,7 @@ static moon_status set_limit(moon_engine *engine, int index, int64_t bytes) {
 }
 
 static moon_status empty_cache(moon_engine *engine, int index) {
-  cuda_context *c;
+  cuda_context *c = nullptr;
   MOON_TRY(context_of(engine, index, &c));
   return cuda_pool_flush(&c->pool);
 }
@@ -276,7 +276,7 @@ static void forget(cuda_event *event) {
 }
 
 static moon_status mark(moon_engine *engine, int index, cuda_event **event) {
-  cuda_context *c;
+  cuda_context *c = nullptr;
   MOON_TRY(context_of(engine, index, &c));
   cuda_event *made = (cuda_event *)calloc(1, sizeof *made);
   if (!made) return moon_fail(MOON_OUT_OF_MEMORY, "cuda: no memory for an event");
@@ -300,7 +300,7 @@ static moon_status between(cuda_event *from, cuda_event *to, double *seconds) {
 }
 
 static moon_status begin_graph(moon_engine *engine, int index, cuda_graph **graph) {
-  cuda_context *c;
+  cuda_context *c = nullptr;
   MOON_TRY(context_of(engine, index, &c));
   return graph_begin(c, graph);
 }

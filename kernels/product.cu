@@ -11,15 +11,6 @@
 // only.
 #include "product_places.cuh"
 
-// Loops over a thread's own elements must go, or those would lie in memory.
-#if defined(__CUDACC__)
-#define UNROLL _Pragma("unroll")
-#define UNROLL_SOME _Pragma("unroll 4")
-#else
-#define UNROLL
-#define UNROLL_SOME
-#endif
-
 enum {
   TILE = 64, STEP = 16, THREADS = 256, SIDE = 16,   // SIDE x SIDE threads
   EACH = 4,                                         // elements a thread has of a side, and loads
@@ -141,7 +132,8 @@ struct loader {
   __device__ void open(const product &p, int64_t i, int64_t j) {
     in_a = spot_of(p.a_deep);
     in_b = spot_of(p.b_deep);
-    UNROLL for (int e = 0; e < EACH; e++) {
+    CUDA_UNROLL
+    for (int e = 0; e < EACH; e++) {
       int64_t row = i + in_a.across + e * SIDE, column = j + in_b.across + e * SIDE;
       has_row[e] = row < p.rows;
       has_column[e] = column < p.columns;
@@ -155,14 +147,23 @@ struct loader {
     bool a_there = k + in_a.deep < end, b_there = k + in_b.deep < end;
     depth_place a_deep = find_depth(p, a_there ? k + in_a.deep : 0);
     depth_place b_deep = find_depth(p, b_there ? k + in_b.deep : 0);
-    UNROLL for (int e = 0; e < EACH; e++) {
-      a[e] = a_there && has_row[e] ? load_a<T>(p, batch, rows[e], a_deep) : T(0);
-      b[e] = b_there && has_column[e] ? load_b<T>(p, batch, columns[e], b_deep) : T(0);
+    int64_t a_at[EACH], b_at[EACH];
+    bool a_wanted[EACH], b_wanted[EACH];
+    CUDA_UNROLL
+    for (int e = 0; e < EACH; e++) {
+      bool inside;
+      a_at[e] = find_a(p, batch, rows[e], a_deep, &inside);
+      a_wanted[e] = inside && a_there && has_row[e];
+      b_at[e] = find_b(p, batch, columns[e], b_deep);
+      b_wanted[e] = b_there && has_column[e];
     }
+    load_some(p.a, a_at, a_wanted, a);
+    load_some(p.b, b_at, b_wanted, b);
   }
 
   __device__ void put(line<T> *tile_a, line<T> *tile_b) const {
-    UNROLL for (int e = 0; e < EACH; e++) {
+    CUDA_UNROLL
+    for (int e = 0; e < EACH; e++) {
       tile_a[in_a.deep].at[in_a.across + e * SIDE] = a[e];
       tile_b[in_b.deep].at[in_b.across + e * SIDE] = b[e];
     }
@@ -177,11 +178,14 @@ template <typename T>
 static __device__ void multiply(const line<T> *tile_a, const line<T> *tile_b,
                                 T (&sums)[EACH][EACH]) {
   int y = threadIdx.x / SIDE, x = threadIdx.x % SIDE;
-  UNROLL_SOME for (int k = 0; k < STEP; k++) {
+  CUDA_UNROLL
+  for (int k = 0; k < STEP; k++) {
     four<T> a = *(const four<T> *)&tile_a[k].at[y * EACH];
     four<T> b = *(const four<T> *)&tile_b[k].at[x * EACH];
-    UNROLL for (int i = 0; i < EACH; i++)
-      UNROLL for (int j = 0; j < EACH; j++) sums[i][j] += a.at[i] * b.at[j];
+    CUDA_UNROLL
+    for (int i = 0; i < EACH; i++)
+      CUDA_UNROLL
+      for (int j = 0; j < EACH; j++) sums[i][j] += a.at[i] * b.at[j];
   }
 }
 
@@ -191,11 +195,14 @@ static __device__ void deliver_block(const product &p, T *partial, element first
                                      const T (&sums)[EACH][EACH]) {
   column_place columns[EACH];
   const int64_t i = first.i, j = first.j;
-  UNROLL for (int x = 0; x < EACH; x++)
+  CUDA_UNROLL
+  for (int x = 0; x < EACH; x++)
     columns[x] = find_column(p, j + x < p.columns ? j + x : 0);
-  UNROLL for (int y = 0; y < EACH; y++) {
+  CUDA_UNROLL
+  for (int y = 0; y < EACH; y++) {
     row_place row = find_row(p, i + y < p.rows ? i + y : 0);
-    UNROLL for (int x = 0; x < EACH; x++) {
+    CUDA_UNROLL
+    for (int x = 0; x < EACH; x++) {
       element e = { first.piece, first.batch, i + y, j + x, row, columns[x] };
       if (i + y < p.rows && j + x < p.columns) deliver(p, partial, e, sums[y][x]);
     }
@@ -233,13 +240,33 @@ static __global__ void __launch_bounds__(THREADS) product_tiles(product p, T *pa
 
 // -- one thread an element
 
-// To the next step of the innermost dimension.
-static __device__ void step_depth(const product &p, depth_place *deep) {
+// The sum of `run` steps of the innermost dimension of the depth from `deep` on, several at once.
+template <typename T>
+static __device__ T sum_run(const product &p, const element &e, depth_place deep, int64_t run) {
   const int last = p.deep.ndim - 1;
-  deep->a += p.deep.strides[0][last];
-  deep->b += p.deep.strides[1][last];
-  deep->row += p.deep.strides[2][last];
-  deep->column += p.deep.strides[3][last];
+  T sum = 0;
+  for (int64_t r = 0; r < run; r += EACH) {
+    int64_t a_at[EACH], b_at[EACH];
+    bool a_wanted[EACH], b_wanted[EACH];
+    T a[EACH], b[EACH];
+    CUDA_UNROLL
+    for (int k = 0; k < EACH; k++) {
+      bool inside;
+      a_at[k] = find_a(p, e.batch, e.row, deep, &inside);
+      b_at[k] = find_b(p, e.batch, e.column, deep);
+      b_wanted[k] = r + k < run;
+      a_wanted[k] = inside && b_wanted[k];
+      deep.a += p.deep.strides[0][last];
+      deep.b += p.deep.strides[1][last];
+      deep.row += p.deep.strides[2][last];
+      deep.column += p.deep.strides[3][last];
+    }
+    load_some(p.a, a_at, a_wanted, a);
+    load_some(p.b, b_at, b_wanted, b);
+    CUDA_UNROLL
+    for (int k = 0; k < EACH; k++) sum += a[k] * b[k];
+  }
+  return sum;
 }
 
 template <typename T>
@@ -252,11 +279,7 @@ static __global__ void product_direct(product p, cuda_walk<4> items, T *partial)
     while (k < end) {
       int64_t run = length - k % length;
       if (run > end - k) run = end - k;
-      depth_place deep = find_depth(p, k);
-      UNROLL_SOME for (int64_t r = 0; r < run; r++) {
-        sum += load_a<T>(p, e.batch, e.row, deep) * load_b<T>(p, e.batch, e.column, deep);
-        step_depth(p, &deep);
-      }
+      sum += sum_run<T>(p, e, find_depth(p, k), run);
       k += run;
     }
     deliver(p, partial, e, sum);

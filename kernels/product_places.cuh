@@ -41,19 +41,38 @@ static __device__ depth_place find_depth(const product &p, int64_t k) {
   return { at[0], at[1], at[2], at[3] };
 }
 
-template <typename T>
-static __device__ T load_a(const product &p, int64_t batch, const row_place &row,
-                           const depth_place &deep) {
-  bool inside = (uint64_t)(row.row + deep.row) < (uint64_t)p.height &&
-                (uint64_t)(row.column + deep.column) < (uint64_t)p.width;
-  int64_t at = batch * p.a.batch_stride + row.a + deep.a;
-  return inside ? cuda_any<T>::load(p.a.dtype, p.a.data, at) : T(0);
+// Where an element of a lies, and whether it lies inside of the image.
+static __device__ int64_t find_a(const product &p, int64_t batch, const row_place &row,
+                                 const depth_place &deep, bool *inside) {
+  *inside = (uint64_t)(row.row + deep.row) < (uint64_t)p.height &&
+            (uint64_t)(row.column + deep.column) < (uint64_t)p.width;
+  return batch * p.a.batch_stride + row.a + deep.a;
 }
 
-template <typename T>
-static __device__ T load_b(const product &p, int64_t batch, const column_place &column,
-                           const depth_place &deep) {
-  return cuda_any<T>::load(p.b.dtype, p.b.data, batch * p.b.batch_stride + column.b + deep.b);
+static __device__ int64_t find_b(const product &p, int64_t batch, const column_place &column,
+                                 const depth_place &deep) {
+  return batch * p.b.batch_stride + column.b + deep.b;
+}
+
+// Loads the elements at `at` that are `wanted`, others being 0. The dtype is looked up once for all
+// of them, since a branch would wait for each.
+template <typename T, int N, typename S>
+static __device__ void load_stored(const S *x, const int64_t (&at)[N], const bool (&wanted)[N],
+                                   T (&values)[N]) {
+  CUDA_UNROLL
+  for (int i = 0; i < N; i++) values[i] = wanted[i] ? (T)cuda_load(x[at[i]]) : T(0);
+}
+
+template <typename T, int N>
+static __device__ void load_some(const product_array &x, const int64_t (&at)[N],
+                                 const bool (&wanted)[N], T (&values)[N]) {
+  if constexpr (std::is_same<T, double>::value) {
+    load_stored((const double *)x.data, at, wanted, values);
+  } else {
+    if (x.dtype == MOON_F32) load_stored((const float *)x.data, at, wanted, values);
+    else if (x.dtype == MOON_F16) load_stored((const half16 *)x.data, at, wanted, values);
+    else load_stored((const bfloat16 *)x.data, at, wanted, values);
+  }
 }
 
 // -- what happens to a sum
