@@ -47,7 +47,7 @@ template <> __device__ int64_t worst<int64_t>(bool smallest) {
 template <typename T> struct sum_of : arithmetic<T> {
   typedef typename arithmetic<T>::total total;
   typedef typename arithmetic<T>::segment_type segment_type;
-  static const bool wide = true;
+  static const bool wide = !std::is_same<T, int64_t>::value;   // else registers run out
   double divisor;    // of floats
   bool squares;
 
@@ -95,7 +95,7 @@ template <typename T> struct product_of : arithmetic<T> {
 template <typename T> struct extreme_of {
   typedef T total, segment_type;
   static const moon_dtype segment_dtype = plain_dtype<T>::value;
-  static const bool wide = true;
+  static const bool wide = !std::is_same<T, int64_t>::value;   // else registers run out
   bool smallest;
 
   __device__ T nothing() const { return worst<T>(smallest); }

@@ -30,6 +30,7 @@
 
 enum {
   FOLD_BLOCKS = 1024,    // blocks that fill a GPU
+  FOLD_RESIDENT = 4,     // blocks that a processor is to have at once: bounds registers
   FOLD_LONG = 1024,      // items of a row from which a block takes it
   FOLD_LEAST = 4,        // items of a thread in a segment, at least
 };
@@ -79,41 +80,98 @@ __device__ void fold_write(const fold_job &job, const Op &op, int64_t segment, i
   op.write(job, at, output, total);
 }
 
-// -- elements
+// -- elements: where they are found without a loop, several loads are under way at once
 
-// Whether an element is found without a loop.
-__device__ inline bool fold_is_near(const cuda_walk<1> &reduced) {
+static __host__ __device__ inline bool fold_is_near(const cuda_walk<1> &reduced) {
   return reduced.ndim == 1 || (reduced.ndim == 2 && reduced.narrow);
 }
 
-// Elements first, first + step, ... below last of what starts at element `start` of x.
+// Where reduced element i of what starts at element `start` of x lies, if that is near.
+struct fold_near {
+  bool line;
+  int64_t start, outer, inner;
+  cuda_divisor by;
+
+  __device__ fold_near(const cuda_walk<1> &reduced, int64_t start_)
+      : line(reduced.ndim == 1), start(start_), outer(reduced.strides[0][0]),
+        inner(reduced.strides[0][1]), by(reduced.divisors[1]) {}
+  __device__ int64_t operator()(int64_t i) const {
+    if (line) return start + i * outer;
+    uint32_t row = cuda_divide((uint32_t)i, by);
+    return start + row * outer + ((uint32_t)i - row * by.by) * inner;
+  }
+};
+
+// Elements first, first + step, ... below last.
 template <typename T, typename Op>
 __device__ typename Op::total fold_elements(const fold_job &job, const Op &op, int64_t start,
                                             int64_t first, int64_t last, int64_t step,
                                             typename Op::total total) {
-  const cuda_walk<1> &reduced = job.reduced;
-  if (!fold_is_near(reduced)) {
+  if (!fold_is_near(job.reduced)) {
     for (int64_t i = first; i < last; i += step) {
       int64_t at[1];
-      reduced.find(i, at);
+      job.reduced.find(i, at);
       total = op.fold(total, cuda_any<T>::load(job.dtype, job.x, start + at[0]), i);
     }
     return total;
   }
-  const bool line = reduced.ndim == 1;
-  const int64_t outer = reduced.strides[0][0], inner = reduced.strides[0][1];
-  auto where = [&](int64_t i) {
-    if (line) return start + i * outer;
-    uint32_t row = cuda_divide((uint32_t)i, reduced.divisors[1]);
-    return start + row * outer + ((uint32_t)i - row * reduced.divisors[1].by) * inner;
-  };
+  const fold_near near(job.reduced, start);
   for (int64_t i = first; i < last; i += CUDA_ITEMS * step) {
     T values[CUDA_ITEMS];
-    cuda_load_steps(job.dtype, job.x, where, i, step, last, op.nothing(), values);
+    cuda_load_steps(job.dtype, job.x, near, i, step, last, op.nothing(), values);
     CUDA_UNROLL
     for (int k = 0; k < CUDA_ITEMS; k++) total = op.fold(total, values[k], i + k * step);
   }
   return total;
+}
+
+// A chunk, item i: of a row into one total (V is 1), or of eight outputs into a total each.
+template <typename T, typename S, int V, typename Op>
+__device__ void fold_chunk(const Op &op, const cuda_pack<S> &pack, int64_t i,
+                           typename Op::total (&totals)[V]) {
+  CUDA_UNROLL
+  for (int v = 0; v < CUDA_CHUNK; v++) {
+    typename Op::total &total = totals[V == 1 ? 0 : v];
+    total = op.fold(total, (T)cuda_load(pack.at[v]), V == 1 ? i * CUDA_CHUNK + v : i);
+  }
+}
+
+// Chunks first, first + step, ... below last, two of them under way at once.
+template <typename T, typename S, int V, typename Op>
+__device__ void fold_chunks_as(const fold_job &job, const Op &op, int64_t start, int64_t first,
+                               int64_t last, int64_t step, typename Op::total (&totals)[V]) {
+  const int64_t each = V == 1 ? CUDA_CHUNK : 1;
+  const cuda_pack<S> *x = (const cuda_pack<S> *)job.x;
+  const fold_near near(job.reduced, start);
+  int64_t i = first;
+  CUDA_ROLLED
+  for (; i + step < last; i += 2 * step) {
+    cuda_pack<S> one = x[near(i * each) / CUDA_CHUNK];
+    cuda_pack<S> two = x[near((i + step) * each) / CUDA_CHUNK];
+    fold_chunk<T, S>(op, one, i, totals);
+    fold_chunk<T, S>(op, two, i + step, totals);
+  }
+  if (i < last) fold_chunk<T, S>(op, x[near(i * each) / CUDA_CHUNK], i, totals);
+}
+
+template <typename T, int V, typename Op>
+__device__ void fold_chunks(const fold_job &job, const Op &op, int64_t start, int64_t first,
+                            int64_t last, int64_t step, typename Op::total (&totals)[V]) {
+  if constexpr (std::is_same<T, double>::value) {
+    fold_chunks_as<T, double>(job, op, start, first, last, step, totals);
+  } else if constexpr (std::is_same<T, float>::value) {
+    if (job.dtype == MOON_F32)
+      fold_chunks_as<T, float>(job, op, start, first, last, step, totals);
+    else if (job.dtype == MOON_F16)
+      fold_chunks_as<T, half16>(job, op, start, first, last, step, totals);
+    else fold_chunks_as<T, bfloat16>(job, op, start, first, last, step, totals);
+  } else {
+    if (job.dtype == MOON_I64)
+      fold_chunks_as<T, int64_t>(job, op, start, first, last, step, totals);
+    else if (job.dtype == MOON_I32)
+      fold_chunks_as<T, int32_t>(job, op, start, first, last, step, totals);
+    else fold_chunks_as<T, uint8_t>(job, op, start, first, last, step, totals);
+  }
 }
 
 // -- rows
@@ -122,25 +180,19 @@ __device__ typename Op::total fold_elements(const fold_job &job, const Op &op, i
 template <typename T, typename Op>
 __device__ typename Op::total fold_items(const fold_job &job, const Op &op, int64_t row, int lane,
                                          int64_t first, int64_t last) {
-  typename Op::total total = op.start();
+  typename Op::total totals[1] = { op.start() };
   if (job.chunked) {
-    for (int64_t i = first + lane; i < last; i += job.width) {
-      T values[CUDA_CHUNK];
-      int64_t at[1];
-      job.reduced.find(i * CUDA_CHUNK, at);
-      cuda_load_chunk<T>(job.dtype, job.x, (row + at[0]) / CUDA_CHUNK, values);
-      CUDA_UNROLL
-      for (int v = 0; v < CUDA_CHUNK; v++) total = op.fold(total, values[v], i * CUDA_CHUNK + v);
-    }
+    fold_chunks<T>(job, op, row, first + lane, last, job.width, totals);
     first = last == job.items ? job.items * CUDA_CHUNK : job.reduced.count;
     last = job.reduced.count;   // what is left over of the last chunk
   }
-  return fold_elements<T>(job, op, row, first + lane, last, job.width, total);
+  return fold_elements<T>(job, op, row, first + lane, last, job.width, totals[0]);
 }
 
 // Groups of `width` threads take outputs times segments.
 template <typename T, typename Op>
-static __global__ void fold_rows(fold_job job, Op op) {
+static __global__ void __launch_bounds__(CUDA_BLOCK, FOLD_RESIDENT)
+fold_rows(fold_job job, Op op) {
   const int lane = (int)threadIdx.x % job.width, groups = CUDA_BLOCK / job.width;
   const int64_t count = job.kept.count * job.segments;
   for (int64_t first = (int64_t)blockIdx.x * groups; first < count;
@@ -160,30 +212,10 @@ static __global__ void fold_rows(fold_job job, Op op) {
 
 // -- columns
 
-// Rows first, first + step, ... below last of the column at element `column` of x.
-template <typename T, typename Op>
-__device__ void fold_column(const fold_job &job, const Op &op, int64_t column, int64_t first,
-                            int64_t last, int step, typename Op::total (&totals)[1]) {
-  totals[0] = fold_elements<T>(job, op, column, first, last, step, totals[0]);
-}
-
-// The same for eight columns at once.
-template <typename T, typename Op>
-__device__ void fold_column(const fold_job &job, const Op &op, int64_t column, int64_t first,
-                            int64_t last, int step, typename Op::total (&totals)[CUDA_CHUNK]) {
-  T values[CUDA_CHUNK];
-  for (int64_t i = first; i < last; i += step) {
-    int64_t at[1];
-    job.reduced.find(i, at);
-    cuda_load_chunk<T>(job.dtype, job.x, (column + at[0]) / CUDA_CHUNK, values);
-    CUDA_UNROLL
-    for (int v = 0; v < CUDA_CHUNK; v++) totals[v] = op.fold(totals[v], values[v], i);
-  }
-}
-
 // A block takes a tile of `width` x V outputs and a segment of the rows.
 template <typename T, int V, typename Op>
-static __global__ void fold_columns(fold_job job, Op op) {
+static __global__ void __launch_bounds__(CUDA_BLOCK, FOLD_RESIDENT)
+fold_columns(fold_job job, Op op) {
   __shared__ typename Op::total all[V][CUDA_BLOCK];
   const int step = CUDA_BLOCK / job.width, thread = (int)threadIdx.x;
   const int64_t count = job.kept.count / job.across * job.tiles * job.segments;
@@ -196,8 +228,11 @@ static __global__ void fold_columns(fold_job job, Op op) {
     for (int v = 0; v < V; v++) totals[v] = op.start();
     if (column < job.across) {
       job.kept.find(output, at);
-      fold_column<T>(job, op, at[0], start + thread / job.width,
-                     end < job.items ? end : job.items, step, totals);
+      if (end > job.items) end = job.items;
+      start += thread / job.width;
+      if constexpr (V == 1)
+        totals[0] = fold_elements<T>(job, op, at[0], start, end, step, totals[0]);
+      else fold_chunks<T>(job, op, at[0], start, end, step, totals);
     }
     for (int v = 0; v < V; v++) all[v][thread] = totals[v];
     for (int rows = step / 2; rows > 0; rows /= 2) {
@@ -240,7 +275,8 @@ static inline void fold_cut(fold_job *job, int64_t blocks, int64_t least, bool w
 static inline void fold_plan_rows(fold_job *job, bool whole) {
   const cuda_walk<1> *reduced = &job->reduced;
   int inner = reduced->ndim - 1;
-  job->chunked = reduced->strides[0][inner] == 1 && cuda_aligned(job->x) &&
+  job->chunked = fold_is_near(*reduced) && reduced->strides[0][inner] == 1 &&
+                 cuda_aligned(job->x) &&
                  fold_strides_fit(&job->kept, -1) && fold_strides_fit(reduced, inner) &&
                  (reduced->ndim == 1 || reduced->shape[inner] % CUDA_CHUNK == 0) &&
                  reduced->count >= CUDA_CHUNK;
@@ -259,7 +295,8 @@ static inline void fold_plan_columns(fold_job *job, bool wide, bool whole) {
   int inner = kept->ndim - 1;
   job->across = kept->shape[inner];
   job->items = job->reduced.count;
-  job->chunked = wide && kept->strides[0][inner] == 1 && cuda_aligned(job->x) &&
+  job->chunked = wide && fold_is_near(job->reduced) && kept->strides[0][inner] == 1 &&
+                 cuda_aligned(job->x) &&
                  job->across % CUDA_CHUNK == 0 && fold_strides_fit(kept, inner) &&
                  fold_strides_fit(&job->reduced, -1);
   int64_t threads = job->chunked ? job->across / CUDA_CHUNK : job->across;
