@@ -29,6 +29,12 @@ describe("reading by index on " .. gpu.device .. ":", function()
     end
   end)
 
+  it("more elements than one round of the grid holds", function()
+    twins.agree(nil, function(x, i)
+      return x:index_select(1, i), x:narrow(2, 2, 2100):index_select(1, i)
+    end, moon.randn(30, 2101):to "uint8", places(30, 2003))
+  end)
+
   it("gathers along each dimension, in turned arrays too", function()
     local x = moon.randn(30, 20, 11)
     for dim = 1, 3 do

@@ -34,6 +34,10 @@ describe("random numbers on " .. gpu.device .. ":", function()
     end)
   end
 
+  it("more than one round of the grid draws", function()
+    twins.agree(nil, function() return moon.rand(4200001) end)
+  end)
+
   it("integers of every type", function()
     twins.agree(nil, function()
       return moon.randint(-5, 1000, { 3001 }), moon.randint(0, 255, { 777 }, { dtype = "uint8" }),

@@ -61,6 +61,10 @@ describe("reductions on " .. gpu.device .. ":", function()
     end, rand(60, 81))
   end)
 
+  it("more outputs than one round of the grid holds", function()
+    twins.agree(1e-6, function(x) return x:sum(2) end, rand(525000, 2))
+  end)
+
   it("integers wrap, whatever the order", function()
     local x = (rand(30011) * 1e9):to "int64"
     twins.agree(nil, function(y)
