@@ -50,6 +50,10 @@ struct norm_way {
     return way;
   }
   __device__ bool exists(const norm_pass &p) const { return channel < p.channels; }
+  // The place k steps from `place`, or that itself where there is none.
+  __device__ int64_t ahead(int64_t place, int k) const {
+    return place + k * step < last ? place + k * step : place;
+  }
 };
 
 static __device__ int64_t find(const norm_pass &p, const norm_array &a, int64_t channel,
@@ -58,15 +62,15 @@ static __device__ int64_t find(const norm_pass &p, const norm_array &a, int64_t 
   return n * a.strides[0] + channel * a.strides[1] + (place - n * p.inner) * a.strides[2];
 }
 
-template <typename T, int WIDTH>
+template <typename S, int WIDTH>
 static __device__ void load(const norm_pass &p, const norm_array &a, int64_t channel,
-                            int64_t place, T *values) {
-  cuda_load_wide<T, WIDTH>(p.dtype, a.data, find(p, a, channel, place), values);
+                            int64_t place, cuda_compute<S> *values) {
+  cuda_load_wide<S, WIDTH>(a.data, find(p, a, channel, place), values);
 }
-template <typename T, int WIDTH>
+template <typename S, int WIDTH>
 static __device__ void store(const norm_pass &p, const norm_array &a, int64_t channel,
-                             int64_t place, const T *values) {
-  cuda_store_wide<T, WIDTH>(p.dtype, a.data, find(p, a, channel, place), values);
+                             int64_t place, const cuda_compute<S> *values) {
+  cuda_store_wide<S, WIDTH>(a.data, find(p, a, channel, place), values);
 }
 
 // -- vectors of (c), of any float type
@@ -135,19 +139,21 @@ static __device__ double *partial_of(const norm_pass &p, double *partials, int64
 enum { MOMENTS_AT_ONCE = 4, SUMS_AT_ONCE = 2 };
 
 // Mean and sum of squared deviations of each block's places.
-template <typename T, int WIDTH, int OWNED>
+template <typename S, int WIDTH, int OWNED>
 static __global__ void norm_moments(norm_pass p, norm_array x, double *partials) {
+  typedef cuda_compute<S> T;
   norm_way way = norm_way::of<WIDTH, OWNED>(p);
   T origin[OWNED] = {}, sums[2][OWNED] = {};
   if (way.exists(p) && way.start < way.last)
-    load<T, OWNED>(p, x, way.channel, way.start, origin);
+    load<S, OWNED>(p, x, way.channel, way.start, origin);
   for (int64_t place = way.first; place < way.last; place += MOMENTS_AT_ONCE * way.step) {
     T values[MOMENTS_AT_ONCE][WIDTH];
+    CUDA_UNROLL
     for (int k = 0; k < MOMENTS_AT_ONCE; k++)
-      if (place + k * way.step < way.last)
-        load<T, WIDTH>(p, x, way.channel, place + k * way.step, values[k]);
-    for (int k = 0; k < MOMENTS_AT_ONCE && place + k * way.step < way.last; k++)
-      for (int v = 0; v < WIDTH; v++) {
+      load<S, WIDTH>(p, x, way.channel, way.ahead(place, k), values[k]);
+    CUDA_UNROLL
+    for (int k = 0; k < MOMENTS_AT_ONCE; k++)
+      for (int v = 0; v < WIDTH && place + k * way.step < way.last; v++) {
         T off = values[k][v] - origin[v % OWNED];
         sums[0][v % OWNED] += off;
         sums[1][v % OWNED] += off * off;
@@ -218,22 +224,23 @@ static __device__ T limited(T z, T low, T high) {
   return z > high ? high : z;
 }
 
-template <typename T, int WIDTH, int OWNED>
+template <typename S, int WIDTH, int OWNED>
 static __global__ void norm_apply(norm_pass p, norm_vectors vectors, norm_array x, norm_array add,
                                   norm_array out) {
+  typedef cuda_compute<S> T;
   norm_way way = norm_way::of<WIDTH, OWNED>(p);
   norm_line<T> lines[OWNED] = {};
   for (int c = 0; c < OWNED && way.exists(p); c++) lines[c].open(vectors, way.channel + c);
   const T low = (T)vectors.low, high = (T)vectors.high;
   for (int64_t place = way.first; place < way.last; place += way.step) {
     T values[WIDTH], added[WIDTH] = {};
-    load<T, WIDTH>(p, x, way.channel, place, values);
-    if (add.data) load<T, WIDTH>(p, add, way.channel, place, added);
+    load<S, WIDTH>(p, x, way.channel, place, values);
+    if (add.data) load<S, WIDTH>(p, add, way.channel, place, added);
     for (int v = 0; v < WIDTH; v++) {
       T z = lines[v % OWNED].at(values[v]);
       values[v] = limited(add.data ? z + added[v] : z, low, high);
     }
-    store<T, WIDTH>(p, out, way.channel, place, values);
+    store<S, WIDTH>(p, out, way.channel, place, values);
   }
 }
 
@@ -245,15 +252,16 @@ struct norm_back {
 };
 
 // A chunk of the gradient and what goes with it.
-template <typename T, int WIDTH, int OWNED>
+template <typename S, int WIDTH, int OWNED>
 struct back_chunk {
+  typedef cuda_compute<S> T;
   T g[WIDTH], x[WIDTH], y[WIDTH];
 
   __device__ void open(const norm_pass &p, const norm_vectors &vectors, const norm_back &b,
                        int64_t channel, int64_t place) {
-    load<T, WIDTH>(p, b.gradient, channel, place, g);
-    load<T, WIDTH>(p, b.x, channel, place, x);
-    if (vectors.bounded && b.y.data) load<T, WIDTH>(p, b.y, channel, place, y);
+    load<S, WIDTH>(p, b.gradient, channel, place, g);
+    load<S, WIDTH>(p, b.x, channel, place, x);
+    if (vectors.bounded && b.y.data) load<S, WIDTH>(p, b.y, channel, place, y);
   }
   // Takes g to in front of the activation.
   __device__ void mask(const norm_vectors &vectors, const norm_back &b,
@@ -266,22 +274,25 @@ struct back_chunk {
 };
 
 // Sums of g and of g (x - mean) of each block; dadd is written on the way.
-template <typename T, int WIDTH, int OWNED>
+template <typename S, int WIDTH, int OWNED>
 static __global__ void norm_back_sums(norm_pass p, norm_vectors vectors, norm_back b,
                                       double *partials) {
+  typedef cuda_compute<S> T;
   norm_way way = norm_way::of<WIDTH, OWNED>(p);
   norm_line<T> lines[OWNED] = {};
   T sums[2][OWNED] = {};
   for (int c = 0; c < OWNED && way.exists(p); c++) lines[c].open(vectors, way.channel + c);
   for (int64_t place = way.first; place < way.last; place += SUMS_AT_ONCE * way.step) {
-    back_chunk<T, WIDTH, OWNED> chunks[SUMS_AT_ONCE];
+    back_chunk<S, WIDTH, OWNED> chunks[SUMS_AT_ONCE];
+    CUDA_UNROLL
     for (int k = 0; k < SUMS_AT_ONCE; k++)
-      if (place + k * way.step < way.last)
-        chunks[k].open(p, vectors, b, way.channel, place + k * way.step);
-    for (int k = 0; k < SUMS_AT_ONCE && place + k * way.step < way.last; k++) {
+      chunks[k].open(p, vectors, b, way.channel, way.ahead(place, k));
+    CUDA_UNROLL
+    for (int k = 0; k < SUMS_AT_ONCE; k++) {
+      if (place + k * way.step >= way.last) continue;
       chunks[k].mask(vectors, b, lines);
       if (b.dadd.data)
-        store<T, WIDTH>(p, b.dadd, way.channel, place + k * way.step, chunks[k].g);
+        store<S, WIDTH>(p, b.dadd, way.channel, place + k * way.step, chunks[k].g);
       for (int v = 0; v < WIDTH; v++) {
         sums[0][v % OWNED] += chunks[k].g[v];
         sums[1][v % OWNED] += chunks[k].g[v] * (chunks[k].x[v] - lines[v % OWNED].mean);
@@ -317,8 +328,9 @@ static __global__ void norm_back_join(norm_pass p, double *partials, norm_vector
 }
 
 // dx = scale (g - level - (x - mean) slope)
-template <typename T, int WIDTH, int OWNED>
+template <typename S, int WIDTH, int OWNED>
 static __global__ void norm_back_apply(norm_pass p, norm_vectors vectors, norm_back b) {
+  typedef cuda_compute<S> T;
   norm_way way = norm_way::of<WIDTH, OWNED>(p);
   norm_line<T> lines[OWNED] = {};
   T levels[OWNED] = {}, slopes[OWNED] = {};
@@ -329,7 +341,7 @@ static __global__ void norm_back_apply(norm_pass p, norm_vectors vectors, norm_b
     slopes[c] = ((const T *)b.slopes)[p.channels + way.channel + c];
   }
   for (int64_t place = way.first; place < way.last; place += way.step) {
-    back_chunk<T, WIDTH, OWNED> chunk;
+    back_chunk<S, WIDTH, OWNED> chunk;
     chunk.open(p, vectors, b, way.channel, place);
     chunk.mask(vectors, b, lines);
     for (int v = 0; v < WIDTH; v++) {
@@ -337,7 +349,7 @@ static __global__ void norm_back_apply(norm_pass p, norm_vectors vectors, norm_b
       T off = (chunk.x[v] - lines[c].mean) * slopes[c];
       chunk.g[v] = (chunk.g[v] - levels[c] - off) * lines[c].scale;
     }
-    store<T, WIDTH>(p, b.dx, way.channel, place, chunk.g);
+    store<S, WIDTH>(p, b.dx, way.channel, place, chunk.g);
   }
 }
 
@@ -430,7 +442,7 @@ template <typename Fn>
 static moon_status with_pass(const norm_pass *p, Fn fn) {
   typedef std::integral_constant<int, 1> one;
   typedef std::integral_constant<int, CUDA_CHUNK> chunk;
-  return cuda_with_real(p->dtype, [&](auto type) {
+  return cuda_with_float(p->dtype, [&](auto type) {
     if (p->width == 1) return fn(type, one(), one());
     return p->owned == 1 ? fn(type, chunk(), one()) : fn(type, chunk(), chunk());
   });
@@ -482,8 +494,9 @@ static moon_status find_slopes(cuda_context *c, norm_pass *p, const batch_norm_a
     MOON_TRY(cuda_launch(c, grid_of(p), block_of(p), PASS_KERNEL(norm_back_sums), *p, vectors,
                          back, partials.as<double>()));
     return cuda_launch(c, join_grid(p), dim3(JOIN_CHANNELS, JOIN_PARTS),
-                       norm_back_join<decltype(type)>, *p, partials.as<double>(), vectors,
-                       vector_of(a->dweight), vector_of(a->dbias), (decltype(type) *)slopes);
+                       norm_back_join<cuda_compute<decltype(type)>>, *p, partials.as<double>(),
+                       vectors, vector_of(a->dweight), vector_of(a->dbias),
+                       (cuda_compute<decltype(type)> *)slopes);
   });
 }
 

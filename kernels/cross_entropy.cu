@@ -35,34 +35,34 @@ struct classes {
 
 // Writes log-probabilities where they are wanted; gives the sum of the weighted ones where there is
 // smoothing.
-template <typename T, int WIDTH>
+template <typename S, int WIDTH, typename T>
 static __device__ T spread(const cuda_lines<OPERANDS> &lines, const cuda_team &team,
                            const cuda_line<OPERANDS> &line, const classes<T> &k, const void *x,
                            T largest, T base, void *logp) {
   T sum = 0;
   for (int64_t i = team.lane * WIDTH; i < line.size; i += team.lanes * WIDTH) {
     T values[WIDTH];
-    cuda_load_wide<T, WIDTH>(k.dtype, x, line.find(lines, FROM, i), values);
+    cuda_load_wide<S, WIDTH>(x, line.find(lines, FROM, i), values);
     for (int v = 0; v < WIDTH; v++) {
       values[v] = (values[v] - largest) - base;
       if (k.smoothing != 0) sum += k.weight_of(i + v) * values[v];
     }
-    if (logp) cuda_store_wide<T, WIDTH>(k.dtype, logp, line.find(lines, TO, i), values);
+    if (logp) cuda_store_wide<S, WIDTH>(logp, line.find(lines, TO, i), values);
   }
   return sum;
 }
 
-template <typename T, int WIDTH>
+template <typename S, int WIDTH>
 static __global__ void __launch_bounds__(CUDA_MOST_THREADS)
-losses_of_lines(cuda_lines<OPERANDS> lines, classes<T> k, const void *x, void *logp,
+losses_of_lines(cuda_lines<OPERANDS> lines, classes<cuda_compute<S>> k, const void *x, void *logp,
                 void *losses) {
+  typedef cuda_compute<S> T;
   cuda_team team(lines.across);
   for (cuda_line<OPERANDS> line(lines, team); line.within(lines, team); line.next(lines, team)) {
-    cuda_exponentials<T> all =
-        cuda_exponentials_of<T, WIDTH, FROM>(lines, team, line, k.dtype, x);
+    cuda_exponentials<T> all = cuda_exponentials_of<S, WIDTH, FROM>(lines, team, line, x);
     T base = log(all.sum), sum = 0;
     if (logp || k.smoothing != 0) {
-      sum = spread<T, WIDTH>(lines, team, line, k, x, all.largest, base, logp);
+      sum = spread<S, WIDTH>(lines, team, line, k, x, all.largest, base, logp);
       sum = team.join(sum, cuda_sum());
     }
     if (team.lane > 0 || line.size == 0) continue;
@@ -89,10 +89,11 @@ static __global__ void sum_weights(classes<T> k, T *weights) {
   if (team.lane == 0) *weights = sum;
 }
 
-template <typename T, int WIDTH>
+template <typename S, int WIDTH>
 static __global__ void __launch_bounds__(CUDA_MOST_THREADS)
-gradients_of_lines(cuda_lines<OPERANDS> lines, classes<T> k, const void *gradient,
+gradients_of_lines(cuda_lines<OPERANDS> lines, classes<cuda_compute<S>> k, const void *gradient,
                    const void *logp, void *dlogits) {
+  typedef cuda_compute<S> T;
   cuda_team team(lines.across);
   const T each = k.each_share(), all = k.weights ? *k.weights : (T)k.count;
   for (cuda_line<OPERANDS> line(lines, team); line.within(lines, team); line.next(lines, team)) {
@@ -102,14 +103,14 @@ gradients_of_lines(cuda_lines<OPERANDS> lines, classes<T> k, const void *gradien
     T own = k.holds(label) ? k.own_share(label) : (T)NAN;
     for (int64_t i = team.lane * WIDTH; i < line.size; i += team.lanes * WIDTH) {
       T values[WIDTH];
-      cuda_load_wide<T, WIDTH>(k.dtype, logp, line.find(lines, FROM, i), values);
+      cuda_load_wide<S, WIDTH>(logp, line.find(lines, FROM, i), values);
       for (int v = 0; v < WIDTH; v++) {
         values[v] = exp(values[v]) * ((own + each * all) * g);
         if (k.smoothing != 0) values[v] -= k.weight_of(i + v) * (each * g);
         if (i + v == label) values[v] -= own * g;
         if (ignored) values[v] = 0;
       }
-      cuda_store_wide<T, WIDTH>(k.dtype, dlogits, line.find(lines, TO, i), values);
+      cuda_store_wide<S, WIDTH>(dlogits, line.find(lines, TO, i), values);
     }
   }
 }
@@ -158,11 +159,12 @@ moon_status cuda_cross_entropy_forward(cuda_context *c, const cross_entropy_opti
   cuda_lines<OPERANDS> lines;
   if (array_count(losses) == 0) return MOON_OK;
   open_lines(&lines, logp ? logp : logits, logits, labels, losses);
-  return cuda_with_real(logits->dtype, [&](auto type) {
-    typedef decltype(type) T;
+  return cuda_with_float(logits->dtype, [&](auto type) {
+    typedef decltype(type) S;
+    typedef cuda_compute<S> T;
     classes<T> k = classes_of<T>(options, logits, labels, weight);
     return cuda_with_width(lines, [&](auto width) {
-      return cuda_launch(c, lines.grid(), lines.block(), losses_of_lines<T, width()>, lines, k,
+      return cuda_launch(c, lines.grid(), lines.block(), losses_of_lines<S, width()>, lines, k,
                          logits->data, logp ? logp->data : NULL, losses->data);
     });
   });
@@ -176,8 +178,9 @@ moon_status cuda_cross_entropy_backward(cuda_context *c, const cross_entropy_opt
   cuda_scratch sum(c);
   if (array_count(dlogits) == 0) return MOON_OK;
   open_lines(&lines, dlogits, logp, labels, gradient);
-  return cuda_with_real(logp->dtype, [&](auto type) {
-    typedef decltype(type) T;
+  return cuda_with_float(logp->dtype, [&](auto type) {
+    typedef decltype(type) S;
+    typedef cuda_compute<S> T;
     classes<T> k = classes_of<T>(options, logp, labels, weight);
     if (weight && options->smoothing != 0) {
       MOON_TRY(sum.take(sizeof(T)));
@@ -185,7 +188,7 @@ moon_status cuda_cross_entropy_backward(cuda_context *c, const cross_entropy_opt
       k.weights = sum.as<T>();
     }
     return cuda_with_width(lines, [&](auto width) {
-      return cuda_launch(c, lines.grid(), lines.block(), gradients_of_lines<T, width()>, lines, k,
+      return cuda_launch(c, lines.grid(), lines.block(), gradients_of_lines<S, width()>, lines, k,
                          gradient->data, logp->data, dlogits->data);
     });
   });

@@ -76,6 +76,19 @@ __device__ void cuda_store_wide(moon_dtype dtype, void *data, int64_t offset, co
   else cuda_store_chunk<T>(dtype, data, offset / WIDTH, values);
 }
 
+// The same for a type that is known when the kernel is compiled: no branch keeps the loads of
+// several arrays apart, so that a thread has them on their way together.
+template <typename S, int WIDTH>
+__device__ void cuda_load_wide(const void *data, int64_t offset, cuda_compute<S> *values) {
+  if constexpr (WIDTH == 1) values[0] = cuda_load(((const S *)data)[offset]);
+  else cuda_load_pack<cuda_compute<S>, S>(data, offset / WIDTH, values);
+}
+template <typename S, int WIDTH>
+__device__ void cuda_store_wide(void *data, int64_t offset, const cuda_compute<S> *values) {
+  if constexpr (WIDTH == 1) cuda_store((S *)data + offset, values[0]);
+  else cuda_store_pack<cuda_compute<S>, S>(data, offset / WIDTH, values);
+}
+
 static inline bool cuda_aligned(const void *data) {
   return (uintptr_t)data % CUDA_VECTOR_BYTES == 0;
 }

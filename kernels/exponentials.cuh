@@ -29,15 +29,16 @@ struct cuda_exponentials {
 };
 
 // Of operand K's elements of a whole line.
-template <typename T, int WIDTH, int K, int N>
-__device__ cuda_exponentials<T> cuda_exponentials_of(const cuda_lines<N> &lines,
-                                                     const cuda_team &team,
-                                                     const cuda_line<N> &line, moon_dtype dtype,
-                                                     const void *x) {
+template <typename S, int WIDTH, int K, int N>
+__device__ cuda_exponentials<cuda_compute<S>> cuda_exponentials_of(const cuda_lines<N> &lines,
+                                                                   const cuda_team &team,
+                                                                   const cuda_line<N> &line,
+                                                                   const void *x) {
+  typedef cuda_compute<S> T;
   cuda_exponentials<T> own;
   for (int64_t i = (int64_t)team.lane * WIDTH; i < line.size; i += (int64_t)team.lanes * WIDTH) {
     T values[WIDTH];
-    cuda_load_wide<T, WIDTH>(dtype, x, line.find(lines, K, i), values);
+    cuda_load_wide<S, WIDTH>(x, line.find(lines, K, i), values);
     own.template take<WIDTH>(values);
   }
   own.grow(team.join(own.largest, cuda_larger()));

@@ -1,4 +1,4 @@
-// The optimiser steps of steps.def: one kernel a rule and compute type. The parameters of a call go
+// The optimiser steps of steps.def: one kernel a rule and float type. The parameters of a call go
 // in one launch: a table of them lies on the device, and blocks take segments of at most SEGMENT
 // elements of one parameter each, so that many small ones share the GPU and large ones are spread
 // over it. Bound by memory: parameter, gradient and states are read once and written once. States
@@ -62,38 +62,38 @@ static __device__ int row_of(const step_row *rows, int count, int64_t segment) {
   return low;
 }
 
-template <typename T, int WIDTH, typename Rule>
-static __device__ void step_elements(const step_numbers<T> &numbers, moon_dtype dtype,
-                                     const step_item &item, int64_t at) {
+template <typename S, int WIDTH, typename Rule, typename T>
+static __device__ void step_elements(const step_numbers<T> &numbers, const step_item &item,
+                                     int64_t at) {
   T p[WIDTH], g[WIDTH], s[STEP_STATES][WIDTH] = {};
-  cuda_load_wide<T, WIDTH>(dtype, item.parameter, at, p);
-  cuda_load_wide<T, WIDTH>(dtype, item.gradient, at, g);
+  cuda_load_wide<S, WIDTH>(item.parameter, at, p);
+  cuda_load_wide<S, WIDTH>(item.gradient, at, g);
   for (int k = 0; k < Rule::state_count; k++)
-    if (item.states[k]) cuda_load_wide<T, WIDTH>(dtype, item.states[k], at, s[k]);
+    if (item.states[k]) cuda_load_wide<S, WIDTH>(item.states[k], at, s[k]);
   for (int v = 0; v < WIDTH; v++) {
     T states[STEP_STATES];
     for (int k = 0; k < STEP_STATES; k++) states[k] = s[k][v];
     Rule::apply(numbers, g[v], p[v], states);
     for (int k = 0; k < STEP_STATES; k++) s[k][v] = states[k];
   }
-  cuda_store_wide<T, WIDTH>(dtype, item.parameter, at, p);
+  cuda_store_wide<S, WIDTH>(item.parameter, at, p);
   for (int k = 0; k < Rule::state_count; k++)
-    if (item.states[k]) cuda_store_wide<T, WIDTH>(dtype, item.states[k], at, s[k]);
+    if (item.states[k]) cuda_store_wide<S, WIDTH>(item.states[k], at, s[k]);
 }
 
-template <typename T, typename Rule>
-static __global__ void step_segments(step_numbers<T> numbers, const step_options *fresh,
-                                     moon_dtype dtype, int count, const step_row *rows,
+template <typename S, typename Rule>
+static __global__ void step_segments(step_numbers<cuda_compute<S>> numbers,
+                                     const step_options *fresh, int count, const step_row *rows,
                                      int64_t segments) {
-  if (fresh) numbers = numbers_of<T>(fresh);   // of this run of a graph
+  if (fresh) numbers = numbers_of<cuda_compute<S>>(fresh);   // of this run of a graph
   for (int64_t segment = blockIdx.x; segment < segments; segment += gridDim.x) {
     const step_row row = rows[row_of(rows, count, segment)];
     int64_t first = (segment - row.start) * SEGMENT, left = row.item.count - first;
     int64_t n = left < SEGMENT ? left : (int64_t)SEGMENT, chunked = row.wide ? n / CUDA_CHUNK : 0;
     for (int64_t i = threadIdx.x; i < chunked; i += blockDim.x)
-      step_elements<T, CUDA_CHUNK, Rule>(numbers, dtype, row.item, first + i * CUDA_CHUNK);
+      step_elements<S, CUDA_CHUNK, Rule>(numbers, row.item, first + i * CUDA_CHUNK);
     for (int64_t i = chunked * CUDA_CHUNK + threadIdx.x; i < n; i += blockDim.x)
-      step_elements<T, 1, Rule>(numbers, dtype, row.item, first + i);
+      step_elements<S, 1, Rule>(numbers, row.item, first + i);
   }
 }
 
@@ -110,16 +110,19 @@ typedef moon_status (*launcher)(cuda_context *c, const step_options *options,
                                 const step_options *fresh, moon_dtype dtype,
                                 const step_table *table);
 
-template <typename T, template <typename> class Rule>
+template <template <typename> class Rule>
 static moon_status run(cuda_context *c, const step_options *options, const step_options *fresh,
                        moon_dtype dtype, const step_table *table) {
-  return cuda_launch(c, cuda_blocks(table->segments, 1), CUDA_BLOCK, step_segments<T, Rule<T>>,
-                     numbers_of<T>(options), fresh, dtype, table->count, table->rows,
-                     table->segments);
+  return cuda_with_float(dtype, [&](auto type) {
+    typedef decltype(type) S;
+    typedef cuda_compute<S> T;
+    return cuda_launch(c, cuda_blocks(table->segments, 1), CUDA_BLOCK, step_segments<S, Rule<T>>,
+                       numbers_of<T>(options), fresh, table->count, table->rows, table->segments);
+  });
 }
 
-static const launcher rules[STEP_RULES][2] = {   // float, double
-#define STEP(name, states, formula) { run<float, name##_rule>, run<double, name##_rule> },
+static const launcher rules[STEP_RULES] = {
+#define STEP(name, states, formula) run<name##_rule>,
 #include "device/steps.def"
 };
 
@@ -155,5 +158,5 @@ moon_status cuda_step(cuda_context *c, int rule, const step_options *options, mo
   moon_status status = cuda_upload(c, rows, table.as<void>(), bytes);
   free(rows);
   if (status != MOON_OK || on_device.segments == 0) return status;
-  return rules[rule][dtype == MOON_F64](c, options, fresh, dtype, &on_device);
+  return rules[rule](c, options, fresh, dtype, &on_device);
 }
