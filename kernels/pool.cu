@@ -62,6 +62,10 @@ struct pool_pass {
   bool include_pad;                    // averages
   int64_t divisor;
 
+  // Where an element of the source's plane lies.
+  __device__ int64_t in_plane(int64_t plane, int row, int column) const {
+    return plane + row * source_row + column * source_column;
+  }
   // The number of the element (y, x) in window (i, j); -1 where the window steps over it.
   __device__ int number(int i, int j, int y, int x) const {
     if (numbers_dtype != MOON_U8) return y * across.size + x;
@@ -80,8 +84,9 @@ struct pool_pass {
 
 // -- largest elements
 
-template <typename T, int WIDTH>
+template <typename S, int WIDTH>
 static __global__ void max_forward(pool_pass p) {
+  typedef cuda_compute<S> T;
   CUDA_EACH(chunk, p.walk.count / WIDTH) {
     int64_t at[OPERANDS], where[WIDTH];
     T best[WIDTH], values[WIDTH];
@@ -95,22 +100,22 @@ static __global__ void max_forward(pool_pass p) {
     for (int y = rows.first; y < rows.last; y += p.down.dilation)
       for (int x = columns.first; x < columns.last; x += p.across.dilation) {
         int number = p.number(i, j, y, x);
-        cuda_load_wide<T, WIDTH>(p.dtype, p.source,
-                                 at[SOURCE] + y * p.source_row + x * p.source_column, values);
+        cuda_load_wide<S, WIDTH>(p.source, p.in_plane(at[SOURCE], y, x), values);
         for (int v = 0; v < WIDTH; v++) {
           if (!(values[v] > best[v] || values[v] != values[v] || where[v] < 0)) continue;
           best[v] = values[v];
           where[v] = number;
         }
       }
-    cuda_store_wide<T, WIDTH>(p.dtype, p.target, at[TARGET], best);
+    cuda_store_wide<S, WIDTH>(p.target, at[TARGET], best);
     if (p.numbers)   // of none, -1, a byte keeps POOL_BYTE_TAPS
       cuda_store_wide<int64_t, WIDTH>(p.numbers_dtype, p.numbers, at[NUMBERS], where);
   }
 }
 
-template <typename T, int WIDTH>
+template <typename S, int WIDTH>
 static __global__ void max_backward(pool_pass p) {
+  typedef cuda_compute<S> T;
   CUDA_EACH(chunk, p.walk.count / WIDTH) {
     int64_t at[OPERANDS], where[WIDTH];
     T sums[WIDTH] = {}, gs[WIDTH];
@@ -124,18 +129,18 @@ static __global__ void max_backward(pool_pass p) {
         cuda_load_wide<int64_t, WIDTH>(p.numbers_dtype, p.numbers,
                                        at[NUMBERS] + i * p.numbers_row + j * p.numbers_column,
                                        where);
-        cuda_load_wide<T, WIDTH>(p.dtype, p.source,
-                                 at[SOURCE] + i * p.source_row + j * p.source_column, gs);
+        cuda_load_wide<S, WIDTH>(p.source, p.in_plane(at[SOURCE], i, j), gs);
         for (int v = 0; v < WIDTH; v++) sums[v] += where[v] == number ? gs[v] : (T)0;
       }
-    cuda_store_wide<T, WIDTH>(p.dtype, p.target, at[TARGET], sums);
+    cuda_store_wide<S, WIDTH>(p.target, at[TARGET], sums);
   }
 }
 
 // -- averages
 
-template <typename T, int WIDTH>
+template <typename S, int WIDTH>
 static __global__ void avg_forward(pool_pass p) {
+  typedef cuda_compute<S> T;
   CUDA_EACH(chunk, p.walk.count / WIDTH) {
     int64_t at[OPERANDS];
     T sums[WIDTH] = {}, values[WIDTH];
@@ -144,18 +149,18 @@ static __global__ void avg_forward(pool_pass p) {
     pool_window columns = window_at(p.across, (int)at[COLUMN]);
     for (int y = rows.first; y < rows.last; y++)
       for (int x = columns.first; x < columns.last; x++) {
-        cuda_load_wide<T, WIDTH>(p.dtype, p.source,
-                                 at[SOURCE] + y * p.source_row + x * p.source_column, values);
+        cuda_load_wide<S, WIDTH>(p.source, p.in_plane(at[SOURCE], y, x), values);
         for (int v = 0; v < WIDTH; v++) sums[v] += values[v];
       }
     const T share = p.share<T>(rows, columns);
     for (int v = 0; v < WIDTH; v++) sums[v] *= share;
-    cuda_store_wide<T, WIDTH>(p.dtype, p.target, at[TARGET], sums);
+    cuda_store_wide<S, WIDTH>(p.target, at[TARGET], sums);
   }
 }
 
-template <typename T, int WIDTH>
+template <typename S, int WIDTH>
 static __global__ void avg_backward(pool_pass p) {
+  typedef cuda_compute<S> T;
   CUDA_EACH(chunk, p.walk.count / WIDTH) {
     int64_t at[OPERANDS];
     T sums[WIDTH] = {}, gs[WIDTH];
@@ -164,11 +169,10 @@ static __global__ void avg_backward(pool_pass p) {
     for (int i = rows.first; i < rows.last; i++)
       for (int j = columns.first; j < columns.last; j++) {
         const T share = p.share<T>(window_at(p.down, i), window_at(p.across, j));
-        cuda_load_wide<T, WIDTH>(p.dtype, p.source,
-                                 at[SOURCE] + i * p.source_row + j * p.source_column, gs);
+        cuda_load_wide<S, WIDTH>(p.source, p.in_plane(at[SOURCE], i, j), gs);
         for (int v = 0; v < WIDTH; v++) sums[v] += gs[v] * share;
       }
-    cuda_store_wide<T, WIDTH>(p.dtype, p.target, at[TARGET], sums);
+    cuda_store_wide<S, WIDTH>(p.target, at[TARGET], sums);
   }
 }
 
@@ -260,12 +264,12 @@ static bool goes_wide(const pool_pass *p) {
 }
 
 #define LAUNCH_POOL(c, p, kernel)                                                              \
-  cuda_with_real((p).dtype, [&](auto type) {                                                   \
-    typedef decltype(type) T;                                                                  \
+  cuda_with_float((p).dtype, [&](auto type) {                                                  \
+    typedef decltype(type) S;                                                                  \
     const int64_t count = (p).walk.count;                                                      \
     if (!goes_wide(&(p)))                                                                      \
-      return cuda_launch(c, cuda_blocks(count), CUDA_BLOCK, kernel<T, 1>, p);                  \
-    return cuda_launch(c, cuda_blocks(count / CUDA_CHUNK), CUDA_BLOCK, kernel<T, CUDA_CHUNK>, p); \
+      return cuda_launch(c, cuda_blocks(count), CUDA_BLOCK, kernel<S, 1>, p);                  \
+    return cuda_launch(c, cuda_blocks(count / CUDA_CHUNK), CUDA_BLOCK, kernel<S, CUDA_CHUNK>, p); \
   })
 
 moon_status cuda_max_pool2d_forward(cuda_context *c, const pool2d_geometry *geometry,
