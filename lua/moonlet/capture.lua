@@ -3,14 +3,14 @@
 -- on the host in a way that cannot be done again refuses.
 local capture = { steps = nil }   -- a list while a graph is recorded
 
---- Notes that object:step() was called, where a graph is recorded.
+-- Notes that object:step() was called, where a graph is recorded.
 -- @tparam table object an optimiser or a schedule
 function capture.step(object)
   local steps = capture.steps
   if steps then steps[#steps + 1] = object end
 end
 
---- Fails where a graph is recorded.
+-- Fails where a graph is recorded.
 -- @string what "Lookahead"
 function capture.refuse(what)
   if not capture.steps then return end
