@@ -4,6 +4,7 @@ LUA ?= luajit
 ARGS ?=
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 MOONLET_WERROR ?= OFF
+CUDA_ARCH ?= 80-real;90
 ROCK_TREE ?= build/rock
 ROCK_LUA ?= 5.1
 
@@ -67,7 +68,8 @@ docs: all                             ## write the reference in docs/ from the s
 
 cuda:                                 ## build the CUDA plug-in (needs nvcc)
 	@scripts/install-packages build
-	@$(configure) -B build -DMOONLET_CUDA=ON > /dev/null
+	@$(configure) -B build -DMOONLET_CUDA=ON \
+	  "-DCMAKE_CUDA_ARCHITECTURES=$(CUDA_ARCH)" > /dev/null
 	@$(call compile,build) cuda
 
 test-gpu: cuda all                    ## all that a GPU can prove, under ten minutes
@@ -76,6 +78,7 @@ test-gpu: cuda all                    ## all that a GPU can prove, under ten min
 bench-gpu: cuda all                   ## the table on a GPU, beside PyTorch where python3 has it
 	@scripts/bench-gpu $(ARGS)
 
+gpu-bundle: CUDA_ARCH = 90
 gpu-bundle: cuda all                  ## one folder to carry to a GPU machine without the rest
 	@scripts/install-packages run build demo test
 	@scripts/gpu-bundle
