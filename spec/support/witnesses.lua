@@ -509,8 +509,8 @@ local function check_device(entry, device, dtype, arguments, count, change)
   end
 end
 
--- What a case is run in: everything, or, where a device is slow, one half type and one layout, which
--- change from case to case, and many elements in float32 alone.
+-- What a case is run in: everything, or, where a device is slow, one half type and one layout,
+-- which change from case to case, and many elements in float32 alone.
 local function forms_of(entry, descriptor, number, row, thorough)
   local dtypes, names = { "float64", "float32", "float16", "bfloat16" }, {}
   for name in pairs(entry.layouts ~= false and layouts or {}) do names[#names + 1] = name end
