@@ -20,12 +20,22 @@ extern "C" {
 
 struct cuda_graph;
 
+// A pinned buffer on the host; `done`: when the copy that reads it is over.
+struct cuda_stage {
+  void *host;
+  size_t bytes;
+  cudaEvent_t done;
+};
+enum { CUDA_STAGES = 4 };
+
 struct cuda_context {
   moon_engine *engine;
   int device;
   cudaStream_t stream;
   cuda_pool pool;
   bool flags[CUDA_FLAGS];
+  cuda_stage stages[CUDA_STAGES];   // transfer.cu; used in turns
+  int next_stage;
   struct cublaslt_state *cublaslt;   // what CUDA's libraries keep (libraries.cuh); NULL before
   struct cudnn_state *cudnn;
   struct cufft_state *cufft;

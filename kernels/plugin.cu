@@ -9,6 +9,7 @@
 
 #include "graph.cuh"
 #include "libraries.cuh"
+#include "transfer.cuh"
 
 const cuda_host *cuda_library;
 
@@ -46,6 +47,7 @@ static void context_delete(cuda_context *c) {
   (void)cudaStreamSynchronize(c->stream);
   graphs_end(c);
   cuda_libraries_close(c);
+  cuda_stages_end(c);
   cuda_pool_close(&c->pool);
   (void)cudaStreamDestroy(c->stream);
   delete c;
@@ -95,23 +97,6 @@ static moon_status context_of(moon_engine *engine, int device, cuda_context **c)
 
 cuda_pool *cuda_pool_of(cuda_context *c) {
   return c->recording ? &c->recording->pool : &c->pool;
-}
-
-moon_status cuda_upload(cuda_context *c, const void *host, void *device, size_t bytes) {
-  if (c->recording && bytes > 0) MOON_TRY(graph_keep(c, host, bytes, &host));
-  if (bytes > 0)
-    CUDA_TRY(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, c->stream));
-  return MOON_OK;
-}
-
-moon_status cuda_download(cuda_context *c, const void *device, void *host, size_t bytes) {
-  if (c->recording)
-    return moon_fail(MOON_BAD_STATE, "a value is read while a CUDA graph is recorded, where "
-                     "nothing is calculated yet; read it from the graph's results");
-  if (bytes > 0)
-    CUDA_TRY(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, c->stream));
-  CUDA_TRY(cudaStreamSynchronize(c->stream));
-  return MOON_OK;
 }
 
 template <int device>

@@ -103,6 +103,18 @@ describe("tensors on " .. gpu.device, function()
     assert.equal("cuda:0", z.device)
   end)
 
+  it("arrive whole when more is copied than can be on its way at once", function()
+    local list = {}
+    for i = 1, 9 do
+      local x = moon.full({ 20000 + 5000 * i }, i)
+      list[i] = x:cuda()
+      moon.no_grad(x.fill_, x, -1)   -- what was there may be written over at once
+    end
+    for i, x in ipairs(list) do
+      assert.same({ i, i }, { x:min():item(), x:max():item() })
+    end
+  end)
+
   it("have gradients across devices", function()
     local x = moon.ones(3, { requires_grad = true });
     (x:cuda() * 2):cpu():backward(moon.ones(3))

@@ -391,10 +391,40 @@ cudaError_t cudaFree(void *block) {
   return block ? say(cudaErrorInvalidValue) : error;
 }
 
-// The host's side of a copy to the device is read at once, as CUDA stages pageable memory.
+// Pinned memory of the host, which copies read when they run.
+static std::vector<std::pair<char *, size_t>> pinned;
+
+cudaError_t cudaHostAlloc(void **block, size_t bytes, unsigned) {
+  std::lock_guard<std::mutex> guard(memory_lock);
+  *block = malloc(bytes);
+  if (!*block) return say(cudaErrorMemoryAllocation);
+  pinned.push_back({ (char *)*block, bytes });
+  return cudaSuccess;
+}
+cudaError_t cudaFreeHost(void *block) {
+  cudaError_t error = cudaDeviceSynchronize();
+  std::lock_guard<std::mutex> guard(memory_lock);
+  for (size_t i = 0; i < pinned.size(); i++) {
+    if (pinned[i].first != block) continue;
+    pinned[i] = pinned.back();
+    pinned.pop_back();
+    free(block);
+    return error;
+  }
+  return say(cudaErrorInvalidValue);
+}
+static bool is_pinned(const void *at) {
+  std::lock_guard<std::mutex> guard(memory_lock);
+  for (const auto &block : pinned)
+    if (at >= block.first && at < block.first + block.second) return true;
+  return false;
+}
+
+// The host's side of a copy to the device is read at once, as CUDA stages pageable memory, unless
+// it is pinned or part of a graph.
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t on) {
-  if (kind == cudaMemcpyHostToDevice && !on->captured) {
+  if (kind == cudaMemcpyHostToDevice && !on->captured && !is_pinned(from)) {
     std::vector<char> staged((const char *)from, (const char *)from + bytes);
     on->put([=] { memcpy(to, staged.data(), bytes); return cudaSuccess; });
   } else {
@@ -470,6 +500,9 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
 cudaError_t cudaEventCreate(cudaEvent_t *event) {
   *event = new emulated_event();
   return cudaSuccess;
+}
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
+  return cudaEventCreate(event);
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
   if (event->on) event->on->drain();
