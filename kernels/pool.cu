@@ -66,8 +66,10 @@ struct pool_pass {
   __device__ int64_t in_plane(int64_t plane, int row, int column) const {
     return plane + row * source_row + column * source_column;
   }
-  // The number of the element (y, x) in window (i, j); -1 where the window steps over it.
+  // The number of the element (y, x) in window (i, j); -1 where the window steps over it. Where
+  // nobody asks, planes may be larger than numbers.
   __device__ int number(int i, int j, int y, int x) const {
+    if (!numbers) return 0;
     if (numbers_dtype != MOON_U8) return y * across.size + x;
     int row = tap_at(down, i, y), column = tap_at(across, j, x);
     return row < 0 || column < 0 ? -1 : row * across.kernel + column;

@@ -68,6 +68,15 @@ describe("pooling on " .. gpu.device .. ":", function()
     end)
   end)
 
+  it("planes of more than 2^31 elements", function()
+    local side = 2 ^ 16
+    local row = moon.zeros(1, 1, 1, side)
+    row[{ 1, 1, 1, 40001 }], row[{ 1, 1, 1, 40002 }] = 2, 1
+    local x = row:to(gpu.device):expand(1, 1, side, side)
+    local y = moon.no_grad(moon.max_pool2d, x, { 1, 2 }, { stride = 40000 })
+    assert.equal(2, y[{ 1, 1, 2, 2 }])
+  end)
+
   it("nothing, and a side that is too long to count", function()
     twins.agree(nil, function(x)
       return moon.max_pool2d(x, 2), moon.avg_pool2d(x, 2)
