@@ -248,11 +248,13 @@ static cublasComputeType_t compute_of(const cuda_context *c, const cuda_settings
 }
 
 // The type that both operands are multiplied in: bfloat16 where it meets float32, as on the CPU.
+// float16, which has more digits, would lose some. Sums of halves may stay float32.
 static bool common_type(const cuda_settings &settings, const device_array *a,
                         const device_array *b, const device_array *out, moon_dtype *dtype) {
-  *dtype = a->dtype == b->dtype ? a->dtype : MOON_BF16;
-  if (a->dtype != b->dtype && settings.precise) return false;
-  return out->dtype == *dtype || (*dtype == MOON_BF16 && out->dtype == MOON_F32);
+  const bool same = a->dtype == b->dtype;
+  *dtype = same ? a->dtype : MOON_BF16;
+  if (!same && (settings.precise || a->dtype == MOON_F16 || b->dtype == MOON_F16)) return false;
+  return out->dtype == *dtype || (dtype_is_half(*dtype) && out->dtype == MOON_F32);
 }
 
 static moon_status run_plan(cuda_context *c, const lt_plan *plan, double alpha, const void *left,

@@ -42,14 +42,6 @@ bool graph_release(cuda_context *c, void *block, size_t bytes) {
   return false;
 }
 
-void graph_delete(cuda_graph *graph) {
-  (void)cudaStreamSynchronize(graph->context->stream);
-  if (graph->exec) (void)cudaGraphExecDestroy(graph->exec);
-  graph->exec = nullptr;
-  graph->given_up = true;
-  if (is_unused(graph)) free_graph(graph);
-}
-
 void graphs_end(cuda_context *c) {
   while (c->graphs) {
     cuda_graph *graph = c->graphs;
@@ -87,10 +79,26 @@ moon_status graph_begin(cuda_context *c, cuda_graph **made) {
   return MOON_OK;
 }
 
+// Waits for the graph's last run, which a stream that is recorded cannot be: finish comes back to
+// those that were given up meanwhile.
+static void remove_unused(cuda_graph *graph) {
+  if (graph->context->recording) return;
+  (void)cudaStreamSynchronize(graph->context->stream);
+  if (graph->exec) (void)cudaGraphExecDestroy(graph->exec);
+  graph->exec = nullptr;
+  if (is_unused(graph)) free_graph(graph);
+}
+
 static cudaError_t finish(cuda_graph *graph, cudaGraph_t *recorded) {
+  cuda_context *c = graph->context;
   *recorded = nullptr;
-  graph->context->recording = nullptr;
-  return cudaStreamEndCapture(graph->context->stream, recorded);
+  c->recording = nullptr;
+  cudaError_t error = cudaStreamEndCapture(c->stream, recorded);
+  for (cuda_graph *one = c->graphs, *next; one; one = next) {
+    next = one->next;
+    if (one->given_up) remove_unused(one);
+  }
+  return error;
 }
 
 void graph_abort(cuda_graph *graph) {
@@ -101,8 +109,15 @@ void graph_abort(cuda_graph *graph) {
   (void)cudaGetLastError();
 }
 
+void graph_delete(cuda_graph *graph) {
+  graph_abort(graph);
+  graph->given_up = true;
+  remove_unused(graph);
+}
+
 moon_status graph_end(cuda_graph *graph) {
   cudaGraph_t recorded;
+  CUDA_TRY(cudaSetDevice(graph->context->device));
   CUDA_TRY(finish(graph, &recorded));
   cudaError_t error = cudaGraphInstantiate(&graph->exec, recorded, 0);
   (void)cudaGraphDestroy(recorded);
@@ -129,6 +144,7 @@ moon_status graph_run(cuda_graph *graph) {
   cuda_context *c = graph->context;
   uint64_t *draws = cuda_library->draws(c->engine);
   if (!graph->exec) return moon_fail(MOON_BAD_STATE, "this CUDA graph was given up");
+  CUDA_TRY(cudaSetDevice(c->device));
   graph->host.moved = *draws - graph->first_draw;
   MOON_TRY(cuda_upload(c, &graph->host, graph->device, sizeof graph->host));
   CUDA_TRY(cudaGraphLaunch(graph->exec, c->stream));

@@ -53,6 +53,7 @@ moon_status graph_end(cuda_graph *graph);     // and runs it for the first time
 void graph_abort(cuda_graph *graph);          // gives up what is recorded
 moon_status graph_refresh(cuda_graph *graph, bool on);
 moon_status graph_run(cuda_graph *graph);
-void graph_delete(cuda_graph *graph);         // its pool goes when nothing of it is in use
+void graph_delete(cuda_graph *graph);         // it goes when nothing is recorded, its pool when
+                                              // nothing of it is in use
 
 #endif

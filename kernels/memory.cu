@@ -5,7 +5,8 @@
 
 #include "context.cuh"
 
-enum { LEAST = 512, SLAB = 2 << 20, LARGEST_SMALL = 1 << 20 };
+// Blocks begin at multiples of ALIGNED, as cuBLASLt demands of a workspace.
+enum { ALIGNED = 256, SLAB = 2 << 20, LARGEST_SMALL = 1 << 20 };
 
 // -- size classes: (4 to 7) * 2^k * 128
 
@@ -72,7 +73,8 @@ static cudaError_t from_driver(cuda_pool *pool, size_t bytes, bool lasting, void
 }
 
 static cudaError_t cut_from_slab(cuda_pool *pool, size_t bytes, void **block) {
-  if (pool->slab == nullptr || (size_t)(pool->slab_end - pool->slab) < bytes) {
+  size_t cut = (bytes + ALIGNED - 1) / ALIGNED * ALIGNED;
+  if (pool->slab == nullptr || (size_t)(pool->slab_end - pool->slab) < cut) {
     void *made;
     cudaError_t error = from_driver(pool, SLAB, true, &made);
     if (error != cudaSuccess) return error;
@@ -81,7 +83,7 @@ static cudaError_t cut_from_slab(cuda_pool *pool, size_t bytes, void **block) {
     pool->memory.cached += SLAB;
   }
   *block = pool->slab;
-  pool->slab += bytes;
+  pool->slab += cut;
   pool->memory.cached -= (int64_t)bytes;
   return cudaSuccess;
 }

@@ -44,6 +44,7 @@ struct engine_contexts {
 static void context_delete(cuda_context *c) {
   if (!c) return;
   (void)cudaSetDevice(c->device);
+  if (c->recording) graph_abort(c->recording);
   (void)cudaStreamSynchronize(c->stream);
   graphs_end(c);
   cuda_libraries_close(c);

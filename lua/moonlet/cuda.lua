@@ -161,6 +161,7 @@ function cuda.graph(fn, device)
       core.cuda_graph_run(graph)
     elseif called then
       graph, steps, results = record(fn, device, ...)
+      results.arguments = { ... }   -- the graph works on them: they live as long
     else
       called = true
       return fn(...)

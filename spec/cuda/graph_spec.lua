@@ -122,6 +122,31 @@ describe("a CUDA graph", function()
     end
   end)
 
+  it("is recorded while another one goes", function()
+    local x = moon.ones(2, { device = gpu.device })
+    local other = moon.cuda.graph(function() return x + 1 end)
+    for _ = 1, 3 do other() end
+    local step = moon.cuda.graph(function()
+      if require("moonlet.capture").steps then other = nil end
+      for _ = 1, 3 do collectgarbage() end
+      return x * 3
+    end)
+    for _ = 1, 3 do assert.equal(3, step()[2]) end
+    assert.is_nil(other)
+  end)
+
+  it("keeps what it was recorded with", function()
+    local set = moon.cuda.graph(function(x) moon.no_grad(x.fill_, x, 1) end)
+    do
+      local x = moon.zeros(1000, { device = gpu.device })
+      for _ = 1, 2 do set(x) end
+    end
+    for _ = 1, 3 do collectgarbage() end
+    local y = moon.zeros(1000, { device = gpu.device })
+    set()
+    assert.equal(0, y:sum():item())
+  end)
+
   it("gives results with new contents", function()
     local x = moon.ones(2, { device = gpu.device })
     local double = moon.cuda.graph(function() return x * 2, "told" end)

@@ -248,6 +248,7 @@ struct stream {
   std::mutex lock;
   std::deque<task> work;
   std::vector<task> *captured = nullptr;   // where work goes instead, while a graph is captured
+  bool invalidated = false;                // by who waited for the stream meanwhile
   cudaError_t failed = cudaSuccess;   // stays, as an asynchronous error of CUDA's does
 
   void put(task item) {
@@ -455,7 +456,10 @@ cudaError_t cudaStreamDestroy(cudaStream_t on) {
   delete on;
   return error;
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t on) { return say(on->drain()); }
+cudaError_t cudaStreamSynchronize(cudaStream_t on) {
+  if (on->captured) on->invalidated = true;
+  return say(on->drain());
+}
 cudaError_t cudaDeviceSynchronize() {
   std::lock_guard<std::mutex> guard(streams_lock);
   cudaError_t error = cudaSuccess;
@@ -471,14 +475,15 @@ struct emulated_graph { std::vector<task> tasks; };
 cudaError_t cudaStreamBeginCapture(cudaStream_t on, cudaStreamCaptureMode) {
   if (on->captured) return say(cudaErrorInvalidValue);
   on->captured = new std::vector<task>();
+  on->invalidated = false;
   return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t on, cudaGraph_t *graph) {
   if (!on->captured) return say(cudaErrorInvalidValue);
-  *graph = new emulated_graph{ std::move(*on->captured) };
+  *graph = on->invalidated ? nullptr : new emulated_graph{ std::move(*on->captured) };
   delete on->captured;
   on->captured = nullptr;
-  return cudaSuccess;
+  return on->invalidated ? say(cudaErrorStreamCaptureInvalidated) : cudaSuccess;
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long) {
   *exec = new emulated_graph(*graph);

@@ -159,6 +159,7 @@ enum {
   cudaErrorInvalidDevice = 101,
   cudaErrorLaunchFailure = 719,
   cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorStreamCaptureInvalidated = 901,
 };
 typedef emulated::stream *cudaStream_t;
 typedef struct emulated_event *cudaEvent_t;
