@@ -35,7 +35,7 @@ static moon_status take_stage(cuda_context *c, size_t bytes, cuda_stage **taken)
 }
 
 static moon_status upload_staged(cuda_context *c, const void *host, void *device, size_t bytes) {
-  cuda_stage *stage;
+  cuda_stage *stage = nullptr;
   MOON_TRY(take_stage(c, bytes, &stage));
   memcpy(stage->host, host, bytes);
   CUDA_TRY(cudaMemcpyAsync(device, stage->host, bytes, cudaMemcpyHostToDevice, c->stream));
