@@ -50,7 +50,7 @@ local function table_of_operators(operators)
     "| operator | family | types | devices | gradient |", "| --- | --- | --- | --- | --- |" }
   for _, op in ipairs(operators) do
     lines[#lines + 1] = ("| [%s](operators/%s.md#%s) | %s | %s | %s | %s |"):format(
-      name_of(op), op.family, name_of(op), op.family, dtypes_of(op), "cpu", order_of(op))
+      name_of(op), op.family, name_of(op), op.family, dtypes_of(op), "cpu, cuda", order_of(op))
   end
   return table.concat(lines, "\n") .. "\n"
 end
