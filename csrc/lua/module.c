@@ -176,9 +176,23 @@ static int state_close(lua_State *L) {
   return 0;
 }
 
+// Makes room for the references that this binding keeps in the registry. Lua 5.1 loses values with
+// numbers for keys when it runs out of memory while their table grows; so it grows before there are
+// any of ours, and luaL_ref finds free places afterwards.
+static void reserve_references(lua_State *L) {
+  enum { REFERENCES = 16 };
+  int references[REFERENCES];
+  for (int i = 0; i < REFERENCES; i++) {
+    lua_pushboolean(L, 1);
+    references[i] = luaL_ref(L, LUA_REGISTRYINDEX);
+  }
+  for (int i = 0; i < REFERENCES; i++) luaL_unref(L, LUA_REGISTRYINDEX, references[i]);
+}
+
 // The state is a userdata of the registry: Lua frees it after the last finaliser has run, so that
 // tensors collected while a lua_State closes still find it.
 static binding_state *state_open(lua_State *L) {
+  reserve_references(L);
   lua_pushlightuserdata(L, (void *)&state_key);
   binding_state *state = lua_newuserdata(L, sizeof *state);
   memset(state, 0, sizeof *state);
