@@ -81,23 +81,24 @@ static void close_ratios(const lrn_scratch *s, const STORED *x, const STORED *g,
 // `room` elements for each of what scratch holds, all zeros.
 static moon_status open_scratch(const lrn_job *job, int64_t room, lrn_scratch *s) {
   const bool backward = job->gradient.data != NULL;
-  const size_t part = (size_t)room * sizeof(REAL);
+  const size_t part = (size_t)room * sizeof(REAL), line = 64;
   void *block;
   s->job = job;
   s->rule = lrn_rule_of(job->options);
   s->others = job->before + job->after;
-  s->bytes = part * (backward ? 3 : 1) + (size_t)(s->others + 1) * sizeof(REAL *);
+  const size_t window = ((size_t)(s->others + 1) * sizeof(REAL *) + line - 1) / line * line;
+  s->bytes = window + part * (backward ? 3 : 1);
   MOON_TRY(alloc_bytes(job->engine, s->bytes, &block));
   memset(block, 0, s->bytes);
-  s->squares = block;
+  s->window = block;
+  s->squares = (REAL *)(void *)((char *)block + window);
   s->ratios = backward ? s->squares + room : NULL;
   s->straight = backward ? s->ratios + room : NULL;
-  s->window = (const REAL **)(void *)((char *)block + part * (backward ? 3 : 1));
   return MOON_OK;
 }
 
 static void close_scratch(const lrn_scratch *s) {
-  alloc_release(s->job->engine, s->squares, s->bytes);
+  alloc_release(s->job->engine, (void *)s->window, s->bytes);
 }
 
 static const STORED *lrn_row(pixel_rows rows, int64_t row) {
