@@ -292,7 +292,7 @@ static moon_status begin_graph(moon_engine *engine, int index, cuda_graph **grap
 }
 
 static cuda_plugin table = {
-  CUDA_BORDER, 0, device_at, describe, synchronize, memory, set_limit, empty_cache, set_flag,
+  0, device_at, describe, synchronize, memory, set_limit, empty_cache, set_flag,
   mark, between, forget, begin_graph, graph_end, graph_abort, graph_refresh, graph_run,
   graph_delete,
 };
@@ -317,8 +317,13 @@ static moon_status count_devices(const cuda_library_state *found, int *count) {
   return cuda_failed("cudaGetDeviceCount", error);
 }
 
-extern "C" __attribute__((visibility("default"))) moon_status moonlet_cuda_open(
-    const cuda_host *host, cuda_library_state *found, const cuda_plugin **plugin) {
+#define EXPORTED extern "C" __attribute__((visibility("default")))
+
+EXPORTED const int moonlet_cuda_border;
+const int moonlet_cuda_border = CUDA_BORDER;
+
+EXPORTED moon_status moonlet_cuda_open(const cuda_host *host, cuda_library_state *found,
+                                       const cuda_plugin **plugin) {
   cuda_library = host;
   found[0].name = "driver";
   found[1].name = "runtime";

@@ -81,10 +81,10 @@ static void *host_library(const char *name) {
 static const device_kernels *host_cpu(void) { return device_cpu()->kernels; }
 
 static const cuda_host host = {
-  .fail = host_fail, .error_text = moon_error_text, .settings = host_settings,
-  .chose = engine_chose, .where = host_where, .extension = host_extension,
-  .account = host_account, .draws = host_draws, .collect = alloc_collect, .library = host_library,
-  .symbol = os_library_symbol, .cpu = host_cpu,
+  .fail = host_fail, .settings = host_settings, .chose = engine_chose, .where = host_where,
+  .extension = host_extension, .account = host_account, .draws = host_draws,
+  .collect = alloc_collect, .library = host_library, .symbol = os_library_symbol,
+  .cpu = host_cpu,
 };
 
 // -- opening, under the lock
@@ -94,17 +94,15 @@ static moon_status open_file(const char *file, const cuda_plugin **plugin) {
   if (!library)
     return moon_fail(MOON_BAD_DEVICE, "the CUDA plug-in %s cannot be opened: it is damaged or made "
                      "for another system", file);
-  cuda_entry entry = (cuda_entry)os_library_symbol(library, CUDA_ENTRY);
-  if (!entry)
+  const int *border = os_library_symbol(library, CUDA_BORDER_NAME);
+  cuda_entry entry = (cuda_entry)os_library_symbol(library, CUDA_ENTRY_NAME);
+  if (!border || !entry)
     return moon_fail(MOON_BAD_DEVICE, "%s is no CUDA plug-in of moonlet: it has no %s", file,
-                     CUDA_ENTRY);
-  const cuda_plugin *made = NULL;
-  MOON_TRY(entry(&host, found, &made));
-  if (made->border != CUDA_BORDER)
+                     border ? CUDA_ENTRY_NAME : CUDA_BORDER_NAME);
+  if (*border != CUDA_BORDER)
     return moon_fail(MOON_BAD_DEVICE, "%s was built for another version of moonlet (border %d, "
-                     "this one has %d); build it again", file, made->border, CUDA_BORDER);
-  *plugin = made;
-  return MOON_OK;
+                     "this one has %d); build it again", file, *border, CUDA_BORDER);
+  return entry(&host, found, plugin);
 }
 
 static moon_status open_first(const cuda_plugin **plugin) {

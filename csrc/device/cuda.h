@@ -1,7 +1,8 @@
 // The border between the library and the CUDA plug-in, a shared library of its own that is opened
 // when a program first asks for a CUDA device (cuda.c here, kernels/plugin.cu there). Each side
-// gives the other a table; CUDA_BORDER counts the changes of both, since they may be installed
-// apart.
+// gives the other a table. They may be installed apart, so CUDA_BORDER counts the changes of both
+// tables and of what they are made of (slots.h, kernels.def); the plug-in exports its own count as
+// a constant, and nothing of a plug-in with another one is run.
 #ifndef MOON_DEVICE_CUDA_H
 #define MOON_DEVICE_CUDA_H
 
@@ -11,8 +12,7 @@
 extern "C" {
 #endif
 
-enum { CUDA_BORDER = 2, CUDA_MOST_DEVICES = 8 };
-#define CUDA_ENTRY "moonlet_cuda_open"
+enum { CUDA_BORDER = 3, CUDA_MOST_DEVICES = 8 };
 
 // What a kernel may ask about the engine that it works for.
 typedef struct cuda_settings {
@@ -22,9 +22,8 @@ typedef struct cuda_settings {
 
 // What the library does for the plug-in.
 typedef struct cuda_host {
-  // Keeps the sentence of a failure and returns `status`; reads it back.
+  // Keeps the sentence of a failure and returns `status`.
   moon_status (*fail)(moon_status status, const char *sentence);
-  const char *(*error_text)(void);
   cuda_settings (*settings)(const moon_engine *engine);
   void (*chose)(moon_engine *engine, const char *algorithm);
   // Where an engine stands in the user's program, "" if unknown.
@@ -78,7 +77,6 @@ typedef struct cuda_graph cuda_graph;
 
 // What the plug-in does for the library.
 typedef struct cuda_plugin {
-  int border;                  // CUDA_BORDER when it was built
   int devices;                 // at most CUDA_MOST_DEVICES
   const moon_device *(*device)(int index);
   moon_status (*describe)(int index, cuda_description *description);
@@ -104,8 +102,11 @@ typedef struct cuda_plugin {
   void (*graph_remove)(cuda_graph *graph);
 } cuda_plugin;
 
-// The plug-in's one exported function, CUDA_ENTRY. `found` has CUDA_LIBRARIES places and is filled
-// even where opening fails; the failure says what is missing.
+// What the plug-in exports: CUDA_BORDER when it was built, a const int, and the function that opens
+// it. `found` has CUDA_LIBRARIES places and is filled even where opening fails; the failure says
+// what is missing.
+#define CUDA_BORDER_NAME "moonlet_cuda_border"
+#define CUDA_ENTRY_NAME "moonlet_cuda_open"
 typedef moon_status (*cuda_entry)(const cuda_host *host, cuda_library_state *found,
                                   const cuda_plugin **plugin);
 

@@ -33,6 +33,7 @@ end
 
 local build = os.getenv "MOONLET_BUILD" or sources.root .. "/build"
 local emulated, real = build .. "/emulated/cuda.so", build .. "/moonlet/cuda.so"
+local other_version = build .. "/emulated/other_version.so"
 
 describe("CUDA that cannot be used is a sentence:", function()
   if exists(emulated) and gpu.emulated then
@@ -69,6 +70,13 @@ describe("CUDA that cannot be used is a sentence:", function()
     assert.matches("is no CUDA plug%-in of moonlet",
       reason(build .. "/" .. child.lua .. "/moonlet/core.so"))
   end)
+
+  if exists(other_version) then
+    it("with a plug-in of another version, of which nothing is run", function()
+      assert.matches("another version of moonlet %(border 1, this one has %d+%); build it again",
+        reason(other_version))
+    end)
+  end
 
   it("with names of devices that cannot be", function()
     for _, name in ipairs { "cuda:", "cuda:x", "cuda:-1", "cuda:1x", "cuda:9999", "cudas" } do
