@@ -66,6 +66,11 @@ binding_state *binding_here(lua_State *L);             // from the running funct
 binding_state *binding_of(lua_State *L);               // from the registry
 // Adds functions to the table on top, each with the state as upvalue.
 void binding_functions(lua_State *L, binding_state *state, const luaL_Reg *functions);
+// Set a field of the table on top.
+void binding_set_number(lua_State *L, const char *key, double value);
+void binding_set_int64(lua_State *L, const char *key, int64_t value);   // raises as push_int64
+void binding_set_boolean(lua_State *L, const char *key, bool value);
+void binding_set_text(lua_State *L, const char *key, const char *text);
 // Raises a sentence with the position of the innermost Lua code outside the library. Formats as
 // lua_pushfstring. Does not return.
 int binding_error(lua_State *L, const char *format, ...);

@@ -36,25 +36,15 @@ static int look_in(lua_State *L) {
   return 0;
 }
 
-static void set_number(lua_State *L, const char *key, double value) {
-  lua_pushnumber(L, (lua_Number)value);
-  lua_setfield(L, -2, key);
-}
-
-static void set_text(lua_State *L, const char *key, const char *text) {
-  lua_pushstring(L, text);
-  lua_setfield(L, -2, key);
-}
-
 static void push_libraries(lua_State *L) {
   const cuda_library_state *found = cuda_found();
   lua_newtable(L);
   for (int i = 0, n = 0; i < CUDA_LIBRARIES; i++) {
     if (!found[i].name) continue;
     lua_newtable(L);
-    set_text(L, "name", found[i].name);
-    set_number(L, "version", found[i].version);
-    if (found[i].missing) set_text(L, "missing", found[i].missing);
+    binding_set_text(L, "name", found[i].name);
+    binding_set_number(L, "version", found[i].version);
+    if (found[i].missing) binding_set_text(L, "missing", found[i].missing);
     lua_rawseti(L, -2, ++n);
   }
 }
@@ -63,12 +53,22 @@ static void push_device(lua_State *L, const cuda_plugin *plugin, int index) {
   cuda_description d;
   binding_check(L, plugin->describe(index, &d));
   lua_newtable(L);
-  set_text(L, "name", d.name);
-  set_number(L, "major", d.major);
-  set_number(L, "minor", d.minor);
-  set_number(L, "processors", d.processors);
-  set_number(L, "memory", (double)d.memory);
-  set_number(L, "memory_free", (double)d.memory_free);
+  binding_set_text(L, "name", d.name);
+  binding_set_number(L, "major", d.major);
+  binding_set_number(L, "minor", d.minor);
+  binding_set_number(L, "processors", d.processors);
+  binding_set_int64(L, "memory", d.memory);
+  binding_set_int64(L, "memory_free", d.memory_free);
+}
+
+// core.cuda_count() -> how many devices there are; where CUDA cannot be used 0, and why
+static int count(lua_State *L) {
+  const cuda_plugin *plugin;
+  bool available = cuda_open(&plugin) == MOON_OK;
+  lua_pushnumber(L, available ? plugin->devices : 0);
+  if (available) return 1;
+  lua_pushstring(L, moon_error_text());
+  return 2;
 }
 
 // core.cuda_info() -> { available, reason, libraries = {...}, devices = {...} }
@@ -76,9 +76,8 @@ static int info(lua_State *L) {
   const cuda_plugin *plugin;
   bool available = cuda_open(&plugin) == MOON_OK;
   lua_newtable(L);
-  lua_pushboolean(L, available);
-  lua_setfield(L, -2, "available");
-  if (!available) set_text(L, "reason", moon_error_text());
+  binding_set_boolean(L, "available", available);
+  if (!available) binding_set_text(L, "reason", moon_error_text());
   push_libraries(L);
   lua_setfield(L, -2, "libraries");
   lua_newtable(L);
@@ -105,11 +104,11 @@ static int memory(lua_State *L) {
   cuda_memory m;
   binding_check(L, plugin->memory(engine, device_at(L, plugin, 1, "memory"), &m));
   lua_newtable(L);
-  set_number(L, "live", (double)m.live);
-  set_number(L, "peak", (double)m.peak);
-  set_number(L, "cached", (double)m.cached);
-  set_number(L, "limit", (double)m.limit);
-  set_number(L, "allocations", (double)m.allocations);
+  binding_set_int64(L, "live", m.live);
+  binding_set_int64(L, "peak", m.peak);
+  binding_set_int64(L, "cached", m.cached);
+  binding_set_int64(L, "limit", m.limit);
+  binding_set_int64(L, "allocations", m.allocations);
   return 1;
 }
 
@@ -278,8 +277,8 @@ static void new_metatable(lua_State *L, const char *key, lua_CFunction gc) {
 
 void cuda_functions_open(lua_State *L, binding_state *state) {
   static const luaL_Reg functions[] = {
-    { "cuda_look_at", look_at }, { "cuda_look_in", look_in }, { "cuda_info", info },
-    { "cuda_synchronize", synchronize }, { "cuda_memory", memory },
+    { "cuda_look_at", look_at }, { "cuda_look_in", look_in }, { "cuda_count", count },
+    { "cuda_info", info }, { "cuda_synchronize", synchronize }, { "cuda_memory", memory },
     { "cuda_memory_limit", memory_limit }, { "cuda_empty_cache", empty_cache },
     { "cuda_flag", flag }, { "cuda_mark", mark }, { "cuda_between", between },
     { "cuda_graph_begin", graph_begin }, { "cuda_graph_end", graph_end },

@@ -3,21 +3,16 @@
 #include "base/os.h"
 #include "lua/binding.h"
 
-static void set_number(lua_State *L, const char *key, int64_t value) {
-  binding_push_int64(L, value);
-  lua_setfield(L, -2, key);
-}
-
 // moon.memory() -> {live, peak, budget, since_collect: of this state; cached: of the process},
 // bytes
 static int memory_figures(lua_State *L) {
   engine_memory *memory = &binding_here(L)->engine->memory;
   lua_newtable(L);
-  set_number(L, "live", atomic_load(&memory->live));
-  set_number(L, "peak", atomic_load(&memory->peak));
-  set_number(L, "since_collect", atomic_load(&memory->since_collect));
-  set_number(L, "budget", memory->budget);
-  set_number(L, "cached", (int64_t)alloc_cached_bytes());
+  binding_set_int64(L, "live", atomic_load(&memory->live));
+  binding_set_int64(L, "peak", atomic_load(&memory->peak));
+  binding_set_int64(L, "since_collect", atomic_load(&memory->since_collect));
+  binding_set_int64(L, "budget", memory->budget);
+  binding_set_int64(L, "cached", (int64_t)alloc_cached_bytes());
   return 1;
 }
 

@@ -43,6 +43,26 @@ void binding_functions(lua_State *L, binding_state *state, const luaL_Reg *funct
   }
 }
 
+void binding_set_number(lua_State *L, const char *key, double value) {
+  lua_pushnumber(L, (lua_Number)value);
+  lua_setfield(L, -2, key);
+}
+
+void binding_set_int64(lua_State *L, const char *key, int64_t value) {
+  binding_push_int64(L, value);
+  lua_setfield(L, -2, key);
+}
+
+void binding_set_boolean(lua_State *L, const char *key, bool value) {
+  lua_pushboolean(L, value);
+  lua_setfield(L, -2, key);
+}
+
+void binding_set_text(lua_State *L, const char *key, const char *text) {
+  lua_pushstring(L, text);
+  lua_setfield(L, -2, key);
+}
+
 // The innermost Lua function that is not part of the library: its line is one the user can change.
 static bool find_user(lua_State *L, const binding_state *state, int level, lua_Debug *frame) {
   size_t length = state ? strlen(state->library) : 0;

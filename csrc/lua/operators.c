@@ -110,16 +110,6 @@ static int operator_inplace(lua_State *L) {
 
 // -- moon.operators()
 
-static void set_string(lua_State *L, const char *key, const char *value) {
-  lua_pushstring(L, value);
-  lua_setfield(L, -2, key);
-}
-
-static void set_boolean(lua_State *L, const char *key, bool value) {
-  lua_pushboolean(L, value);
-  lua_setfield(L, -2, key);
-}
-
 static const char *const kind_names[] = {
   "Tensor", "Tensor[]", "Tensor|number", "int", "number", "bool", "string", "dtype", "device",
   "int[]", "dim", "dims", "index", "choice", "pads",
@@ -127,15 +117,15 @@ static const char *const kind_names[] = {
 
 static void push_param(lua_State *L, const op_param *param) {
   lua_newtable(L);
-  set_string(L, "name", param->name);
+  binding_set_text(L, "name", param->name);
   if (param->fixed) {   // "int[2]", "pads[3]"
     lua_pushfstring(L, "%s[%d]", param->kind == OP_PADS ? "pads" : "int", param->fixed);
     lua_setfield(L, -2, "type");
   } else {
-    set_string(L, "type", param->alone ? "Tensor|Tensor[]" : kind_names[param->kind]);
+    binding_set_text(L, "type", param->alone ? "Tensor|Tensor[]" : kind_names[param->kind]);
   }
-  set_boolean(L, "optional", param->optional);
-  if (param->has_default) set_string(L, "default", param->default_text);
+  binding_set_boolean(L, "optional", param->optional);
+  if (param->has_default) binding_set_text(L, "default", param->default_text);
   if (param->kind != OP_CHOICE) return;
   lua_newtable(L);
   for (int i = 0; i < param->choice_count; i++) {
@@ -160,13 +150,11 @@ static void push_params(lua_State *L, const op_signature *s, bool inputs) {
 }
 
 static void push_row(lua_State *L, const pointwise_text *row) {
-  set_string(L, "formula", row->formula);
-  if (row->derivatives[0]) set_string(L, "derivative", row->derivatives[0]);
-  if (row->derivatives[1]) set_string(L, "derivative_y", row->derivatives[1]);
-  lua_pushnumber(L, row->low);
-  lua_setfield(L, -2, "low");
-  lua_pushnumber(L, row->high);
-  lua_setfield(L, -2, "high");
+  binding_set_text(L, "formula", row->formula);
+  if (row->derivatives[0]) binding_set_text(L, "derivative", row->derivatives[0]);
+  if (row->derivatives[1]) binding_set_text(L, "derivative_y", row->derivatives[1]);
+  binding_set_number(L, "low", row->low);
+  binding_set_number(L, "high", row->high);
 }
 
 static void push_dtypes(lua_State *L, const op_descriptor *op) {
@@ -193,11 +181,11 @@ static const char *gradient_order(const op_descriptor *op) {
 static void push_descriptor(lua_State *L, const op_descriptor *op) {
   const op_signature *s = op->signature;
   lua_newtable(L);
-  set_string(L, "name", op->name);
-  set_string(L, "family", op->family);
-  set_string(L, "schema", op->schema);
-  set_string(L, "doc", op->doc ? op->doc : "");
-  if (op->example) set_string(L, "example", op->example);
+  binding_set_text(L, "name", op->name);
+  binding_set_text(L, "family", op->family);
+  binding_set_text(L, "schema", op->schema);
+  binding_set_text(L, "doc", op->doc ? op->doc : "");
+  if (op->example) binding_set_text(L, "example", op->example);
   push_params(L, s, true);
   lua_setfield(L, -2, "inputs");
   push_params(L, s, false);
@@ -210,14 +198,14 @@ static void push_descriptor(lua_State *L, const op_descriptor *op) {
   lua_setfield(L, -2, "results");
   push_dtypes(L, op);
   const char *order = gradient_order(op);
-  set_string(L, "order", order);
-  set_boolean(L, "gradient", strcmp(order, "none") != 0);
-  set_boolean(L, "composite", (op->flags & OP_COMPOSITE) != 0);
-  set_boolean(L, "view", (op->flags & OP_VIEW) != 0);
-  set_boolean(L, "inplace", (op->flags & (OP_INPLACE | OP_MUTATES)) != 0);
-  set_boolean(L, "only_inplace", (op->flags & OP_MUTATES) != 0);
-  set_boolean(L, "hidden", (op->flags & OP_HIDDEN) != 0);
-  set_boolean(L, "method", !(op->flags & (OP_FUNCTION_ONLY | OP_HIDDEN)));
+  binding_set_text(L, "order", order);
+  binding_set_boolean(L, "gradient", strcmp(order, "none") != 0);
+  binding_set_boolean(L, "composite", (op->flags & OP_COMPOSITE) != 0);
+  binding_set_boolean(L, "view", (op->flags & OP_VIEW) != 0);
+  binding_set_boolean(L, "inplace", (op->flags & (OP_INPLACE | OP_MUTATES)) != 0);
+  binding_set_boolean(L, "only_inplace", (op->flags & OP_MUTATES) != 0);
+  binding_set_boolean(L, "hidden", (op->flags & OP_HIDDEN) != 0);
+  binding_set_boolean(L, "method", !(op->flags & (OP_FUNCTION_ONLY | OP_HIDDEN)));
   const pointwise_text *row = pointwise_row(op);
   if (row) push_row(L, row);
 }

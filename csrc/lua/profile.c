@@ -48,16 +48,6 @@ static int leave(lua_State *L) {
 
 // -- the list of events
 
-static void set_number(lua_State *L, const char *key, double value) {
-  lua_pushnumber(L, (lua_Number)value);
-  lua_setfield(L, -2, key);
-}
-
-static void set_text(lua_State *L, const char *key, const char *text) {
-  lua_pushstring(L, text);
-  lua_setfield(L, -2, key);
-}
-
 // "winograd", or "winograd + direct" in the order in which they were told.
 static void set_algorithm(lua_State *L, const char *const algorithms[2]) {
   const char *last = algorithms[0], *before = algorithms[1];
@@ -70,14 +60,14 @@ static void set_algorithm(lua_State *L, const char *const algorithms[2]) {
 static void push_event(lua_State *L, const profile_event *event, int64_t first) {
   static const char *const kinds[] = { "call", "backward", "walk", "collection", "module" };
   lua_createtable(L, 0, 10);
-  set_text(L, "kind", kinds[event->kind]);
-  set_text(L, "name", event->name);
-  set_number(L, "module", (double)event->module);
-  set_number(L, "outer", event->outer < first ? 0 : (double)(event->outer - first + 1));
-  set_number(L, "start", event->start);
-  set_number(L, "stop", event->stop);
-  set_number(L, "moved", (double)event->moved);
-  set_number(L, "memory", (double)event->memory);
+  binding_set_text(L, "kind", kinds[event->kind]);
+  binding_set_text(L, "name", event->name);
+  binding_set_number(L, "module", (double)event->module);
+  binding_set_number(L, "outer", event->outer < first ? 0 : (double)(event->outer - first + 1));
+  binding_set_number(L, "start", event->start);
+  binding_set_number(L, "stop", event->stop);
+  binding_set_number(L, "moved", (double)event->moved);
+  binding_set_number(L, "memory", (double)event->memory);
   set_algorithm(L, event->algorithms);
   if (!event->thread) return;
   push_thread_name(L, event->thread);
@@ -100,7 +90,7 @@ static int push_events(lua_State *L) {
     push_event(L, &event, range->first);
     lua_rawseti(L, -2, (int)(i - range->first + 1));
   }
-  set_number(L, "dropped", (double)profile->dropped);
+  binding_set_number(L, "dropped", (double)profile->dropped);
   return 1;
 }
 

@@ -32,12 +32,12 @@ end
 -- @treturn boolean
 -- @treturn ?string what is missing
 function cuda.is_available()
-  local found = core.cuda_info()
-  return found.available, found.reason
+  local count, reason = core.cuda_count()
+  return count > 0, reason
 end
 
 --- How many CUDA devices there are, 0 where CUDA cannot be used.
-function cuda.device_count() return #core.cuda_info().devices end
+function cuda.device_count() return (core.cuda_count()) end
 
 local function version_text(library)
   local v = library.version
