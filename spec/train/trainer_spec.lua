@@ -63,6 +63,16 @@ describe("Trainer", function()
     assert.is_true(moon.file_exists(directory .. "/checkpoint.safetensors"))
   end)
 
+  it("looks for its network's device once an epoch and once a test", function()
+    local trainer, looked = make(folder, nil, { epochs = 2 }), 0
+    function trainer.net:device()
+      looked = looked + 1
+      return nn.Module.device(self)
+    end
+    trainer:fit()
+    assert.equal(4, looked)
+  end)
+
   it("calculates in mixed precision where asked to, in training and in tests", function()
     local seen = {}
     local function loss(logits, y)

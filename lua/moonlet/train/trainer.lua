@@ -144,9 +144,8 @@ local function count_correct(logits, labels)
   return logits:detach():argmax(2):eq(labels):sum():item()
 end
 
--- Batches follow the net to its device.
-local function on_device(self, tensor)
-  return core.is_tensor(tensor) and tensor:to(self.net:device()) or tensor
+local function on_device(device, value)
+  return core.is_tensor(value) and value:to(device) or value
 end
 
 local function forward(self, x, y)
@@ -190,7 +189,6 @@ end
 
 -- One step. Errors pass through; `self.in_step` tells whether there is something to take back.
 local function train_step(self, x, y)
-  x, y = on_device(self, x), on_device(self, y)
   self.in_step = true
   self.snapshot:take()
   local loss, correct, count
@@ -224,13 +222,14 @@ local function new_progress(self)
   }
 end
 
--- The steps of one epoch; true when all of them are done.
+-- The steps of one epoch; true when all of them are done. Batches follow the net to its device.
 local function train_epoch(self)
   self.net:train()
+  local device = self.net:device()   -- looks through all of it
   local progress = new_progress(self)
   local began, before = core.clock(), self.sums.seconds
   for x, y in self.train:iter() do
-    local count = train_step(self, x, y)
+    local count = train_step(self, on_device(device, x), on_device(device, y))
     self.sums.seconds = before + core.clock() - began
     if progress then progress:update(self.train.position, count, show_values(self.sums)) end
     notify(self, "on_step")
