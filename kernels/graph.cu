@@ -124,8 +124,15 @@ moon_status graph_end(cuda_graph *graph) {
   if (error != cudaSuccess) return cuda_failed("cudaGraphInstantiate", error);
   uint64_t *draws = cuda_library->draws(graph->context->engine);
   graph->draws = *draws - graph->first_draw;
-  *draws = graph->first_draw;   // this run's, which follows
-  return graph_run(graph);
+  *draws = graph->first_draw;   // recording has drawn nothing
+  return MOON_OK;
+}
+
+moon_status graph_unless(cuda_graph *graph, const float *found) {
+  if (graph->context->recording != graph)
+    return moon_fail(MOON_BAD_STATE, "this CUDA graph is not being recorded");
+  graph->unless = found;
+  return MOON_OK;
 }
 
 // -- running again
@@ -158,18 +165,16 @@ const uint64_t *graph_moved(const cuda_context *c) {
   return c->recording ? &c->recording->device->moved : nullptr;
 }
 
-moon_status graph_step(cuda_context *c, const step_options *options,
-                       const step_options **on_device, bool *skip) {
+moon_status graph_step(cuda_context *c, const step_options *options, graph_stepping *stepping) {
   cuda_graph *graph = c->refreshing ? c->refreshing : c->recording;
-  *on_device = nullptr;
-  *skip = c->refreshing != nullptr;
+  *stepping = {};
   if (!graph) return MOON_OK;
   int *number = c->refreshing ? &graph->refreshed : &graph->steps;
   int most = c->refreshing ? graph->steps : (int)GRAPH_MOST_STEPS;
   if (*number == most)
     return moon_fail(MOON_BAD_STATE, "a CUDA graph has room for %d optimiser steps", most);
   graph->host.steps[*number] = *options;
-  *on_device = &graph->device->steps[*number];
+  *stepping = { &graph->device->steps[*number], graph->unless, c->refreshing != nullptr };
   ++*number;
   return MOON_OK;
 }

@@ -293,8 +293,8 @@ static moon_status begin_graph(moon_engine *engine, int index, cuda_graph **grap
 
 static cuda_plugin table = {
   0, device_at, describe, synchronize, memory, set_limit, empty_cache, set_flag,
-  mark, between, forget, begin_graph, graph_end, graph_abort, graph_refresh, graph_run,
-  graph_delete,
+  mark, between, forget, begin_graph, graph_end, graph_abort, graph_unless, graph_refresh,
+  graph_run, graph_delete,
 };
 
 // -- opening

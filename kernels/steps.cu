@@ -83,8 +83,9 @@ static __device__ void step_elements(const step_numbers<T> &numbers, const step_
 
 template <typename S, typename Rule>
 static __global__ void step_segments(step_numbers<cuda_compute<S>> numbers,
-                                     const step_options *fresh, int count, const step_row *rows,
-                                     int64_t segments) {
+                                     const step_options *fresh, const float *unless, int count,
+                                     const step_row *rows, int64_t segments) {
+  if (unless && !(*unless == 0)) return;   // NaN too
   if (fresh) numbers = numbers_of<cuda_compute<S>>(fresh);   // of this run of a graph
   for (int64_t segment = blockIdx.x; segment < segments; segment += gridDim.x) {
     const step_row row = rows[row_of(rows, count, segment)];
@@ -107,17 +108,18 @@ struct step_table {
 };
 
 typedef moon_status (*launcher)(cuda_context *c, const step_options *options,
-                                const step_options *fresh, moon_dtype dtype,
+                                const graph_stepping *stepping, moon_dtype dtype,
                                 const step_table *table);
 
 template <template <typename> class Rule>
-static moon_status run(cuda_context *c, const step_options *options, const step_options *fresh,
-                       moon_dtype dtype, const step_table *table) {
+static moon_status run(cuda_context *c, const step_options *options,
+                       const graph_stepping *stepping, moon_dtype dtype, const step_table *table) {
   return cuda_with_float(dtype, [&](auto type) {
     typedef decltype(type) S;
     typedef cuda_compute<S> T;
     return cuda_launch(c, cuda_blocks(table->segments, 1), CUDA_BLOCK, step_segments<S, Rule<T>>,
-                       numbers_of<T>(options), fresh, table->count, table->rows, table->segments);
+                       numbers_of<T>(options), stepping->options, stepping->unless, table->count,
+                       table->rows, table->segments);
   });
 }
 
@@ -146,11 +148,10 @@ moon_status cuda_step(cuda_context *c, int rule, const step_options *options, mo
                       int count, const step_item *items) {
   cuda_scratch table(c);
   size_t bytes = (size_t)count * sizeof(step_row);
-  const step_options *fresh;
-  bool skip;
+  graph_stepping stepping;
   if (count == 0) return MOON_OK;
-  MOON_TRY(graph_step(c, options, &fresh, &skip));
-  if (skip) return MOON_OK;
+  MOON_TRY(graph_step(c, options, &stepping));
+  if (stepping.refreshes) return MOON_OK;
   MOON_TRY(table.take(bytes));
   step_row *rows = (step_row *)calloc((size_t)count, sizeof *rows);
   if (!rows) return moon_fail(MOON_OUT_OF_MEMORY, "out of memory for a table of parameters");
@@ -158,5 +159,5 @@ moon_status cuda_step(cuda_context *c, int rule, const step_options *options, mo
   moon_status status = cuda_upload(c, rows, table.as<void>(), bytes);
   free(rows);
   if (status != MOON_OK || on_device.segments == 0) return status;
-  return rules[rule](c, options, fresh, dtype, &on_device);
+  return rules[rule](c, options, &stepping, dtype, &on_device);
 }

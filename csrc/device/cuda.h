@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-enum { CUDA_BORDER = 3, CUDA_MOST_DEVICES = 8 };
+enum { CUDA_BORDER = 4, CUDA_MOST_DEVICES = 8 };
 
 // What a kernel may ask about the engine that it works for.
 typedef struct cuda_settings {
@@ -91,12 +91,15 @@ typedef struct cuda_plugin {
   moon_status (*mark)(moon_engine *engine, int index, cuda_event **event);
   moon_status (*between)(cuda_event *from, cuda_event *to, double *seconds);
   void (*forget)(cuda_event *event);
-  // A stretch of work that is recorded between begin and end, and runs at its end and whenever it
-  // is asked to. Between refresh(true) and refresh(false) optimiser steps give their options to the
-  // next run and do nothing else. abort: gives up what was begun; remove: ends a graph.
+  // A stretch of work that is recorded between begin and end, and runs whenever it is asked to.
+  // Optimiser steps that are recorded while `unless` names a float of the device (NULL: none) are
+  // left out of runs in which it is not 0. Between refresh(true) and refresh(false) optimiser steps
+  // give their options to the next run and do nothing else. abort: gives up what was begun; remove:
+  // ends a graph.
   moon_status (*graph_begin)(moon_engine *engine, int index, cuda_graph **graph);
   moon_status (*graph_end)(cuda_graph *graph);
   void (*graph_abort)(cuda_graph *graph);
+  moon_status (*graph_unless)(cuda_graph *graph, const float *found);
   moon_status (*graph_refresh)(cuda_graph *graph, bool on);
   moon_status (*graph_run)(cuda_graph *graph);
   void (*graph_remove)(cuda_graph *graph);

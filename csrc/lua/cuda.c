@@ -233,7 +233,7 @@ static cuda_graph *graph_at(lua_State *L, int index) {
   return box->graph;
 }
 
-// core.cuda_graph_end(graph): runs it, too
+// core.cuda_graph_end(graph)
 static int graph_end(lua_State *L) {
   cuda_graph *graph = graph_at(L, 1);
   binding_check(L, plugin_of(L)->graph_end(graph));
@@ -243,6 +243,23 @@ static int graph_end(lua_State *L) {
 static int graph_abort(lua_State *L) {
   cuda_graph *graph = graph_at(L, 1);
   plugin_of(L)->graph_abort(graph);
+  return 0;
+}
+
+// core.cuda_graph_unless(graph, found, fn): optimiser steps that fn makes are left out of runs in
+// which `found`, a float32 on the device, is not 0
+static int graph_unless(lua_State *L) {
+  cuda_graph *graph = graph_at(L, 1);
+  const cuda_plugin *plugin = plugin_of(L);
+  const moon_tensor *found = tensor_check(L, 2, "cuda_graph_unless", "found");
+  if (tensor_device(found)->on_host || found->dtype != MOON_F32 || tensor_count(found) != 1)
+    binding_error(L, "cuda_graph_unless: found must be one float32 on the device");
+  lua_settop(L, 3);
+  binding_check(L, plugin->graph_unless(graph, tensor_data(found)));
+  int failed = lua_pcall(L, 0, 0, 0);
+  moon_status status = plugin->graph_unless(graph, NULL);
+  if (failed) return lua_error(L);
+  binding_check(L, status);
   return 0;
 }
 
@@ -282,8 +299,8 @@ void cuda_functions_open(lua_State *L, binding_state *state) {
     { "cuda_memory_limit", memory_limit }, { "cuda_empty_cache", empty_cache },
     { "cuda_flag", flag }, { "cuda_mark", mark }, { "cuda_between", between },
     { "cuda_graph_begin", graph_begin }, { "cuda_graph_end", graph_end },
-    { "cuda_graph_abort", graph_abort }, { "cuda_graph_refresh", graph_refresh },
-    { "cuda_graph_run", graph_run },
+    { "cuda_graph_abort", graph_abort }, { "cuda_graph_unless", graph_unless },
+    { "cuda_graph_refresh", graph_refresh }, { "cuda_graph_run", graph_run },
     { NULL, NULL }
   };
   binding_functions(L, state, functions);

@@ -6,6 +6,7 @@
 local core = require "moonlet.core"
 local capture = require "moonlet.capture"
 local unpack = require "moonlet.unpack"
+local pack = require("moonlet.values").pack
 
 local cuda = {}
 
@@ -118,23 +119,30 @@ function cuda.timer(device)
 end
 
 local function record(fn, device, ...)
-  local graph = core.cuda_graph_begin(device)
-  local steps = {}
-  capture.steps = steps
+  local recording = capture.begin(core.cuda_graph_begin(device))
   local function finish(ok, ...)
-    capture.steps = nil
+    capture.recording = nil
     if not ok then
-      core.cuda_graph_abort(graph)
+      core.cuda_graph_abort(recording.graph)
       error((...), 0)
     end
-    core.cuda_graph_end(graph)
-    return graph, steps, { n = select("#", ...), ... }
+    core.cuda_graph_end(recording.graph)
+    recording.results = pack(...)
+    return recording
   end
   return finish(pcall(fn, ...))
 end
 
 local function step_again(steps)
   for _, object in ipairs(steps) do object:step() end
+end
+
+-- One run, and what the host does round it. Recording has made the steps of the first one.
+local function run(recording, again)
+  for _, object in ipairs(recording.counterparts) do object:before_run(again) end
+  if again then core.cuda_graph_refresh(recording.graph, step_again, recording.steps) end
+  core.cuda_graph_run(recording.graph)
+  for _, object in ipairs(recording.counterparts) do object:after_run() end
 end
 
 --- A function that does what fn does, without its cost in Lua and in the driver: its first call
@@ -146,6 +154,10 @@ end
 -- decide anything on the way; the results of a run are the tensors of the recorded one with new
 -- contents. Dropout draws on, and the steps of optimisers and schedules inside fn are made again on
 -- the host, with the fused optimisers (SGD, Adam and their kin). Labels are not checked again.
+--
+-- With a moon.amp.GradScaler a run leaves its optimiser's step out where gradients overflow, and
+-- the factor moves between runs; each call then waits for its run. A call of fn that leaves a step
+-- out is followed by another one before anything is recorded.
 -- @func fn a training step, say: forward, backward, optimizer:step(), schedule:step()
 -- @number[opt=0] device the GPU's number
 -- @treturn function
@@ -153,20 +165,21 @@ end
 -- local function fill(x) return moon.no_grad(x.fill_, x, 1) end
 -- local fill_again = moon.cuda.is_available() and moon.cuda.graph(fill)
 function cuda.graph(fn, device)
-  local graph, steps, results
-  local called = false
+  local recording
+  local ready = false   -- has a call of fn made all its steps?
+  local function called(left_out, ...)
+    ready = capture.left_out == left_out
+    return ...
+  end
   return function(...)
-    if graph then
-      core.cuda_graph_refresh(graph, step_again, steps)
-      core.cuda_graph_run(graph)
-    elseif called then
-      graph, steps, results = record(fn, device, ...)
-      results.arguments = { ... }   -- the graph works on them: they live as long
-    else
-      called = true
-      return fn(...)
+    if not ready then return called(capture.left_out, fn(...)) end
+    local again = recording ~= nil
+    if not again then
+      recording = record(fn, device, ...)
+      recording.arguments = { ... }   -- the graph works on them: they live as long
     end
-    return unpack(results, 1, results.n)
+    core.uninterrupted(run, recording, again)
+    return unpack(recording.results, 1, recording.results.n)
   end
 end
 

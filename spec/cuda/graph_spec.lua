@@ -93,11 +93,11 @@ describe("a CUDA graph", function()
     refused("a value is read", function() return x:sum():item() end)
     refused("nothing can be waited for", function() moon.cuda.synchronize() end)
     refused("my own", function()
-      if require("moonlet.capture").steps then error("my own", 0) end
+      if require("moonlet.capture").recording then error("my own", 0) end
     end)
     refused("do not nest", function()
       local inner = moon.cuda.graph(function() return x + 1 end)
-      if not require("moonlet.capture").steps then return end
+      if not require("moonlet.capture").recording then return end
       inner()
       inner()
     end)
@@ -127,7 +127,7 @@ describe("a CUDA graph", function()
     local other = moon.cuda.graph(function() return x + 1 end)
     for _ = 1, 3 do other() end
     local step = moon.cuda.graph(function()
-      if require("moonlet.capture").steps then other = nil end
+      if require("moonlet.capture").recording then other = nil end
       for _ = 1, 3 do collectgarbage() end
       return x * 3
     end)

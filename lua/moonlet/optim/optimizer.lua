@@ -210,6 +210,28 @@ local function is_plain(value)
   return type(value) == "number" or type(value) == "boolean" or type(value) == "string"
 end
 
+-- What the states hold besides tensors (counts, products), a table for each parameter; for those
+-- who learn only after a step that it was not made.
+function Optimizer:plain_state()
+  local list = {}
+  for i, entry in ipairs(self.entries) do
+    list[i] = {}
+    for name, value in pairs(entry.state or {}) do
+      if is_plain(value) then list[i][name] = value end
+    end
+  end
+  return list
+end
+
+-- Puts back what plain_state gave.
+function Optimizer:restore_plain_state(list)
+  for i, entry in ipairs(self.entries) do
+    for name, value in pairs(entry.state or {}) do
+      if is_plain(value) then entry.state[name] = list[i][name] end
+    end
+  end
+end
+
 --- A flat table of named tensors and plain values: "groups.1.lr", "state.3.momentum".
 function Optimizer:state_dict()
   check(self, "state_dict")
