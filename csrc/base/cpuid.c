@@ -29,6 +29,19 @@ static cpu_level detect(void) {
 #endif
 }
 
+// CPU_HAS_...: what the build has kernels for (MOONLET_ISAS); the baseline's are always there.
+static bool is_built(cpu_level level) {
+  switch (level) {
+#if defined(CPU_HAS_AVX2)
+    case CPU_AVX2: return true;
+#endif
+#if defined(CPU_HAS_AVX512)
+    case CPU_AVX512: return true;
+#endif
+    default: return level == CPU_BASELINE;
+  }
+}
+
 // No more than the environment allows.
 static cpu_level lowered(cpu_level level) {
   const char *wanted = getenv("MOONLET_CPU");
@@ -42,6 +55,7 @@ cpu_level cpuid_level(void) {
   int level = atomic_load_explicit(&known, memory_order_relaxed);
   if (level < 0) {
     level = (int)lowered(detect());
+    while (!is_built((cpu_level)level)) level--;
     atomic_store_explicit(&known, level, memory_order_relaxed);
   }
   return (cpu_level)level;

@@ -6,19 +6,18 @@
 #include <stdatomic.h>
 #include <string.h>
 
-extern const device_kernels kernels_baseline;
-#if defined(__x86_64__)
-extern const device_kernels kernels_avx2, kernels_avx512;
-#endif
+extern const device_kernels kernels_baseline, kernels_avx2, kernels_avx512;
 
-static const device_kernels *kernels_of(cpu_level level) {
-#if defined(__x86_64__)
-  if (level == CPU_AVX512) return &kernels_avx512;
-  if (level == CPU_AVX2) return &kernels_avx2;
+// NULL for what the build left out.
+static const device_kernels *const built[CPU_LEVELS] = {
+  [CPU_BASELINE] = &kernels_baseline,
+#if defined(CPU_HAS_AVX2)
+  [CPU_AVX2] = &kernels_avx2,
 #endif
-  (void)level;
-  return &kernels_baseline;
-}
+#if defined(CPU_HAS_AVX512)
+  [CPU_AVX512] = &kernels_avx512,
+#endif
+};
 
 static moon_status copy_bytes(moon_engine *engine, const void *source, void *target,
                               size_t bytes) {
@@ -39,7 +38,7 @@ static moon_device cpu = {
 static atomic_bool chosen;
 
 static void choose(cpu_level level) {
-  __atomic_store_n(&cpu.kernels, kernels_of(level), __ATOMIC_RELEASE);
+  __atomic_store_n(&cpu.kernels, built[level], __ATOMIC_RELEASE);
   atomic_store_explicit(&chosen, true, memory_order_release);
 }
 
@@ -51,6 +50,9 @@ const moon_device *device_cpu(void) {
 moon_status cpu_force_level(cpu_level level) {
   if (level > cpuid_level())
     return moon_fail(MOON_UNSUPPORTED, "this processor has no %s", cpuid_level_name(level));
+  if (!built[level])
+    return moon_fail(MOON_UNSUPPORTED, "this build has no kernels for %s (MOONLET_ISAS)",
+                     cpuid_level_name(level));
   choose(level);
   return MOON_OK;
 }

@@ -4,11 +4,6 @@ local moon = require "moonlet"
 local gpu = require "spec.support.gpu"
 local nn, optim, amp = moon.nn, moon.optim, moon.amp
 
-if not gpu.device then
-  describe("CUDA graphs with a scaler", function() pending("no device: " .. tostring(gpu.why)) end)
-  return
-end
-
 -- Mixed precision with what makes steps differ: dropout, the optimiser's correction, a warm-up.
 -- `train(x, y)` makes a step, of the graph where `wrap` is moon.cuda.graph.
 local function training(wrap, make, given)

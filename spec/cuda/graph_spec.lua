@@ -3,11 +3,6 @@ local moon = require "moonlet"
 local gpu = require "spec.support.gpu"
 local nn, optim = moon.nn, moon.optim
 
-if not gpu.device then
-  describe("CUDA graphs", function() pending("are not there: " .. tostring(gpu.why)) end)
-  return
-end
-
 -- A network with what makes steps differ: dropout, running statistics, Adam's correction, a
 -- schedule. `step(x, y)` trains; pictures are copied into the same tensors.
 local function training(wrap)

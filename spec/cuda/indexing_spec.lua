@@ -4,11 +4,6 @@ local moon = require "moonlet"
 local gpu = require "spec.support.gpu"
 local twins = require "spec.support.twins"
 
-if not gpu.device then
-  describe("CUDA indexing", function() pending("no device: " .. tostring(gpu.why)) end)
-  return
-end
-
 -- Whole numbers from 1 to `most`.
 local function places(most, ...)
   return (moon.rand(...) * most):floor():clamp(0, most - 1):to "int64" + 1

@@ -7,11 +7,6 @@ local naive = require "spec.support.naive"
 local nn = moon.nn
 local unpack = table.unpack or unpack
 
-if not gpu.device then
-  describe("layers on CUDA", function() pending("cannot be: " .. tostring(gpu.why)) end)
-  return
-end
-
 local function first_of(...) return (...) end
 
 local function leaves_on(device, list)

@@ -4,11 +4,6 @@ local moon = require "moonlet"
 local gpu = require "spec.support.gpu"
 local twins = require "spec.support.twins"
 
-if not gpu.device then
-  describe("CUDA lines", function() pending("no device: " .. tostring(gpu.why)) end)
-  return
-end
-
 local tolerances = { float32 = 2e-6, float64 = 1e-13, bfloat16 = 2e-2 }
 
 describe("softmax on " .. gpu.device .. ":", function()

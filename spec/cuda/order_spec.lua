@@ -4,11 +4,6 @@ local moon = require "moonlet"
 local gpu = require "spec.support.gpu"
 local twins = require "spec.support.twins"
 
-if not gpu.device then
-  describe("CUDA order", function() pending("no device: " .. tostring(gpu.why)) end)
-  return
-end
-
 local function sorted(dim, descending)
   return function(x) return x:sort(dim, descending) end
 end

@@ -3,11 +3,6 @@
 local moon = require "moonlet"
 local gpu = require "spec.support.gpu"
 
-if not gpu.device then
-  describe("CUDA", function() pending("is not there: " .. tostring(gpu.why)) end)
-  return
-end
-
 local unpack = table.unpack or unpack   -- luacheck: ignore
 local double = { dtype = "float64" }
 

@@ -3,11 +3,6 @@ local moon = require "moonlet"
 local gpu = require "spec.support.gpu"
 local twins = require "spec.support.twins"
 
-if not gpu.device then
-  describe("CUDA random numbers", function() pending("no device: " .. tostring(gpu.why)) end)
-  return
-end
-
 local floats = { "float32", "float64", "float16", "bfloat16" }
 
 describe("random numbers on " .. gpu.device .. ":", function()

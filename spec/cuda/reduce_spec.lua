@@ -4,11 +4,6 @@ local moon = require "moonlet"
 local gpu = require "spec.support.gpu"
 local twins = require "spec.support.twins"
 
-if not gpu.device then
-  describe("CUDA reductions", function() pending("no device: " .. tostring(gpu.why)) end)
-  return
-end
-
 local function rand(...) return moon.randn(...) end
 
 -- Every kind at once; sums of floats are those of the CPU but for the last bit.

@@ -5,11 +5,6 @@ local gpu = require "spec.support.gpu"
 local pixels = require "spec.support.pixels"
 local twins = require "spec.support.twins"
 
-if not gpu.device then
-  describe("CUDA regions", function() pending("no device: " .. tostring(gpu.why)) end)
-  return
-end
-
 -- n boxes in a square of `side`, whose own sides are up to `most`.
 local function boxes_in(n, side, most)
   local corners = moon.rand(n, 2) * side

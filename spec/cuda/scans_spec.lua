@@ -4,11 +4,6 @@ local moon = require "moonlet"
 local gpu = require "spec.support.gpu"
 local twins = require "spec.support.twins"
 
-if not gpu.device then
-  describe("CUDA scans", function() pending("no device: " .. tostring(gpu.why)) end)
-  return
-end
-
 local shapes = {
   { "a line of segments", { 20011 }, 1 },
   { "lines of segments", { 3, 5000 }, 2 },

@@ -6,11 +6,6 @@ local twins = require "spec.support.twins"
 
 local unpack = table.unpack or unpack
 
-if not gpu.device then
-  describe("CUDA steps", function() pending("no device: " .. tostring(gpu.why)) end)
-  return
-end
-
 local sizes = { 1, 7, 8, 0, 4095, 4096, 4097, 20005, 33, 0 }
 
 -- Lists of tensors of those sizes, cut out of the vectors given; each begins where the last ended,

@@ -4,11 +4,6 @@ local moon = require "moonlet"
 local gpu = require "spec.support.gpu"
 local nn, optim, data, train = moon.nn, moon.optim, moon.data, moon.train
 
-if not gpu.device then
-  describe("training on CUDA", function() pending("cannot be: " .. tostring(gpu.why)) end)
-  return
-end
-
 local function small_net()
   return nn.Sequential(
     nn.Conv2d(1, 4, 3, { padding = 1 }), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2),

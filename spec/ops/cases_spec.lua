@@ -1,4 +1,4 @@
--- Every case of spec/cases before every witness (spec/support/witnesses.lua); with CASES_FAMILY in
+-- Every case of spec/cases before every witness (spec/support/witnesses.lua); with SPEC_PART in
 -- the environment that family's alone. A filter would not do: PUC 5.4 takes milliseconds for the
 -- traceback that busted makes of each `it` it hears of, so all families together cost 9 s.
 local moon = require "moonlet"
@@ -46,7 +46,7 @@ local function describe_entry(family, entry, rounds)
   end)
 end
 
-local only = os.getenv "CASES_FAMILY"
+local only = os.getenv "SPEC_PART"
 for _, family in ipairs(only and { only } or case.families()) do
   describe("cases of " .. family .. ":", function()
     local entries, fuzzed = case.family(family), 0

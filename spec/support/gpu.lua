@@ -1,6 +1,5 @@
 -- The CUDA device that specs use: a GPU where there is one, else the emulated plug-in that the
--- build makes of the same sources (spec/emulated). `device` is nil, and `why` says why, where
--- neither is.
+-- build makes of the same sources (spec/emulated). An error where neither is.
 local moon = require "moonlet"
 local sources = require "spec.support.sources"
 
@@ -19,6 +18,9 @@ if gpu.emulated then
   if file_exists(file) then moon.cuda.look { plugin = file } end
 end
 local available, why = moon.cuda.is_available()
-gpu.device, gpu.why = available and "cuda:0" or nil, why
+if not available then
+  error("specs of CUDA need a GPU or the emulated one (cmake -DMOONLET_TESTS=ON): " .. why, 0)
+end
+gpu.device = "cuda:0"
 
 return gpu
