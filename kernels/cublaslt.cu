@@ -1,10 +1,8 @@
 // cuBLASLt behind the slot matmul. The library thinks in columns: row-major c = a b is for it c'
 // = b' a', and a matrix whose rows (or columns) lie evenly is taken as it is; others are copied.
 // Which kernel it takes is asked once a shape, and so are the descriptors made.
-#if defined(__CUDACC__)
 #include "libraries.cuh"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +14,7 @@
   F(cublasLtMatrixLayoutCreate) F(cublasLtMatrixLayoutDestroy)                            \
   F(cublasLtMatrixLayoutSetAttribute) F(cublasLtMatmulPreferenceCreate)                   \
   F(cublasLtMatmulPreferenceDestroy) F(cublasLtMatmulPreferenceSetAttribute)              \
-  F(cublasLtMatmulAlgoGetHeuristic)
+  F(cublasLtMatmulAlgoGetHeuristic) F(cublasLtGetStatusName)
 
 struct cublaslt_functions {
 #define F(name) decltype(&::name) name;
@@ -28,9 +26,7 @@ static cublaslt_functions lt;
 static bool there;
 
 bool cublaslt_open(cuda_library_state *found) {
-  char file[32];
-  snprintf(file, sizeof file, "libcublasLt.so.%d", CUBLAS_VER_MAJOR);
-  cuda_opening opening = cuda_library_begin(found, file);
+  cuda_opening opening = cuda_library_begin(found, "cublasLt", CUBLAS_VER_MAJOR);
 #define F(name) lt.name = (decltype(lt.name))cuda_library_function(&opening, #name);
   CUBLASLT_FUNCTIONS(F)
 #undef F
@@ -267,9 +263,10 @@ static moon_status run_plan(cuda_context *c, const lt_plan *plan, double alpha, 
       c->cublaslt->handle, plan->operation, wide ? (const void *)&alpha : &alpha_single, left,
       plan->left, right, plan->right, wide ? (const void *)&beta : &beta_single, d, plan->d, d,
       plan->d, &plan->algorithm, workspace.as<void>(), plan->workspace, c->stream);
-  if (status == CUBLAS_STATUS_EXECUTION_FAILED)
-    return moon_fail(MOON_BAD_DEVICE, "cublasLtMatmul failed on cuda:%d", c->device);
+  if (status != CUBLAS_STATUS_SUCCESS && status != CUBLAS_STATUS_NOT_SUPPORTED)
+    return cuda_library_failed(c, "cublasLtMatmul", lt.cublasLtGetStatusName(status));
   *done = status == CUBLAS_STATUS_SUCCESS;
+  if (*done) cuda_library->chose(c->engine, "cublaslt");
   return MOON_OK;
 }
 
@@ -299,5 +296,3 @@ moon_status cublaslt_matmul(cuda_context *c, double alpha, const device_array *a
   if (!plan->fits) return MOON_OK;
   return run_plan(c, plan, alpha, left.array.data, right.array.data, beta, out->data, done);
 }
-
-#endif

@@ -1,12 +1,13 @@
 // cuDNN behind the convolution slots. Arrays are given to it dense, of one type, channels last
-// (double's row-major); what lies otherwise is copied there and back. Padding that is not the
-// same on both sides becomes part of the image's copy.
-#if defined(__CUDACC__)
+// (double's row-major) and from multiples of 16 bytes on, as its tensor cores read them; what lies
+// otherwise is copied there and back. Padding that is not the same on both sides becomes part of
+// the image's copy.
 #include "cudnn_plan.cuh"
 
 #include <string.h>
 
 enum { IMAGES, CHANNELS, HEIGHT, WIDTH };
+enum { ALIGNED = 16 };
 
 // -- arrays in the library's form
 
@@ -34,7 +35,7 @@ static device_array form_of(const device_array *x, moon_dtype dtype, const int64
 }
 
 static bool same_place(const device_array *x, const device_array *form) {
-  if (x->dtype != form->dtype) return false;
+  if (x->dtype != form->dtype || (uintptr_t)x->data % ALIGNED != 0) return false;
   for (int i = 0; i < 4; i++) {
     if (x->shape[i] != form->shape[i]) return false;
     if (x->shape[i] != 1 && x->strides[i] != form->strides[i]) return false;
@@ -141,5 +142,3 @@ moon_status cudnn_convolve(cuda_context *c, cuda_direction direction,
     default: return close_form(c, &w, weight);
   }
 }
-
-#endif

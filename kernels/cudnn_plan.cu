@@ -3,17 +3,16 @@
 // advises. Only algorithms that give the same bits every time are taken, and under `precise`
 // none that transforms. These are cuDNN's legacy functions, deprecated in version 9, and all
 // that a convolution without a graph of operators needs.
-#if defined(__CUDACC__)
 #include "cudnn_plan.cuh"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cudnn.h>
 
 #define CUDNN_FUNCTIONS(F)                                                              \
-  F(cudnnGetVersion) F(cudnnCreate) F(cudnnDestroy) F(cudnnSetStream)                   \
+  F(cudnnGetVersion) F(cudnnGetErrorString) F(cudnnCreate) F(cudnnDestroy)              \
+  F(cudnnSetStream)                                                                     \
   F(cudnnCreateTensorDescriptor) F(cudnnDestroyTensorDescriptor)                        \
   F(cudnnSetTensor4dDescriptorEx) F(cudnnCreateFilterDescriptor)                        \
   F(cudnnDestroyFilterDescriptor) F(cudnnSetFilter4dDescriptor)                         \
@@ -37,9 +36,7 @@ static cudnn_functions dnn;
 static bool there;
 
 bool cudnn_open(cuda_library_state *found) {
-  char file[32];
-  snprintf(file, sizeof file, "libcudnn.so.%d", CUDNN_MAJOR);
-  cuda_opening opening = cuda_library_begin(found, file);
+  cuda_opening opening = cuda_library_begin(found, "cudnn", CUDNN_MAJOR);
 #define F(name) dnn.name = (decltype(dnn.name))cuda_library_function(&opening, #name);
   CUDNN_FUNCTIONS(F)
 #undef F
@@ -298,6 +295,8 @@ static moon_status plan_of(cuda_context *c, const dnn_key &key, const dnn_arrays
 // -- the entry
 
 moon_status cudnn_run(cuda_context *c, const dnn_key &key, const dnn_arrays &x, bool *done) {
+  static const char *const calls[] = { "cudnnConvolutionForward", "cudnnConvolutionBackwardData",
+                                       "cudnnConvolutionBackwardFilter" };
   dnn_plan *plan;
   cuda_scratch workspace(c);
   MOON_TRY(plan_of(c, key, x, &plan));
@@ -305,10 +304,7 @@ moon_status cudnn_run(cuda_context *c, const dnn_key &key, const dnn_arrays &x, 
   MOON_TRY(workspace.take(plan->workspace));
   cudnnStatus_t status = run_algorithm(c->cudnn->handle, plan, plan->algorithm, x,
                                        workspace.as<void>(), plan->workspace);
-  if (CUDNN_STATUS_CATEGORY(status) == CUDNN_STATUS_EXECUTION_FAILED)
-    return moon_fail(MOON_BAD_DEVICE, "a convolution of cuDNN failed on cuda:%d", c->device);
   plan->fits = *done = agreed(status);
-  return MOON_OK;
+  if (*done || CUDNN_STATUS_CATEGORY(status) == CUDNN_STATUS_NOT_SUPPORTED) return MOON_OK;
+  return cuda_library_failed(c, calls[key.direction], dnn.cudnnGetErrorString(status));
 }
-
-#endif

@@ -1,6 +1,5 @@
 // cuFFT behind the Fourier slots: lines that lie side by side in scratch are transformed in
 // place. A plan is kept for each length and number of lines; its work area comes from the pool.
-#if defined(__CUDACC__)
 #include "libraries.cuh"
 
 #include <stdio.h>
@@ -23,10 +22,8 @@ static cufft_functions ft;
 static bool there;
 
 bool cufft_open(cuda_library_state *found) {
-  char file[32];
   int version = 0;
-  snprintf(file, sizeof file, "libcufft.so.%d", CUFFT_VER_MAJOR);
-  cuda_opening opening = cuda_library_begin(found, file);
+  cuda_opening opening = cuda_library_begin(found, "cufft", CUFFT_VER_MAJOR);
 #define F(name) ft.name = (decltype(ft.name))cuda_library_function(&opening, #name);
   CUFFT_FUNCTIONS(F)
 #undef F
@@ -99,18 +96,17 @@ moon_status cufft_transform(cuda_context *c, moon_dtype dtype, int64_t lines, in
   MOON_TRY(plan_of(c, { n, lines, dtype }, &plan));
   if (!plan || !plan->fits) return MOON_OK;
   plan->recorded = plan->recorded || c->recording;
-  MOON_TRY(workspace.take(plan->workspace));
+  MOON_TRY(workspace.take(plan->workspace > 0 ? plan->workspace : 1));   // it wants a pointer
   if (!agreed(ft.cufftSetWorkArea(plan->handle, workspace.as<void>()))) return MOON_OK;
   cufftResult result =
       dtype == MOON_F64
           ? ft.cufftExecZ2Z(plan->handle, (cufftDoubleComplex *)pairs, (cufftDoubleComplex *)pairs,
                             direction)
           : ft.cufftExecC2C(plan->handle, (cufftComplex *)pairs, (cufftComplex *)pairs, direction);
-  if (!agreed(result))
-    return moon_fail(MOON_BAD_DEVICE, "a transform of cuFFT failed on cuda:%d (%d)", c->device,
-                     (int)result);
-  *done = true;
-  return MOON_OK;
+  *done = agreed(result);
+  if (*done) cuda_library->chose(c->engine, "cufft");
+  if (*done || result == CUFFT_NOT_SUPPORTED) return MOON_OK;
+  char status[32];
+  snprintf(status, sizeof status, "cufftResult %d", (int)result);
+  return cuda_library_failed(c, dtype == MOON_F64 ? "cufftExecZ2Z" : "cufftExecC2C", status);
 }
-
-#endif

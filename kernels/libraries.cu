@@ -9,7 +9,7 @@ void cuda_libraries_name(cuda_library_state *found) {
     found[i] = { names[i], 0, "it is not looked for before a device was found" };
 }
 
-#if defined(__CUDACC__)
+#if !defined(CUDA_WITHOUT_LIBRARIES)
 
 enum { MISSING_BYTES = 160 };
 static char sentences[CUDA_LIBRARIES][MISSING_BYTES];   // written while the plug-in is opened
@@ -21,7 +21,14 @@ static void set_missing(cuda_library_state *found, const char *format, const cha
   found->missing = sentence;
 }
 
-cuda_opening cuda_library_begin(cuda_library_state *found, const char *file) {
+cuda_opening cuda_library_begin(cuda_library_state *found, const char *name, int major) {
+  char file[64];
+#if defined(__CUDACC__)
+  snprintf(file, sizeof file, "lib%s.so.%d", name, major);
+#else   // NVIDIA's own know nothing of emulated streams
+  snprintf(file, sizeof file, "libemulated_%s.so", name);
+  (void)major;
+#endif
   cuda_opening opening = { found, cuda_library->library(file), false };
   found->version = 0;
   found->missing = nullptr;
@@ -54,6 +61,10 @@ bool cuda_library_end(cuda_opening *opening, int64_t version, int major, int wan
   return true;
 }
 
+moon_status cuda_library_failed(const cuda_context *c, const char *call, const char *status) {
+  return moon_fail(MOON_BAD_DEVICE, "%s failed on cuda:%d: %s", call, c->device, status);
+}
+
 void cuda_libraries_open(cuda_library_state *found) {
   cublaslt_open(&found[0]);
   cudnn_open(&found[1]);
@@ -69,7 +80,7 @@ void cuda_libraries_close(cuda_context *c) {
 #else
 
 void cuda_libraries_open(cuda_library_state *found) {
-  for (int i = 0; i < 3; i++) found[i].missing = "an emulated device has no libraries";
+  for (int i = 0; i < 3; i++) found[i].missing = "this plug-in was built without its header";
 }
 
 void cuda_libraries_close(cuda_context *) {}

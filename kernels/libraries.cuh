@@ -2,7 +2,7 @@
 // cuBLASLt for matrix products, cuDNN for convolutions, cuFFT for transforms. They are opened at
 // run time, so that the plug-in needs none of them: where one is missing, too old, or does not
 // take a problem, its function says so by `done` and our own kernel does the work. The emulated
-// device has none.
+// device has stand-ins of them (spec/emulated), where it was built with the toolkit's headers.
 //
 // Each library has a file: its table of functions, what it keeps for a context (a handle and
 // plans for the shapes met so far), and the one entry that a slot calls.
@@ -34,18 +34,18 @@ bool cudnn_is_there(void);
 moon_status cufft_transform(cuda_context *c, moon_dtype dtype, int64_t lines, int64_t n,
                             bool inverse, void *pairs, bool *done);
 
-#if defined(__CUDACC__)
-
 // A library while its functions are looked up; `failed` once one of them was not there.
 struct cuda_opening {
   cuda_library_state *found;
   void *library;
   bool failed;
 };
-cuda_opening cuda_library_begin(cuda_library_state *found, const char *file);
+cuda_opening cuda_library_begin(cuda_library_state *found, const char *name, int major);
 void *cuda_library_function(cuda_opening *opening, const char *name);
 // Says what was found: `version` counts where its `major` is the one that was compiled for.
 bool cuda_library_end(cuda_opening *opening, int64_t version, int major, int wanted);
+// The sentence of a call that failed; what the library does not support is no failure.
+moon_status cuda_library_failed(const cuda_context *c, const char *call, const char *status);
 
 bool cublaslt_open(cuda_library_state *found);
 bool cudnn_open(cuda_library_state *found);
@@ -61,7 +61,5 @@ static inline unsigned cuda_plan_place(const void *key, size_t size, unsigned co
     hash = (hash ^ ((const unsigned char *)key)[i]) * UINT64_C(1099511628211);
   return (unsigned)(hash % count);
 }
-
-#endif
 
 #endif

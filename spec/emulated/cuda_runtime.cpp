@@ -6,10 +6,7 @@
 #include <time.h>
 #include <ucontext.h>
 
-#include <deque>
-#include <mutex>
 #include <new>
-#include <vector>
 
 namespace emulated {
 
@@ -242,31 +239,21 @@ static cudaError_t run_grid(dim3 grid, dim3 size, size_t shared, const std::func
 
 // -- streams: what was put on one runs when somebody waits for it
 
-typedef std::function<cudaError_t()> task;
+void stream::put(task item) {
+  std::lock_guard<std::mutex> guard(lock);
+  if (captured) captured->push_back(std::move(item));
+  else work.push_back(std::move(item));
+}
 
-struct stream {
-  std::mutex lock;
-  std::deque<task> work;
-  std::vector<task> *captured = nullptr;   // where work goes instead, while a graph is captured
-  bool invalidated = false;                // by who waited for the stream meanwhile
-  cudaError_t failed = cudaSuccess;   // stays, as an asynchronous error of CUDA's does
-
-  void put(task item) {
-    std::lock_guard<std::mutex> guard(lock);
-    if (captured) captured->push_back(std::move(item));
-    else work.push_back(std::move(item));
+cudaError_t stream::drain() {
+  std::lock_guard<std::mutex> guard(lock);
+  if (captured) return cudaErrorStreamCaptureUnsupported;
+  while (!work.empty()) {
+    if (failed == cudaSuccess) failed = work.front()();
+    work.pop_front();
   }
-
-  cudaError_t drain() {
-    std::lock_guard<std::mutex> guard(lock);
-    if (captured) return cudaErrorStreamCaptureUnsupported;
-    while (!work.empty()) {
-      if (failed == cudaSuccess) failed = work.front()();
-      work.pop_front();
-    }
-    return failed;
-  }
-};
+  return failed;
+}
 
 static std::mutex streams_lock;
 static std::vector<stream *> streams;
@@ -286,6 +273,15 @@ static const size_t DEVICE_BYTES = (size_t)2 << 30;
 static std::mutex memory_lock;
 static std::vector<std::pair<void *, size_t>> blocks;
 static size_t taken;
+
+bool stream::owns(const void *at, size_t bytes) {
+  std::lock_guard<std::mutex> guard(memory_lock);
+  for (const auto &block : blocks) {
+    const char *begin = (const char *)block.first, *from = (const char *)at;
+    if (from >= begin && from + bytes <= begin + block.second) return true;
+  }
+  return false;
+}
 
 }  // namespace emulated
 

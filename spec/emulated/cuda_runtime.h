@@ -15,8 +15,11 @@
 #include <string.h>
 
 #include <atomic>
+#include <deque>
 #include <functional>
+#include <mutex>
 #include <type_traits>
+#include <vector>
 
 // -- the language
 
@@ -36,10 +39,38 @@ struct dim3 {
 struct uint3 { unsigned x, y, z; };
 struct int2 { int x, y; };
 struct float2 { float x, y; };
+struct double2 { double x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
 struct alignas(16) uint4 { unsigned x, y, z, w; };
 
+// The toolkit's headers of cuBLASLt, cuDNN and cuFFT take the types above and below for their own.
+#define __CUDA_RUNTIME_API_H__
+#define __DRIVER_TYPES_H__
+#define __VECTOR_TYPES_H__
+#define __CUDA_FP16_H__
+#define __CUDA_BF16_H__
+struct __half;
+struct __nv_bfloat16;
+
 namespace emulated {
+
+// Work that waits until somebody waits for it. `put` and `owns` are virtual so that the stand-ins
+// of CUDA's libraries can call them without being linked to the plug-in.
+typedef std::function<int()> task;   // gives a cudaError_t
+
+struct stream {
+  std::mutex lock;
+  std::deque<task> work;
+  std::vector<task> *captured = nullptr;   // where work goes instead, while a graph is captured
+  bool invalidated = false;                // by who waited for the stream meanwhile
+  int failed = 0;                          // stays, as an asynchronous error of CUDA's does
+
+  virtual ~stream() {}
+  virtual void put(task item);
+  // Whether those bytes are the device's, of one block.
+  virtual bool owns(const void *at, size_t bytes);
+  int drain();
+};
 
 // What the running thread sees of itself.
 struct thread_view {
@@ -49,7 +80,7 @@ struct thread_view {
 extern thread_local thread_view *running;
 
 void *dynamic_shared();
-int launch(struct stream *on, dim3 grid, dim3 block, size_t shared, std::function<void()> body);
+int launch(stream *on, dim3 grid, dim3 block, size_t shared, std::function<void()> body);
 void wait_for_block();
 void wait_for_warp(unsigned mask);
 unsigned lane();

@@ -1,0 +1,150 @@
+-- What is kept of CUDA's libraries' answers, and what happens where they refuse or fail. Stand-ins
+-- in processes of their own print what they are asked and fail where they are told to
+-- (spec/emulated/stand_in.h).
+local libraries = require "spec.support.gpu_libraries"
+
+if libraries.why or not libraries.emulated then
+  describe("CUDA's libraries", function()
+    pending("have no stand-ins: " .. tostring(libraries.why))
+  end)
+  return
+end
+
+local function output_of(piece, environment)
+  local output, well = libraries.run(piece, environment)
+  assert.is_true(well, output)
+  return output
+end
+
+local function count(text, pattern) return select(2, text:gsub(pattern, "")) end
+
+local convolutions = [[
+  local x, w = moon.randn(2, 4, 8, 8):to(device), moon.randn(4, 4, 3, 3):to(device)
+  x:requires_grad_() w:requires_grad_()
+  local function step()
+    local y = moon.conv2d(x, w, nil, { padding = 1 })
+    y:backward(y:detach())
+  end
+]]
+
+describe("a library is asked", function()
+  it("once a shape", function()
+    local output = output_of(convolutions .. [[
+      step() step() step()
+      local a = moon.randn(9, 9):to(device)
+      a:mm(a) a:mm(a)
+      moon.rfft(a) moon.rfft(a)
+      moon.cuda.synchronize()
+    ]], { EMULATED_TRACE = 1 })
+    assert.are.equal(1, count(output, "ForwardAlgorithm_v7"))
+    assert.are.equal(3, count(output, "cudnnConvolutionForward %d"))
+    assert.are.equal(3, count(output, "cudnnConvolutionBackwardFilter %d"))
+    assert.are.equal(1, count(output, "AlgoGetHeuristic"))
+    assert.are.equal(2, count(output, "cublasLtMatmul %d"))
+    assert.are.equal(1, count(output, "cufftMakePlanMany64"))
+    assert.are.equal(2, count(output, "cufftExecC2C"))
+  end)
+
+  it("again for shapes that took each other's place", function()
+    local output = output_of([[
+      local worst = 0
+      local function compare(there, here)
+        worst = math.max(worst, (there:cpu() - here):abs():max():item())
+      end
+      local function convolve(n)
+        local x, w = moon.randn(1, 1, 1, n), moon.randn(1, 1, 1, 2)
+        compare(moon.conv2d(x:to(device), w:to(device)), moon.conv2d(x, w))
+      end
+      local function multiply(n)
+        local x, y = moon.randn(1, n), moon.randn(n, 1)
+        compare(x:to(device):mm(y:to(device)), x:mm(y))
+      end
+      local function transform(n)
+        local x = moon.randn(n)
+        compare(moon.rfft(x:to(device)), moon.rfft(x))
+      end
+      for _, try in ipairs { { convolve, 260 }, { multiply, 520 }, { transform, 40 } } do
+        for n = 2, try[2] do try[1](n) end
+        for n = 2, 20 do try[1](n) end
+      end
+      print(worst)
+    ]])
+    assert.is_true(tonumber(output) < 1e-3, output)
+  end)
+
+  it("to time what it has with benchmark, in the workspace that is allowed", function()
+    local function trace(before)
+      return output_of(convolutions .. before .. "step() step() moon.cuda.synchronize()",
+        { EMULATED_TRACE = 1 })
+    end
+    local output = trace "moon.cuda.benchmark(true)"
+    for _, algorithm in ipairs { 0, 1, 6 } do   -- two runs each, and those of the fastest
+      assert.is_true(count(output, "cudnnConvolutionForward " .. algorithm) >= 2)
+    end
+    assert.are.equal(8, count(output, "cudnnConvolutionForward %d"))
+    assert.are.equal(0, count(output, "cudnnConvolutionBackwardData 0"))   -- not steady
+    assert.are.equal(2, count(trace "", "cudnnConvolutionForward 6"))
+    assert.are.equal(2, count(trace "moon.precise(true)", "cudnnConvolutionForward 1"))
+    assert.are.equal(2, count(trace "moon.workspace_limit(0)", "cudnnConvolutionForward 0"))
+  end)
+end)
+
+describe("a library that", function()
+  local work = convolutions .. [[
+    local by = chosen(step)
+    local a, b = moon.randn(9, 9), moon.randn(9, 9)
+    local product, waves
+    for key, name in pairs(chosen(function() product = a:to(device):mm(b:to(device)) end)) do
+      by[key] = name
+    end
+    for key, name in pairs(chosen(function() waves = moon.rfft(a:to(device)) end)) do
+      by[key] = name
+    end
+    assert((product:cpu() - a:mm(b)):abs():max():item() < 1e-5)
+    assert((waves:cpu() - moon.rfft(a)):abs():max():item() < 1e-5)
+    local there = moon.conv2d(x, w, nil, { padding = 1 }):detach():cpu()
+    local here = moon.conv2d(x:detach():cpu(), w:detach():cpu(), nil, { padding = 1 })
+    assert((there - here):abs():max():item() < 1e-4)
+    for _, name in ipairs { "conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "mm",
+                            "fft_real_along" } do
+      io.write(by[name] or "own", " ")
+    end
+  ]]
+
+  for call, expected in pairs {
+    cudnnCreate = "implicit implicit implicit cublaslt cufft ",
+    cudnnCreateFilterDescriptor = "implicit implicit implicit cublaslt cufft ",
+    cudnnGetConvolutionForwardAlgorithm_v7 = "implicit cudnn cudnn cublaslt cufft ",
+    cudnnGetConvolutionForwardWorkspaceSize = "implicit cudnn cudnn cublaslt cufft ",
+    cublasLtCreate = "cudnn cudnn cudnn own cufft ",
+  } do
+    it(("cannot plan, at %s, leaves the work to us"):format(call), function()
+      assert.are.equal(expected, output_of(work, { EMULATED_FAULT = call .. " fails" }))
+    end)
+  end
+
+  for call, expected in pairs {
+    cudnnConvolutionForward = "implicit cudnn cudnn cublaslt cufft ",
+    cudnnConvolutionBackwardFilter = "cudnn cudnn implicit cublaslt cufft ",
+    cublasLtMatmulAlgoGetHeuristic = "cudnn cudnn cudnn own cufft ",
+    cublasLtMatmul = "cudnn cudnn cudnn own cufft ",
+    cufftMakePlanMany64 = "cudnn cudnn cudnn cublaslt own ",
+  } do
+    it(("refuses %s leaves the work to us"):format(call), function()
+      assert.are.equal(expected, output_of(work, { EMULATED_FAULT = call .. " refuses" }))
+    end)
+  end
+
+  for call, status in pairs {
+    cudnnConvolutionForward = "CUDNN_STATUS_EXECUTION_FAILED",
+    cudnnConvolutionBackwardData = "CUDNN_STATUS_EXECUTION_FAILED",
+    cublasLtMatmul = "CUBLAS_STATUS_EXECUTION_FAILED", cufftExecC2C = "cufftResult 6",
+  } do
+    it(("fails in %s says so"):format(call), function()
+      local output, well = libraries.run(work, { EMULATED_FAULT = call .. " fails" })
+      assert.is_false(well)
+      local sentence = ("%s failed on cuda:0: %s"):format(call, status)
+      assert.is_truthy(output:find(sentence, 1, true), output)
+    end)
+  end
+end)
