@@ -3,31 +3,50 @@
 -- by the second. Inputs are laid out channels last (as convolutions leave them), or contiguous.
 --
 --   luajit bench/layers.lua [--threads 2] [--shape 8x64x112x112] [--only NAME] [--layout LAYOUT]
+--   luajit bench/layers.lua --device cuda --shape 64x64x112x112
 --
 -- The minimum of several rounds in milliseconds; on one thread the processor's time is taken, which
--- does not notice what else the machine does.
+-- does not notice what else the machine does, and a GPU's by its own clock, over calls that are
+-- queued one behind the other.
 
 local here = arg[0]:match("^(.*)/bench/[^/]*$") or "."
 package.path = here .. "/?.lua;" .. package.path
 local moon = require "moonlet"
 
-local ROUNDS = 9
+local flags = require "moonlet.flags"
 
-local options = { threads = "1", shape = "8x64x112x112" }
-for i = 1, #arg, 2 do options[arg[i]:gsub("^%-%-", "")] = arg[i + 1] end
+local ROUNDS, QUEUED = 9, 20
+
+local options = flags.read({
+  { "threads", "integer", 1, "most threads to calculate with" },
+  { "shape", "string", "8x64x112x112", "of the input" },
+  { "only", "string", nil, "one layer of the table" },
+  { "layout", { "both", "channels last", "contiguous" }, "both", "of the input" },
+  { "device", "string", "cpu", "cpu, or cuda" },
+}, arg, "usage: luajit bench/layers.lua [flags]")
 
 local shape = {}
 for size in options.shape:gmatch("%d+") do shape[#shape + 1] = tonumber(size) end
-moon.set_num_threads(tonumber(options.threads))
-local clock = options.threads == "1" and os.clock or moon.clock
+moon.set_num_threads(options.threads)
+local device = options.device
+local clock = options.threads == 1 and os.clock or moon.clock
+
+local function seconds_here(fn)
+  local started = clock()
+  fn()
+  return clock() - started
+end
+
+local function seconds_there(fn)
+  local timer = moon.cuda.timer()
+  for _ = 1, QUEUED do fn() end
+  return timer() / QUEUED
+end
 
 local function milliseconds(fn)
+  local seconds = device == "cpu" and seconds_here or seconds_there
   local least = math.huge
-  for _ = 1, ROUNDS do
-    local started = clock()
-    fn()
-    least = math.min(least, clock() - started)
-  end
+  for _ = 1, ROUNDS do least = math.min(least, seconds(fn)) end
   return least * 1e3
 end
 
@@ -37,12 +56,13 @@ function Source.forward(_, _, x) return x end
 function Source.backward() return nil, nil end
 
 local function laid_out(layout, sizes)
-  if layout == "contiguous" or #sizes ~= 4 then return moon.randn(sizes) end
-  return moon.randn(sizes[1], sizes[3], sizes[4], sizes[2]):permute(1, 4, 2, 3)
+  if layout == "contiguous" or #sizes ~= 4 then return moon.randn(sizes, { device = device }) end
+  return moon.randn({ sizes[1], sizes[3], sizes[4], sizes[2] }, { device = device })
+    :permute(1, 4, 2, 3)
 end
 
 local function norm(given)
-  local layer = moon.nn.BatchNorm2d(shape[2])
+  local layer = moon.nn.BatchNorm2d(shape[2]):to(device)
   if given.eval then layer:eval() end
   return function(x, other)
     return layer(x, { add = given.add and other, activation = given.activation })
@@ -51,7 +71,7 @@ end
 
 local labels
 local function cross_entropy(x)
-  labels = labels or moon.randint(1, x:size(2), { x:size(1), x:size(3), x:size(4) })
+  labels = labels or moon.randint(1, x:size(2), { x:size(1), x:size(3), x:size(4) }):to(device)
   return moon.cross_entropy(x, labels)
 end
 
@@ -110,7 +130,7 @@ local function copy_time(arrays)
   if copies[arrays] then return copies[arrays] end
   local count = 1
   for _, size in ipairs(shape) do count = count * size end
-  local from = moon.randn(math.floor(count * arrays / 2))
+  local from = moon.randn({ math.floor(count * arrays / 2) }, { device = device })
   local to = moon.empty_like(from)
   copies[arrays] = milliseconds(function() to:copy_(from) end)
   return copies[arrays]
@@ -127,7 +147,7 @@ local function measure(layer, layout)
   report(name, "forward", layout, milliseconds(function() moon.no_grad(call, x, other) end),
     forward)
   if backward == 0 then return end
-  local leaf = moon.zeros(1, { requires_grad = true })
+  local leaf = moon.zeros(1, { requires_grad = true, device = device })
   local y = call(Source(leaf, x), other)
   local gradient = y:dim() == 0 and moon.ones_like(y) or laid_out(layout, y:size())
   report(name, "backward", layout,
@@ -138,7 +158,7 @@ print(("%-26s %-9s %-14s %9s %9s %7s"):format("layer", "pass", "layout", "ms", "
 for _, layer in ipairs(layers) do
   for _, layout in ipairs { "channels last", "contiguous" } do
     local wanted = (options.only or layer[1]) == layer[1]
-      and (options.layout or layout) == layout
+      and (options.layout == "both" or options.layout == layout)
     if wanted then measure(layer, layout) end
     collectgarbage()
   end

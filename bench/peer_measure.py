@@ -35,10 +35,15 @@ def arguments(text):
     parser.add_argument("--shape", default="3,224,224", help="channels, height, width")
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--pixels", action="store_true", help="a label for each pixel")
+    parser.add_argument("--seconds", type=float, default=2.0)
+    return parser
+
+
+def cpu_arguments(text):
+    parser = arguments(text)
     parser.add_argument("--pass", dest="step", choices=("forward", "train"), default="forward")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--check", help="compare with what moonlet wrote, and measure nothing")
     return parser

@@ -53,7 +53,7 @@ def export(options):
 
 
 def main():
-    parser = peer_measure.arguments(__doc__)
+    parser = peer_measure.cpu_arguments(__doc__)
     parser.add_argument("--engine", choices=ENGINES, required=True)
     parser.add_argument("--model", required=True)
     options = parser.parse_args()

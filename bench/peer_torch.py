@@ -13,6 +13,7 @@ import peer_measure
 IMPORTED = peer_measure.peak_mib()   # before anything but PyTorch is there
 
 import peer_models  # noqa: E402
+import peer_passes  # noqa: E402
 
 
 def compare(net, path):
@@ -30,30 +31,8 @@ def compare(net, path):
         deviation=((found - expected).abs().max() / expected.abs().max()).item())
 
 
-def make_pass(net, x, labels, options):
-    half = torch.autocast("cpu", torch.bfloat16, enabled=options.dtype == "bfloat16")
-    if options.step == "forward":
-        net.eval()
-
-        def forward():
-            with torch.no_grad(), half:
-                net(x)
-        return forward
-
-    net.train()
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9)
-
-    def train():
-        optimizer.zero_grad()
-        with half:
-            loss = torch.nn.functional.cross_entropy(net(x), labels)
-        loss.backward()
-        optimizer.step()
-    return train
-
-
 def main():
-    parser = peer_measure.arguments(__doc__)
+    parser = peer_measure.cpu_arguments(__doc__)
     parser.add_argument("--form", choices=("stock", "channels_last", "compile"), default="stock")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -62,16 +41,14 @@ def main():
     if options.check:
         compare(net, options.check)
         return
-    shape = [int(size) for size in options.shape.split(",")]
-    x = torch.randn(options.batch, *shape)
-    labels = torch.randint(options.classes,
-                           (options.batch, *shape[1:]) if options.pixels else (options.batch,))
+    x, labels = peer_passes.random_batch(options)
     if options.form != "stock":
         net, x = (value.to(memory_format=torch.channels_last) for value in (net, x))
     if options.form == "compile":
         net = torch.compile(net)
+    run = peer_passes.make_pass(net, x, labels, options.step, options.dtype)
     peer_measure.report(
-        ms=peer_measure.median_ms(make_pass(net, x, labels, options), options),
+        ms=peer_measure.median_ms(run, options),
         rss_mib=peer_measure.peak_mib(), import_rss_mib=IMPORTED)
 
 

@@ -1,15 +1,16 @@
-"""PyTorch beside moonlet on a GPU: one measurement of bench/gpu.lua in a process of its own.
+"""PyTorch beside moonlet on a GPU: measurements of bench/gpu.lua in a process of their own.
 
-    python bench/peer_torch_gpu.py --workload resnet50 --batch 64 --pass train --form eager
+    python bench/peer_torch_gpu.py --workload resnet50 --batch 64 --passes train --form eager
 
 At its best: channels_last, cudnn.benchmark, autocast for bfloat16, a fused optimiser. "compile" is
-torch.compile on top, its compilation not counted. float32 is float32: TF32 stays off on both sides.
+torch.compile on top, its compilation not counted. "float32" is float32: TF32 is on in "tf32" only,
+on both sides. `pieces` are what bench/parts/measure_gpu.lua says.
 """
-import argparse
-
 import torch
 
+import peer_measure
 import peer_models
+import peer_passes
 
 ROUNDS = 5
 
@@ -31,54 +32,57 @@ def seconds_of(run, seconds):
     return sorted(timed(calls) for _ in range(ROUNDS))[ROUNDS // 2]
 
 
-def make_pass(net, x, labels, options):
-    half = torch.autocast("cuda", torch.bfloat16, enabled=options.dtype == "bfloat16")
-    if options.step == "forward":
-        net.eval()
+def pieces(seconds):
+    logits = torch.randn(4096, 32768, device="cuda", requires_grad=True)
+    labels = torch.randint(32768, (4096,), device="cuda")
 
-        def forward():
-            with torch.no_grad(), half:
-                net(x)
-        return forward
+    def cross_entropy():
+        logits.grad = None
+        torch.nn.functional.cross_entropy(logits, labels).backward()
 
-    net.train()
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, fused=True)
+    peer_measure.report(cross_entropy=1 / seconds_of(cross_entropy, seconds))
+    parameters = list(peer_models.MODELS["resnet50"]().cuda().parameters())
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    for name, optimizer in (
+            ("sgd", torch.optim.SGD(parameters, lr=1e-3, momentum=0.9, fused=True)),
+            ("adamw", torch.optim.AdamW(parameters, lr=1e-3, fused=True))):
+        peer_measure.report(**{name: 1 / seconds_of(optimizer.step, seconds)})
 
-    def train():
-        optimizer.zero_grad()
-        with half:
-            loss = torch.nn.functional.cross_entropy(net(x), labels)
-        loss.backward()
-        optimizer.step()
-    return train
+
+def allow_tf32(allowed):
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+
+
+def network(options):
+    last = torch.channels_last
+    net = peer_models.MODELS[options.workload]().cuda().to(memory_format=last)
+    x, labels = peer_passes.random_batch(options, device="cuda")
+    x = x.to(memory_format=last)
+    if options.form == "compile":
+        net = torch.compile(net)
+    for step in options.passes.split(","):
+        for dtype in options.dtypes.split(","):
+            allow_tf32(dtype == "tf32")
+            run = peer_passes.make_pass(net, x, labels, step, dtype)
+            rate = options.batch / seconds_of(run, options.seconds)
+            peer_measure.report(**{f"{step}_{dtype}": rate})
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workload", required=True)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--shape", default="3,224,224", help="channels, height, width")
-    parser.add_argument("--classes", type=int, default=1000)
-    parser.add_argument("--pixels", action="store_true", help="a label for each pixel")
-    parser.add_argument("--pass", dest="step", choices=("forward", "train"), default="forward")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--seconds", type=float, default=1.0)
+    parser = peer_measure.arguments(__doc__)
+    parser.add_argument("--passes", default="forward,train")
+    parser.add_argument("--dtypes", default="float32,tf32,bfloat16")
     parser.add_argument("--form", choices=("eager", "compile"), default="eager")
     options = parser.parse_args()
     torch.backends.cudnn.benchmark = True
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.manual_seed(1)
-    shape = [int(size) for size in options.shape.split(",")]
-    net = peer_models.MODELS[options.workload]().cuda().to(memory_format=torch.channels_last)
-    x = torch.randn(options.batch, *shape, device="cuda").to(memory_format=torch.channels_last)
-    labels = torch.randint(options.classes,
-                           (options.batch, *shape[1:]) if options.pixels else (options.batch,),
-                           device="cuda")
-    if options.form == "compile":
-        net = torch.compile(net)
-    seconds = seconds_of(make_pass(net, x, labels, options), options.seconds)
-    print(f"images_s {options.batch / seconds:.10g}")
-    print(f"peak_mib {torch.cuda.max_memory_allocated() / 2 ** 20:.10g}")
+    allow_tf32(False)
+    if options.workload == "pieces":
+        pieces(options.seconds)
+    else:
+        network(options)
+    peer_measure.report(peak_mib=torch.cuda.max_memory_allocated() / 2 ** 20)
 
 
 if __name__ == "__main__":

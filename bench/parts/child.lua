@@ -11,6 +11,7 @@ M.interpreter = arg[first]
 local function reason(text, status, seconds)
   if status == 124 then return ("given up after %d seconds"):format(seconds) end
   local last
+  text = text:gsub("\nstack traceback:.*", "\n")
   for line in text:gmatch("[^\n]+") do
     if line:match("%S") then last = line end
   end

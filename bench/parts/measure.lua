@@ -10,6 +10,7 @@ package.path = here .. "/?.lua;" .. package.path
 local moon = require "moonlet"
 local flags = require "moonlet.flags"
 local clocks = require "bench.parts.clocks"
+local passes = require "bench.parts.passes"
 local workloads = require "bench.parts.workloads"
 
 local o = flags.read({
@@ -23,35 +24,10 @@ local o = flags.read({
   { "save", "string", nil, "write a safetensors file and measure nothing" },
 }, arg, "usage: luajit bench/parts/measure.lua [flags]")
 
-local RATE = 1e-3            -- small, so that labels without sense do no harm
-
 local function peak_mib()
   for line in io.lines("/proc/self/status") do
     local kib = line:match("^VmHWM:%s+(%d+) kB")
     if kib then return tonumber(kib) / 1024 end
-  end
-end
-
-local function scores_of(net, x)
-  return moon.no_grad(function() return net(x) end)
-end
-
--- fn under mixed precision where that is asked for.
-local function in_dtype(fn)
-  if o.dtype == "bfloat16" then return moon.autocast(fn) end
-  return fn()
-end
-
-local function make_pass(net, x, y)
-  if o.pass == "forward" then
-    net:eval()
-    return function() in_dtype(function() scores_of(net, x) end) end
-  end
-  local optimizer = moon.optim.SGD(net:parameters(), { lr = RATE, momentum = 0.9 })
-  return function()
-    optimizer:zero_grad()
-    in_dtype(function() return moon.cross_entropy(net(x), y) end):backward()
-    optimizer:step()
   end
 end
 
@@ -61,14 +37,14 @@ local function take_statistics(net, x)
   net:apply(function(module)
     if module:is(moon.nn.BatchNorm2d) then module.momentum = 1 end
   end)
-  scores_of(net:train(), x)
+  passes.scores_of(net:train(), x)
 end
 
 local LEAST_SPREAD = 1e-2   -- between two pictures' scores, as a share of the largest score
 
 local function save(net, x)
   take_statistics(net, x)
-  local scores = scores_of(net:eval(), x):contiguous()
+  local scores = passes.scores_of(net:eval(), x):contiguous()
   if x:size(1) > 1 then
     local apart = (scores:select(1, 1) - scores:select(1, 2)):abs():max():item()
     assert(apart > LEAST_SPREAD * scores:abs():max():item(),
@@ -87,6 +63,6 @@ local x, y = workloads.input(row, o.batch > 0 and o.batch or row.batch)
 if o.save then
   save(net, x)
 else
-  print(("ms %.4f"):format(median_ms(make_pass(net, x, y))))
+  print(("ms %.4f"):format(median_ms(passes.make(net, x, y, o.pass, o.dtype))))
   print(("rss_mib %.1f"):format(peak_mib()))
 end
