@@ -83,7 +83,7 @@ test-gpu: cuda all                    ## all that a GPU can prove, under ten min
 bench-gpu: cuda all                   ## the table on a GPU, beside PyTorch where python3 has it
 	@scripts/bench-gpu $(ARGS)
 
-gpu-bundle: CUDA_ARCH = 90
+gpu-bundle: CUDA_ARCH = 90-real
 gpu-bundle: cuda all                  ## one folder to carry to a GPU machine without the rest
 	@scripts/install-packages run build demo test
 	@scripts/gpu-bundle
