@@ -78,7 +78,7 @@ cuda:                                 ## build the CUDA plug-in (needs nvcc)
 	@$(call compile,build) cuda
 
 test-gpu: cuda all                    ## all that a GPU can prove, under ten minutes
-	@scripts/test-gpu
+	@scripts/test-gpu $(ARGS)
 
 bench-gpu: cuda all                   ## the table on a GPU, beside PyTorch where python3 has it
 	@scripts/bench-gpu $(ARGS)
