@@ -49,6 +49,9 @@ cuda_pool *cuda_pool_of(cuda_context *c);
 // What the library gave when it opened the plug-in (plugin.cu).
 extern const cuda_host *cuda_library;
 
+// Begins a range of the profiler's, NULL ends the innermost (ranges.cu).
+void cuda_range(const char *name);
+
 // One prototype a slot, with the context where the engine stands.
 #define moon_engine cuda_context
 #define KERNEL(name, arguments) moon_status cuda_##name arguments;

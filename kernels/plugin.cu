@@ -292,9 +292,9 @@ static moon_status begin_graph(moon_engine *engine, int index, cuda_graph **grap
 }
 
 static cuda_plugin table = {
-  0, device_at, describe, synchronize, memory, set_limit, empty_cache, set_flag,
-  mark, between, forget, begin_graph, graph_end, graph_abort, graph_unless, graph_refresh,
-  graph_run, graph_delete,
+  0, device_at, describe, synchronize, memory, set_limit, empty_cache, set_flag, mark, between,
+  forget, cuda_range, begin_graph, graph_end, graph_abort, graph_unless, graph_refresh, graph_run,
+  graph_delete,
 };
 
 // -- opening

@@ -148,12 +148,15 @@ static const char *called_name(const op_call *call) {
   return call->inplace ? call->op->signature->inplace_name : call->op->name;
 }
 
-// In anomaly mode what the call gave is looked through, what it is made of is not.
+// Profilers are told. In anomaly mode what the call gave is looked through, what it is made of is
+// not.
 static moon_status run_observed(op_call *call, const call_survey *survey) {
   bool watched = engine_observe_results(call->engine, false);
+  bool ranged = engine_begin_range(call->engine, called_name(call));
   int64_t event = profile_open(call->engine, PROFILE_CALL, called_name(call));
   moon_status status = run_forward(call, survey);
   profile_close_call(event, call);
+  engine_end_range(call->engine, ranged);
   if (status == MOON_OK && watched) status = anomaly_check_call(call);
   engine_observe_results(call->engine, watched);
   return status;

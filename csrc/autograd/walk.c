@@ -1,6 +1,7 @@
 // A walk over the tape. See walk.h.
 #include "autograd/walk.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -237,11 +238,20 @@ static moon_status walk_on(walk *w, const tape_custom *custom) {
   return MOON_OK;
 }
 
+static bool begin_range(const moon_engine *engine, const tape_node *node) {
+  char name[PROFILE_NAME];
+  if (!(engine->observers & OBSERVE_RANGES)) return false;
+  snprintf(name, sizeof name, "%s backward", node_name(node));
+  return engine_begin_range(engine, name);
+}
+
 static moon_status backward_observed(moon_engine *engine, tape_node *node, const bool *needs,
                                      moon_tensor **out) {
+  bool ranged = begin_range(engine, node);
   int64_t event = profile_open_backward(engine, node);
   moon_status status = node_backward(engine, node, needs, out);
   profile_close_backward(engine, event, node, out);
+  engine_end_range(engine, ranged);
   if (status != MOON_OK || !(engine->observers & OBSERVE_FINITE)) return status;
   status = anomaly_check_backward(engine, node, out);
   for (int i = 0; i < node->input_count && status != MOON_OK; i++) tensor_release(out[i]);

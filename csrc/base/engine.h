@@ -32,6 +32,7 @@ typedef enum engine_observer {
   OBSERVE_FINITE = 1,    // anomaly mode: results and gradients are searched for NaN and infinity
   OBSERVE_RESULTS = 2,   // with it: the next call is the user's own, whose results are searched
   OBSERVE_TIME = 4,      // a profile is being taken
+  OBSERVE_RANGES = 8,    // engine->range is told of calls and backwards
 } engine_observer;
 
 typedef struct moon_engine {
@@ -45,6 +46,8 @@ typedef struct moon_engine {
   bool touched;                    // a call with grad_enabled off read a tensor that requires one
   unsigned observers;              // engine_observer bits
   struct moon_profile *profile;    // with OBSERVE_TIME: what is being written (autograd/profile.h)
+  // With OBSERVE_RANGES: told the name of what begins, and NULL when it ends; set once, and stays.
+  void (*range)(const char *name);
   const char *algorithms[2];       // what kernels chose lately, the last first (engine_chose)
   bool recomputing;                // a checkpoint runs again what has run: running statistics stay
   bool precise;                    // forbid transforms that lose accuracy
@@ -91,6 +94,17 @@ static inline bool engine_observe_results(moon_engine *engine, bool on) {
   engine->observers &= ~(unsigned)OBSERVE_RESULTS;
   if (on) engine->observers |= OBSERVE_RESULTS;
   return before;
+}
+
+// Begins a range where they are wanted; tells whether engine_end_range is due.
+static inline bool engine_begin_range(const moon_engine *engine, const char *name) {
+  if (!(engine->observers & OBSERVE_RANGES)) return false;
+  engine->range(name);
+  return true;
+}
+
+static inline void engine_end_range(const moon_engine *engine, bool begun) {
+  if (begun) engine->range(NULL);
 }
 
 // A kernel that has several ways to calculate tells which one it took: a text that lives for ever.

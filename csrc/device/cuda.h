@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-enum { CUDA_BORDER = 4, CUDA_MOST_DEVICES = 8 };
+enum { CUDA_BORDER = 5, CUDA_MOST_DEVICES = 8 };
 
 // What a kernel may ask about the engine that it works for.
 typedef struct cuda_settings {
@@ -91,6 +91,8 @@ typedef struct cuda_plugin {
   moon_status (*mark)(moon_engine *engine, int index, cuda_event **event);
   moon_status (*between)(cuda_event *from, cuda_event *to, double *seconds);
   void (*forget)(cuda_event *event);
+  // Begins a range of the profiler's on this thread; NULL ends the innermost.
+  void (*range)(const char *name);
   // A stretch of work that is recorded between begin and end, and runs whenever it is asked to.
   // Optimiser steps that are recorded while `unless` names a float of the device (NULL: none) are
   // left out of runs in which it is not 0. Between refresh(true) and refresh(false) optimiser steps

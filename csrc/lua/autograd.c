@@ -238,10 +238,11 @@ enum { ANOMALY = OBSERVE_FINITE | OBSERVE_RESULTS };
 static int call_watched(lua_State *L) {
   binding_state *state = binding_here(L);
   luaL_checktype(L, 1, LUA_TFUNCTION);
-  unsigned observers = state->engine->observers;
+  unsigned before = state->engine->observers & ANOMALY;
   state->engine->observers |= ANOMALY;
   int failed = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
-  if (state->engine) state->engine->observers = observers;
+  if (state->engine)   // others may have begun or ceased to observe meanwhile
+    state->engine->observers = (state->engine->observers & ~(unsigned)ANOMALY) | before;
   return failed ? lua_error(L) : lua_gettop(L);
 }
 

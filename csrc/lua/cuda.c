@@ -1,5 +1,5 @@
 // The CUDA plug-in in Lua: naming its file and CUDA's folders, what was found, memory, waiting,
-// points in time. lua/moonlet/cuda.lua makes moon.cuda of it.
+// points in time, ranges of the profiler's, graphs. lua/moonlet/cuda.lua makes moon.cuda of it.
 #include "device/cuda.h"
 
 #include "lua/binding.h"
@@ -142,6 +142,31 @@ static int flag(lua_State *L) {
   bool on = lua_toboolean(L, 2), now;
   binding_check(L, plugin_of(L)->flag(engine, which, lua_isnoneornil(L, 2) ? NULL : &on, &now));
   lua_pushboolean(L, now);
+  return 1;
+}
+
+// -- ranges
+
+// core.cuda_range(name, fn, ...) -> fn's results; a range of the profiler's round the call
+static int range(lua_State *L) {
+  const cuda_plugin *plugin = plugin_of(L);
+  const char *name = luaL_checkstring(L, 1);
+  luaL_checktype(L, 2, LUA_TFUNCTION);
+  plugin->range(name);
+  int failed = lua_pcall(L, lua_gettop(L) - 2, LUA_MULTRET, 0);
+  plugin->range(NULL);
+  return failed ? lua_error(L) : lua_gettop(L) - 1;
+}
+
+// core.cuda_ranges(on?) -> whether each operator is a range
+static int ranges(lua_State *L) {
+  moon_engine *engine = binding_here(L)->engine;
+  engine->range = plugin_of(L)->range;
+  if (!lua_isnoneornil(L, 1)) {
+    engine->observers &= ~(unsigned)OBSERVE_RANGES;
+    if (lua_toboolean(L, 1)) engine->observers |= OBSERVE_RANGES;
+  }
+  lua_pushboolean(L, engine->observers & OBSERVE_RANGES);
   return 1;
 }
 
@@ -297,7 +322,8 @@ void cuda_functions_open(lua_State *L, binding_state *state) {
     { "cuda_look_at", look_at }, { "cuda_look_in", look_in }, { "cuda_count", count },
     { "cuda_info", info }, { "cuda_synchronize", synchronize }, { "cuda_memory", memory },
     { "cuda_memory_limit", memory_limit }, { "cuda_empty_cache", empty_cache },
-    { "cuda_flag", flag }, { "cuda_mark", mark }, { "cuda_between", between },
+    { "cuda_flag", flag }, { "cuda_range", range }, { "cuda_ranges", ranges },
+    { "cuda_mark", mark }, { "cuda_between", between },
     { "cuda_graph_begin", graph_begin }, { "cuda_graph_end", graph_end },
     { "cuda_graph_abort", graph_abort }, { "cuda_graph_unless", graph_unless },
     { "cuda_graph_refresh", graph_refresh }, { "cuda_graph_run", graph_run },

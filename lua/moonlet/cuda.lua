@@ -5,10 +5,13 @@
 -- for. Calls return before the device has finished; reading a value waits for what it needs.
 local core = require "moonlet.core"
 local capture = require "moonlet.capture"
+local options = require "moonlet.options"
 local unpack = require "moonlet.unpack"
 local pack = require("moonlet.values").pack
 
 local cuda = {}
+
+local can_range   -- whether CUDA is there, for `range`; nil: not asked since places were named
 
 --- Opens the plug-in from a file, or looks for CUDA's libraries (cuDNN, cuBLASLt, cuFFT) in folders
 -- of the caller's, such as those of Python's nvidia wheels, before the system's places. Neither is
@@ -27,6 +30,7 @@ function cuda.look(places)
   end
   if places.plugin then core.cuda_look_at(places.plugin) end
   for _, folder in ipairs(places.libraries or {}) do core.cuda_look_in(folder) end
+  can_range = nil
 end
 
 --- Whether there is a CUDA device that can be used.
@@ -117,6 +121,29 @@ function cuda.timer(device)
   local from = core.cuda_mark(device)
   return function() return core.cuda_between(from, core.cuda_mark(device)) end
 end
+
+--- Calls a function as a range of NVIDIA's profilers (Nsight Systems shows it by name), also where
+-- it fails. Without CUDA it is just called.
+-- @string name
+-- @func fn it cannot yield to a coroutine outside
+-- @param ... its arguments
+-- @return its results
+-- @usage local moon = require "moonlet"
+-- assert(moon.cuda.range("forward", function(a) return a + 1 end, 2) == 3)
+function cuda.range(name, fn, ...)
+  options.argument("range", "name", name, "string", 3)
+  options.argument("range", "fn", fn, "callable", 3)
+  if can_range == nil then can_range = cuda.is_available() end
+  if not can_range then return fn(...) end
+  local function call(...) return fn(...) end   -- a layer is a table that can be called
+  return core.cuda_range(name, call, ...)
+end
+
+--- Makes each operator a range of NVIDIA's profilers, and the backward of each ("linear backward").
+-- Without a cost while it is off. An error where CUDA cannot be used.
+-- @bool[opt] on
+-- @treturn boolean whether it is on
+function cuda.ranges(on) return core.cuda_ranges(on) end
 
 local function record(fn, device, ...)
   local recording = capture.begin(core.cuda_graph_begin(device))

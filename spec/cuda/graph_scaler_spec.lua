@@ -107,13 +107,13 @@ describe("a CUDA graph with a scaler", function()
   it("begins where the first steps overflow, and then keeps the optimiser's state", function()
     local trace = agree(function(parameters)
       return optim.SGD(parameters, { lr = 0.05, momentum = 0.9, dampening = 0.5 })
-    end, batches(24), { scaler = { scale = 2 ^ 26 } }, function() end)
+    end, batches(16), { scaler = { scale = 2 ^ 26 } }, function() end)
     assert.is_true(left_out(trace) >= 2)
   end)
 
   it("takes back whatever an optimiser counts", function()
-    local list = batches(8)
-    list[6][1]:mul_(1e6)
+    local list = batches(6)
+    list[4][1]:mul_(1e6)
     for _, make in ipairs {
       function(parameters) return optim.NAdam(parameters, { lr = 1e-2 }) end,
       function(parameters) return optim.ASGD(parameters, { lr = 1e-2, t0 = 3 }) end,
@@ -125,13 +125,13 @@ describe("a CUDA graph with a scaler", function()
   end)
 
   it("unscales before gradients are clipped", function()
-    local list = batches(14)
-    list[9][1]:mul_(1e6)
+    local list = batches(10)
+    list[6][1]:mul_(1e6)
     agree(adam, list, { scaler = { scale = 4096, interval = 5 }, clip = 1e-3 }, function() end)
   end)
 
   it("moves a factor that is no power of two", function()
-    agree(adam, batches(12), { scaler = { scale = 1000, growth = 1.7, interval = 3 } },
+    agree(adam, batches(9), { scaler = { scale = 1000, growth = 1.7, interval = 3 } },
       function() end)
   end)
 
