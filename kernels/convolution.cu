@@ -2,8 +2,6 @@
 // is products that read the image where it lies (product.cuh), in any layout; the gradient of
 // the input is one for each phase of the stride, so that nothing is multiplied by zeros put
 // between, and phases that no tap reaches become zeros.
-#include <math.h>
-
 #include "libraries.cuh"
 #include "product.cuh"
 
@@ -21,14 +19,6 @@ static int64_t channels_of(const device_array *x, int64_t groups) {
 }
 static int64_t group_stride(const device_array *x, int64_t groups) {
   return channels_of(x, groups) * x->strides[CHANNELS];
-}
-
-static product_finish plain_finish(void) {
-  product_finish finish = {};
-  finish.alpha = 1;
-  finish.low = -INFINITY;
-  finish.high = INFINITY;
-  return finish;
 }
 
 // Where the taps and the positions of the result lie, as dimensions whose member `other` says how
@@ -78,14 +68,14 @@ static product_problem problem_on(const conv2d_geometry *g, const device_array *
   p.first_row = -g->padding_before[0];
   p.first_column = -g->padding_before[1];
   p.columns.ndim = 1;
-  p.finish = plain_finish();
+  p.finish = cuda_plain_finish();
   return p;
 }
 
 // -- forward: rows are positions, the depth is the taps of a group's channels
 
 static product_finish finish_of(const conv2d_finish *given) {
-  product_finish f = plain_finish();
+  product_finish f = cuda_plain_finish();
   f.low = given->low;
   f.high = given->high;
   if (given->scale) {
@@ -116,6 +106,7 @@ static moon_status forward_here(cuda_context *c, const conv2d_geometry *g, const
   p.b = part_of(weight, 0, outs * weight->strides[0]);
   p.out = part_of(out, 0, group_stride(out, g->groups));
   p.finish = finish_of(finish);
+  p.finish.next_channels = outs;
   if (const device_array *add = finish->add) {
     p.finish.add.batch_stride = group_stride(add, g->groups);
     p.columns.dims[0].add = add->strides[CHANNELS];
@@ -124,34 +115,6 @@ static moon_status forward_here(cuda_context *c, const conv2d_geometry *g, const
     p.rows.dims[2].add = add->strides[WIDTH];
   }
   return cuda_product(c, &p);
-}
-
-// What a library leaves to do: one pass over the result, bound by memory.
-template <typename T>
-static __global__ void finish_elements(cuda_walk<3> walk, product_finish finish, moon_dtype dtype,
-                                       void *out) {
-  CUDA_EACH(i, walk.count) {
-    int64_t at[3];   // out, add, channel
-    walk.find(i, at);
-    T sum = cuda_any<T>::load(dtype, out, at[0]);
-    cuda_any<T>::store(dtype, out, at[0], product_finished(finish, sum, at[2], at[1]));
-  }
-}
-
-static moon_status finish_there(cuda_context *c, const conv2d_finish *finish,
-                                const device_array *out) {
-  bool limited = finish->low != -INFINITY || finish->high != INFINITY;
-  if (!finish->scale && !finish->shift && !finish->add && !limited) return MOON_OK;
-  device_array channel = *out;
-  for (int i = 0; i < 4; i++) channel.strides[i] = i == CHANNELS;
-  const device_array *arrays[3] = { out, finish->add ? finish->add : out, &channel };
-  cuda_walk<3> walk;
-  cuda_walk_open(&walk, arrays, true);
-  return out->dtype == MOON_F64
-             ? cuda_launch(c, cuda_blocks(walk.count), CUDA_BLOCK, finish_elements<double>, walk,
-                           finish_of(finish), out->dtype, out->data)
-             : cuda_launch(c, cuda_blocks(walk.count), CUDA_BLOCK, finish_elements<float>, walk,
-                           finish_of(finish), out->dtype, out->data);
 }
 
 // Tries the library, and says who does the work.
@@ -170,7 +133,8 @@ moon_status cuda_conv2d_forward(cuda_context *c, const conv2d_geometry *geometry
   if (array_count(out) == 0) return MOON_OK;
   if (array_count(weight) > 0)
     MOON_TRY(try_library(c, CUDA_FORWARD, geometry, x, weight, out, &done));
-  return done ? finish_there(c, finish, out) : forward_here(c, geometry, x, weight, finish, out);
+  return done ? cuda_finish(c, finish_of(finish), out, finish->add, CHANNELS)
+              : forward_here(c, geometry, x, weight, finish, out);
 }
 
 // -- the gradient of the weight: rows are taps, the depth is all positions
@@ -247,7 +211,7 @@ static product_problem problem_of_phase(const conv2d_geometry *g, const device_a
   p.width = gradient->shape[WIDTH];
   p.first_row = taps[0].from;
   p.first_column = taps[1].from;
-  p.finish = plain_finish();
+  p.finish = cuda_plain_finish();
   return p;
 }
 

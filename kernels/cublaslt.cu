@@ -3,6 +3,7 @@
 // Which kernel it takes is asked once a shape, and so are the descriptors made.
 #include "libraries.cuh"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,7 +52,7 @@ struct lt_matrix {
 struct lt_key {
   lt_matrix left, right, d;
   int64_t batch, workspace;
-  int32_t compute, adds;
+  int32_t compute, adds, epilogue, bias_alignment;
 };
 
 struct lt_plan {
@@ -116,7 +117,12 @@ static bool make_layout(const lt_matrix &m, int64_t batch, cublasLtMatrixLayout_
              CUBLAS_STATUS_SUCCESS;
 }
 
-static bool make_operation(const lt_key &key, cublasLtMatmulDesc_t *operation) {
+static bool set_bias(cublasLtMatmulDesc_t operation, const void *bias) {
+  return lt.cublasLtMatmulDescSetAttribute(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias,
+                                           sizeof bias) == CUBLAS_STATUS_SUCCESS;
+}
+
+static bool make_operation(const lt_key &key, const void *bias, cublasLtMatmulDesc_t *operation) {
   cublasOperation_t ways[2] = { key.left.turned ? CUBLAS_OP_T : CUBLAS_OP_N,
                                 key.right.turned ? CUBLAS_OP_T : CUBLAS_OP_N };
   cudaDataType scale = key.d.dtype == MOON_F64 ? CUDA_R_64F : CUDA_R_32F;
@@ -125,7 +131,11 @@ static bool make_operation(const lt_key &key, cublasLtMatmulDesc_t *operation) {
          lt.cublasLtMatmulDescSetAttribute(*operation, CUBLASLT_MATMUL_DESC_TRANSA, &ways[0],
                                            sizeof ways[0]) == CUBLAS_STATUS_SUCCESS &&
          lt.cublasLtMatmulDescSetAttribute(*operation, CUBLASLT_MATMUL_DESC_TRANSB, &ways[1],
-                                           sizeof ways[1]) == CUBLAS_STATUS_SUCCESS;
+                                           sizeof ways[1]) == CUBLAS_STATUS_SUCCESS &&
+         lt.cublasLtMatmulDescSetAttribute(*operation, CUBLASLT_MATMUL_DESC_EPILOGUE,
+                                           &key.epilogue, sizeof key.epilogue) ==
+             CUBLAS_STATUS_SUCCESS &&
+         set_bias(*operation, bias);
 }
 
 // Sums of pieces of the depth are kept in the type of calculation, never in halves.
@@ -169,8 +179,9 @@ static bool choose_algorithm(cublasLtHandle_t handle, lt_plan *plan) {
   return found && count > 0 && best.state == CUBLAS_STATUS_SUCCESS;
 }
 
-// A plan that does not fit stays in its place, so that the library is not asked again.
-static lt_plan *plan_of(cublaslt_state *state, const lt_key &key) {
+// A plan that does not fit stays in its place, so that the library is not asked again. Where the
+// bias lies tells the library how it is aligned; another may take its place in each run.
+static lt_plan *plan_of(cublaslt_state *state, const lt_key &key, const void *bias) {
   lt_plan *plan = &state->plans[cuda_plan_place(&key, sizeof key, PLANS)];
   if (plan->used && memcmp(&plan->key, &key, sizeof key) == 0) return plan;
   plan_end(plan);
@@ -178,8 +189,8 @@ static lt_plan *plan_of(cublaslt_state *state, const lt_key &key) {
   memcpy(&plan->key, &key, sizeof key);
   plan->fits = make_layout(key.left, key.batch, &plan->left) &&
                make_layout(key.right, key.batch, &plan->right) &&
-               make_layout(key.d, key.batch, &plan->d) && make_operation(key, &plan->operation) &&
-               choose_algorithm(state->handle, plan);
+               make_layout(key.d, key.batch, &plan->d) &&
+               make_operation(key, bias, &plan->operation) && choose_algorithm(state->handle, plan);
   return plan;
 }
 
@@ -253,16 +264,59 @@ static bool common_type(const cuda_settings &settings, const device_array *a,
   return out->dtype == *dtype || (dtype_is_half(*dtype) && out->dtype == MOON_F32);
 }
 
-static moon_status run_plan(cuda_context *c, const lt_plan *plan, double alpha, const void *left,
-                            const void *right, double beta, void *d, bool *done) {
+// -- the epilogue: what the library does on the way out
+
+static int32_t epilogue_of(const matmul_finish *finish) {
+  bool relu = finish->low == 0 && finish->high == INFINITY;
+  if (finish->shift) return relu ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_BIAS;
+  return relu ? CUBLASLT_EPILOGUE_RELU : CUBLASLT_EPILOGUE_DEFAULT;
+}
+
+// Takes out of `finish` what an epilogue does.
+static void leave_rest(int32_t epilogue, matmul_finish *finish) {
+  if (epilogue & CUBLASLT_EPILOGUE_BIAS) finish->shift = nullptr;
+  if (epilogue & CUBLASLT_EPILOGUE_RELU) finish->low = -INFINITY;
+}
+
+// The bias as the library takes it, without gaps and of the result's type: itself, or a copy.
+static moon_status take_bias(cuda_context *c, const device_array *shift, moon_dtype dtype,
+                             cuda_scratch *scratch, const void **bias) {
+  *bias = shift ? shift->data : nullptr;
+  if (!shift || (shift->dtype == dtype && shift->strides[0] == 1)) return MOON_OK;
+  device_array copy = *shift;
+  copy.dtype = dtype;
+  copy.strides[0] = 1;
+  MOON_TRY(scratch->take((size_t)copy.shape[0] * dtype_size(dtype)));
+  *bias = copy.data = scratch->as<void>();
+  return cuda_copy(c, shift, &copy);
+}
+
+// With the epilogue where the library has an algorithm for that, else without.
+static lt_plan *plan_with_epilogue(cublaslt_state *state, lt_key *key, const void *bias) {
+  key->bias_alignment = (int32_t)alignment_of(bias, 0);
+  lt_plan *plan = plan_of(state, *key, bias);
+  if (plan->fits || key->epilogue == CUBLASLT_EPILOGUE_DEFAULT) return plan;
+  key->epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+  key->bias_alignment = (int32_t)alignment_of(nullptr, 0);
+  return plan_of(state, *key, nullptr);
+}
+
+// -- the entry
+
+struct lt_arrays { const void *left, *right, *bias; void *d; };
+
+static moon_status run_plan(cuda_context *c, const lt_plan *plan, double alpha, double beta,
+                            const lt_arrays &x, bool *done) {
   cuda_scratch workspace(c);
   const float alpha_single = (float)alpha, beta_single = (float)beta;
   bool wide = plan->key.d.dtype == MOON_F64;
+  if ((plan->key.epilogue & CUBLASLT_EPILOGUE_BIAS) && !set_bias(plan->operation, x.bias))
+    return MOON_OK;
   MOON_TRY(workspace.take(plan->workspace));
   cublasStatus_t status = lt.cublasLtMatmul(
-      c->cublaslt->handle, plan->operation, wide ? (const void *)&alpha : &alpha_single, left,
-      plan->left, right, plan->right, wide ? (const void *)&beta : &beta_single, d, plan->d, d,
-      plan->d, &plan->algorithm, workspace.as<void>(), plan->workspace, c->stream);
+      c->cublaslt->handle, plan->operation, wide ? (const void *)&alpha : &alpha_single, x.left,
+      plan->left, x.right, plan->right, wide ? (const void *)&beta : &beta_single, x.d, plan->d,
+      x.d, plan->d, &plan->algorithm, workspace.as<void>(), plan->workspace, c->stream);
   if (status != CUBLAS_STATUS_SUCCESS && status != CUBLAS_STATUS_NOT_SUPPORTED)
     return cuda_library_failed(c, "cublasLtMatmul", lt.cublasLtGetStatusName(status));
   *done = status == CUBLAS_STATUS_SUCCESS;
@@ -271,20 +325,23 @@ static moon_status run_plan(cuda_context *c, const lt_plan *plan, double alpha, 
 }
 
 moon_status cublaslt_matmul(cuda_context *c, double alpha, const device_array *a,
-                            const device_array *b, double beta, const device_array *out,
-                            bool *done) {
+                            const device_array *b, double beta, matmul_finish *finish,
+                            const device_array *out, bool *done) {
   cublaslt_state *state = state_of(c);
   cuda_settings settings = cuda_library->settings(c->engine);
   moon_dtype dtype;
   lt_key key;
+  lt_arrays arrays = {};
   *done = false;
   memset(&key, 0, sizeof key);
   bool empty = array_count(out) == 0 || a->shape[2] == 0 || out->shape[0] > INT32_MAX;
   if (!state || empty || !common_type(settings, a, b, out, &dtype)) return MOON_OK;
   if (!see_matrix(out, &key.d) || key.d.turned) return MOON_OK;
   lt_operand left(c), right(c);
+  cuda_scratch bias(c);
   MOON_TRY(take_operand(c, b, dtype, &left));
   MOON_TRY(take_operand(c, a, dtype, &right));
+  MOON_TRY(take_bias(c, finish->shift, out->dtype, &bias, &arrays.bias));
   key.left = left.matrix;
   key.right = right.matrix;
   key.batch = out->shape[0];
@@ -292,7 +349,11 @@ moon_status cublaslt_matmul(cuda_context *c, double alpha, const device_array *a
   if (key.workspace > most_workspace) key.workspace = most_workspace;
   key.compute = compute_of(c, settings, dtype);
   key.adds = beta != 0;
-  lt_plan *plan = plan_of(state, key);
+  key.epilogue = epilogue_of(finish);
+  lt_plan *plan = plan_with_epilogue(state, &key, arrays.bias);
   if (!plan->fits) return MOON_OK;
-  return run_plan(c, plan, alpha, left.array.data, right.array.data, beta, out->data, done);
+  arrays.left = left.array.data, arrays.right = right.array.data, arrays.d = out->data;
+  MOON_TRY(run_plan(c, plan, alpha, beta, arrays, done));
+  if (*done) leave_rest(key.epilogue, finish);
+  return MOON_OK;
 }

@@ -18,10 +18,10 @@ void cuda_libraries_open(cuda_library_state *found);
 // Ends what they keep for a context, whose work is done.
 void cuda_libraries_close(cuda_context *c);
 
-// c = alpha * a b + beta * c, as the slot matmul
+// c = alpha * a b + beta * c, as the slot matmul; what it does of `finish` it takes out of it
 moon_status cublaslt_matmul(cuda_context *c, double alpha, const device_array *a,
-                            const device_array *b, double beta, const device_array *out,
-                            bool *done);
+                            const device_array *b, double beta, matmul_finish *finish,
+                            const device_array *out, bool *done);
 
 // The direction's array (0: result, 1: image, 2: weight) from the other two, without a finish
 enum cuda_direction { CUDA_FORWARD, CUDA_BACKWARD_IMAGE, CUDA_BACKWARD_WEIGHT };

@@ -31,16 +31,20 @@ struct product_array {
 };
 
 // sum * alpha * scale + shift + add * beta, between low and high; NaN stays. Vectors have an
-// element for each column of each member of the batch, and data NULL where there is none.
+// element for each column, data NULL where there is none; those of the batch's next member begin
+// `next_channels` elements on.
 struct product_finish {
   double alpha, beta, low, high;
   product_array add;
   const void *scale, *shift;
   moon_dtype scale_dtype, shift_dtype;
-  int64_t scale_stride, shift_stride;
+  int64_t scale_stride, shift_stride, next_channels;
 };
 
-// `channel` counts columns through the batch, `add_at` says where what is added lies.
+// What leaves sums as they are.
+product_finish cuda_plain_finish(void);
+
+// `channel` counts the vectors' elements, `add_at` says where what is added lies.
 template <typename T>
 static __device__ T product_finished(const product_finish &f, T sum, int64_t channel,
                                      int64_t add_at) {
@@ -65,5 +69,11 @@ struct product_problem {
 // Puts it on the stream. float64 arrays are calculated in double, others, mixed as they like, in
 // float32.
 moon_status cuda_product(cuda_context *c, const product_problem *problem);
+
+// Finishes sums that a library left in `out`: one pass, bound by memory, and none where nothing is
+// to be done. `add` has out's shape, NULL where nothing is added; dimension `channels` is that of
+// the vectors.
+moon_status cuda_finish(cuda_context *c, const product_finish &finish, const device_array *out,
+                        const device_array *add, int channels);
 
 #endif

@@ -92,7 +92,7 @@ static __device__ element find_element(const product &p, int64_t piece, int64_t 
 template <typename T>
 static __device__ void store_finished(const product &p, const element &e, T sum) {
   int64_t add_at = e.batch * p.finish.add.batch_stride + e.row.add + e.column.add;
-  T value = product_finished(p.finish, sum, e.batch * p.columns + e.j, add_at);
+  T value = product_finished(p.finish, sum, e.batch * p.finish.next_channels + e.j, add_at);
   int64_t at = e.batch * p.out.batch_stride + e.row.out + e.column.out;
   cuda_any<T>::store(p.out.dtype, p.out.data, at, value);
 }

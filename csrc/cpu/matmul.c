@@ -1,6 +1,8 @@
 // The matmul slot: c = alpha * a b + beta * c over batches of strided matrices. Chooses the form of
 // the product and which operand takes the rows; stores with alpha, beta and rounding as its last
 // step.
+#include <math.h>
+
 #include "cpu/bfloat.h"
 #include "cpu/convert.h"
 
@@ -180,8 +182,8 @@ static moon_status widen(moon_engine *engine, const device_array *x, cpu_temp *t
   return MOON_OK;
 }
 
-moon_status CPU(matmul)(moon_engine *engine, double alpha, const device_array *a,
-                        const device_array *b, double beta, const device_array *c) {
+static moon_status multiply(moon_engine *engine, double alpha, const device_array *a,
+                            const device_array *b, double beta, const device_array *c) {
   matmul_problem p = problem_of(alpha, a, b, beta, c);
   cpu_temp left, right = { 0 };
   if (array_count(c) == 0) return MOON_OK;
@@ -194,4 +196,24 @@ moon_status CPU(matmul)(moon_engine *engine, double alpha, const device_array *a
   CPU(temp_release)(engine, &left);
   CPU(temp_release)(engine, &right);
   return status;
+}
+
+// The shift is written first and the product added to it, so that c is passed over once.
+moon_status CPU(matmul)(moon_engine *engine, double alpha, const device_array *a,
+                        const device_array *b, double beta, const matmul_finish *finish,
+                        const device_array *c) {
+  if (!finish) return multiply(engine, alpha, a, b, beta, c);
+  if (finish->shift) {
+    device_array shift = *c;
+    shift.data = finish->shift->data;
+    shift.dtype = finish->shift->dtype;
+    shift.strides[0] = shift.strides[1] = 0;
+    shift.strides[2] = finish->shift->strides[0];
+    MOON_TRY(CPU(copy)(engine, &shift, c));
+    beta = 1;
+  }
+  MOON_TRY(multiply(engine, alpha, a, b, beta, c));
+  if (finish->low == -INFINITY && finish->high == INFINITY) return MOON_OK;
+  const double range[MOON_MAX_POINTWISE_ATTRIBUTES] = { finish->low, finish->high };
+  return CPU(unary)(engine, UNARY_clamp, range, c, c);
 }

@@ -58,6 +58,12 @@ typedef enum reduce_kind {
   REDUCE_SUM_SQUARES,   // floats only
 } reduce_kind;
 
+// What happens to a product on its way out: clamp(c + shift, low, high).
+typedef struct matmul_finish {
+  const device_array *shift;   // (n), of any stride and of a float type; NULL: nothing
+  double low, high;            // limits; -INFINITY and INFINITY: none
+} matmul_finish;
+
 typedef struct conv2d_geometry {
   int64_t stride[2], padding_before[2], padding_after[2], dilation[2];   // height, width
   int64_t groups;

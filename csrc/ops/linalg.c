@@ -55,7 +55,7 @@ static moon_status product(moon_engine *engine, const moon_tensor *a, const moon
   c.shape[batch + 1] = n, c.strides[batch + 1] = 1;
   x = product_stretch(&x, c.ndim, shape);
   y = product_stretch(&y, c.ndim, shape);
-  return product_run(engine, tensor_kernels(a), 1, &x, &y, 0, &c);
+  return product_run(engine, tensor_kernels(a), 1, &x, &y, 0, NULL, &c);
 }
 
 static moon_status forward_matmul(op_call *call) {
@@ -200,7 +200,7 @@ static moon_status forward_outer(op_call *call) {
   MOON_TRY(ops_new(call->engine, a, a->dtype, 2, shape, &call->results[0]));
   device_array x = product_matrix(a, false), y = product_matrix(b, true);
   device_array c = tensor_array(call->results[0]);
-  return product_run(call->engine, tensor_kernels(a), 1, &x, &y, 0, &c);
+  return product_run(call->engine, tensor_kernels(a), 1, &x, &y, 0, NULL, &c);
 }
 
 static moon_status backward_outer(op_backward_call *call) {
@@ -232,7 +232,7 @@ static moon_status forward_addmm(op_call *call) {
   MOON_TRY(ops_new(call->engine, a, a->dtype, 2, shape, &call->results[0]));
   if (beta != 0) MOON_TRY(ops_copy(call->engine, input, call->results[0]));
   device_array x = tensor_array(a), y = tensor_array(b), c = tensor_array(call->results[0]);
-  return product_run(call->engine, tensor_kernels(a), alpha, &x, &y, beta, &c);
+  return product_run(call->engine, tensor_kernels(a), alpha, &x, &y, beta, NULL, &c);
 }
 
 static moon_status scaled_or_same(moon_engine *engine, moon_tensor *x, double factor,

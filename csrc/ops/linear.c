@@ -29,15 +29,13 @@ static moon_status new_rows(moon_engine *engine, const moon_tensor *rows, int64_
   return ops_new(engine, rows, rows->dtype, rows->ndim, shape, result);
 }
 
-// rows (..., size) times a matrix into `result` (..., columns); `added`, a vector or NULL, is
-// written first and the product added to it, so that the result is passed over once.
+// rows (..., size) times a matrix into `result` (..., columns)
 static moon_status rows_times(moon_engine *engine, const moon_tensor *rows,
-                              const device_array *matrix, const moon_tensor *added,
+                              const device_array *matrix, const matmul_finish *finish,
                               const moon_tensor *result) {
-  if (added) MOON_TRY(ops_copy(engine, added, result));
   device_array x = product_matrix(rows, true), c = product_matrix(result, true);
   device_array y = product_stretch(matrix, c.ndim, c.shape);
-  return product_run(engine, tensor_kernels(rows), 1, &x, &y, added ? 1 : 0, &c);
+  return product_run(engine, tensor_kernels(rows), 1, &x, &y, 0, finish, &c);
 }
 
 // -- linear
@@ -62,10 +60,6 @@ static moon_status check_linear(const moon_tensor *input, const moon_tensor *wei
     return moon_fail(MOON_BAD_SHAPE, "bias must have one element for each of the %" PRId64
                      " out features, got %s", weight->shape[0], tensor_shape_text(bias, p));
   return MOON_OK;
-}
-
-static bool is_clamp(const pointwise_limits *l) {
-  return l->low != -INFINITY || l->high != INFINITY;
 }
 
 // Few rows are quicker where the weight lies, and so is a weight that no cache could hold.
@@ -111,11 +105,10 @@ static moon_status run_linear(op_call *call, const pointwise_limits *l) {
   MOON_TRY(new_rows(call->engine, input, weight->shape[0], &call->results[0]));
   if (suits_pixels(input, &w)) return run_pixels(call, &w, l);
   w = turned(w);
-  MOON_TRY(rows_times(call->engine, input, &w, bias, call->results[0]));
-  if (!is_clamp(l)) return MOON_OK;
-  device_array out = tensor_array(call->results[0]);
-  const double range[MOON_MAX_POINTWISE_ATTRIBUTES] = { l->low, l->high };
-  return tensor_kernels(input)->unary(call->engine, UNARY_clamp, range, &out, &out);
+  device_array shift;
+  if (bias) shift = tensor_array(bias);
+  const matmul_finish finish = { bias ? &shift : NULL, l->low, l->high };
+  return rows_times(call->engine, input, &w, &finish, call->results[0]);
 }
 
 static moon_status forward_linear(op_call *call) {
@@ -189,7 +182,7 @@ static moon_status forward_weight_gradient(op_call *call) {
   if (status == MOON_OK) {
     device_array c = tensor_array(call->results[0]);
     left = turned(left);
-    status = product_run(call->engine, tensor_kernels(g), 1, &left, &right, 0, &c);
+    status = product_run(call->engine, tensor_kernels(g), 1, &left, &right, 0, NULL, &c);
   }
   tensor_release(held_g);
   tensor_release(held_x);

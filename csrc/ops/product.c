@@ -55,7 +55,7 @@ static void move_on(device_array *x, int64_t elements) {
 
 moon_status product_run(moon_engine *engine, const device_kernels *kernels, double alpha,
                         const device_array *a, const device_array *b, double beta,
-                        const device_array *c) {
+                        const matmul_finish *finish, const device_array *c) {
   const device_array *const full[3] = { a, b, c };
   device_array stack[3];
   int64_t at[MOON_MAX_DIMS] = { 0 };
@@ -64,7 +64,7 @@ moon_status product_run(moon_engine *engine, const device_kernels *kernels, doub
   int outer = gather_batches(full, stack);
   fold_rows(stack);
   for (int i = 0; i >= 0;) {
-    MOON_TRY(kernels->matmul(engine, alpha, &stack[A], &stack[B], beta, &stack[C]));
+    MOON_TRY(kernels->matmul(engine, alpha, &stack[A], &stack[B], beta, finish, &stack[C]));
     for (i = outer - 1; i >= 0; i--) {
       bool more = ++at[i] < c->shape[i];
       int64_t steps = more ? 1 : 1 - c->shape[i];

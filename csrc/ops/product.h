@@ -17,10 +17,11 @@ device_array product_matrix(const moon_tensor *tensor, bool left);
 // `shape` only the first ndim - 2 sizes are read.
 device_array product_stretch(const device_array *x, int ndim, const int64_t *shape);
 
-// c = alpha * a b + beta * c; a and b are stretched to c's batch dimensions, and the rows of c are
-// contiguous. c is not read where beta is 0.
+// c = alpha * a b + beta * c, and what `finish` says, as the slot matmul; a and b are stretched to
+// c's batch dimensions, and the rows of c are contiguous. c is not read where beta is 0.
 MOON_MUST_CHECK moon_status product_run(moon_engine *engine, const device_kernels *kernels,
                                         double alpha, const device_array *a, const device_array *b,
-                                        double beta, const device_array *c);
+                                        double beta, const matmul_finish *finish,
+                                        const device_array *c);
 
 #endif

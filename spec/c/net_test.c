@@ -31,7 +31,7 @@ static void check_product(moon_dtype dtype, int64_t batch, int64_t m, int64_t n,
            (long long)batch, (long long)m, (long long)k, (long long)n);
   if (beta == 0)   // what was there does not matter
     for (int64_t i = 0; i < e.count; i++) put(&c, i, (double)NAN);
-  EXPECT_OK(kernels->matmul(engine, alpha, &a, &b, beta, &c));
+  EXPECT_OK(kernels->matmul(engine, alpha, &a, &b, beta, NULL, &c));
   expect_equal(&c, &e, 4, what);
 }
 

@@ -89,6 +89,48 @@ describe("a library is asked", function()
   end)
 end)
 
+describe("a library that is asked for a layer", function()
+  local function epilogues(call, dtype)
+    local output = output_of(([[
+      local x = moon.randn(6, 5):to(%q):to(device)
+      local w, b = moon.randn(4, 5):to(%q):to(device), moon.randn(4):to(%q):to(device)
+      %s
+      moon.cuda.synchronize()
+    ]]):format(dtype, dtype, dtype, call), { EMULATED_TRACE = 1 })
+    local found = {}
+    for number in output:gmatch "cublasLtMatmul (%d+)" do found[#found + 1] = tonumber(number) end
+    return table.concat(found, " ")
+  end
+  local none, relu, bias, both = 1, 2, 4, 6   -- of cublasLtEpilogue_t
+
+  for _, dtype in ipairs { "float32", "float16", "bfloat16" } do
+    it("adds the bias and takes ReLU on the way, in " .. dtype, function()
+      local function of(call) return tonumber(epilogues(call, dtype)) end
+      assert.are.equal(none, of "moon.linear(x, w)")
+      assert.are.equal(bias, of "moon.linear(x, w, b)")
+      assert.are.equal(both, of "moon.linear_fused(x, w, b, { activation = 'relu' })")
+      assert.are.equal(relu, of "moon.linear_fused(x, w, nil, { activation = 'relu' })")
+      assert.are.equal(bias, of "moon.linear_fused(x, w, b, { activation = 'relu6' })")
+    end)
+  end
+
+  it("keeps one plan for biases that lie alike", function()
+    local output = output_of([[
+      local x, w = moon.randn(6, 5):to(device), moon.randn(8, 5):to(device)
+      for _ = 1, 3 do
+        local b = moon.randn(8)
+        local y = moon.linear(x, w, b:to(device)):cpu()
+        assert((y - moon.linear(x:cpu(), w:cpu(), b)):abs():max():item() < 1e-4)
+      end
+    ]], { EMULATED_TRACE = 1 })
+    assert.are.equal(1, count(output, "AlgoGetHeuristic"))
+  end)
+
+  it("leaves bias and ReLU to us where it has nothing for them", function()
+    assert.are.equal(none, tonumber(epilogues("moon.linear(x, w, b)", "float64")))
+  end)
+end)
+
 describe("a library that", function()
   local work = convolutions .. [[
     local by = chosen(step)

@@ -2,6 +2,7 @@
 -- are stand-ins that end the process at a wrong argument (spec/emulated/stand_in.h).
 local libraries = require "spec.support.gpu_libraries"
 local moon = require "moonlet"
+local fused_layers = require "spec.support.fused_layers"
 
 if libraries.why then
   describe("CUDA's libraries", function() pending("are not there: " .. libraries.why) end)
@@ -106,6 +107,8 @@ describe("cuBLASLt and cuFFT", function()
     local x = moon.ones(3, 1, { device = device })
     assert.is_nil(chosen(function() moon.rfft(x) end).fft_real_along)
   end)
+
+  it("multiply with a bias and an activation", function() fused_layers(device) end)
 
   it("keep TF32 out unless it is allowed", function()
     local a, b = moon.randn(20, 80), moon.randn(80, 20)

@@ -1,6 +1,7 @@
 -- Matrix products, convolutions and transforms on CUDA beyond the operators' cases: sizes that take
 -- several tiles, a depth that is cut, layouts, and values that must not spread.
 local moon = require "moonlet"
+local fused_layers = require "spec.support.fused_layers"
 local gpu = require "spec.support.gpu"
 
 local unpack = table.unpack or unpack   -- luacheck: ignore
@@ -67,6 +68,8 @@ describe("products on " .. gpu.device, function()
     local linear = moon.linear(x, y:t():contiguous())
     same(linear:to "float32", moon.linear(a, b:t():contiguous()):to "float32", 0.1)
   end)
+
+  it("add a bias and clamp on their way out", function() fused_layers(gpu.device) end)
 end)
 
 -- -- convolutions

@@ -281,7 +281,9 @@ STAND_IN cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
   need(wanted >= 1, __func__, "no place for its advice");
   trace(__func__, problem.o.epilogue);
   *count = 0;
-  if (faulty(__func__, "refuses")) return CUBLAS_STATUS_NOT_SUPPORTED;
+  bool fused = problem.o.epilogue != CUBLASLT_EPILOGUE_DEFAULT;
+  if (faulty(__func__, "refuses") || (fused && problem.d.type == MOON_F64))
+    return CUBLAS_STATUS_NOT_SUPPORTED;   // so that double's products are finished elsewhere
   if (made.workspace > p->workspace) made.workspace = 0;   // one that sums in one piece
   memset(results, 0, sizeof *results);
   memcpy(&results->algo, &made, sizeof made);
