@@ -38,6 +38,7 @@ struct cuda_context {
   int next_stage;
   struct cublaslt_state *cublaslt;   // what CUDA's libraries keep (libraries.cuh); NULL before
   struct cudnn_state *cudnn;
+  struct cudnn_choices *choices;
   struct cufft_state *cufft;
   cuda_graph *graphs;    // graph.cuh: all, the one that is recorded, the one whose next run's
   cuda_graph *recording, *refreshing;   // values are calculated

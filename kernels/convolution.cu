@@ -2,6 +2,8 @@
 // is products that read the image where it lies (product.cuh), in any layout; the gradient of
 // the input is one for each phase of the stride, so that nothing is multiplied by zeros put
 // between, and phases that no tap reaches become zeros.
+#include <string.h>
+
 #include "libraries.cuh"
 #include "product.cuh"
 
@@ -117,11 +119,13 @@ static moon_status forward_here(cuda_context *c, const conv2d_geometry *g, const
   return cuda_product(c, &p);
 }
 
-// Tries the library, and says who does the work.
+// Tries the library, unless our kernel is preferred, and says who does the work.
 static moon_status try_library(cuda_context *c, cuda_direction direction, const conv2d_geometry *g,
                                const device_array *image, const device_array *weight,
                                const device_array *result, bool *done) {
-  MOON_TRY(cudnn_convolve(c, direction, g, image, weight, result, done));
+  *done = false;
+  if (strcmp(cuda_library->settings(c->engine).conv_engine, "implicit") != 0)
+    MOON_TRY(cudnn_convolve(c, direction, g, image, weight, result, done));
   cuda_library->chose(c->engine, *done ? "cudnn" : "implicit");
   return MOON_OK;
 }

@@ -46,10 +46,11 @@ bool cudnn_open(cuda_library_state *found) {
 }
 
 bool cudnn_is_there(void) { return there; }
+int64_t cudnn_version(void) { return (int64_t)dnn.cudnnGetVersion(); }
 
 // -- plans
 
-enum { PLANS = 256, MOST_ALGORITHMS = 8 };
+enum { PLANS = 256 };
 
 struct dnn_plan {
   bool used, fits;
@@ -75,6 +76,7 @@ static void plan_end(dnn_plan *plan) {
 }
 
 void cudnn_close(cuda_context *c) {
+  cudnn_choices_end(c);
   if (!c->cudnn) return;
   for (int i = 0; i < PLANS; i++) plan_end(&c->cudnn->plans[i]);
   dnn.cudnnDestroy(c->cudnn->handle);
@@ -186,7 +188,7 @@ static bool workspace_of(cudnnHandle_t handle, const dnn_plan *p, int algorithm,
 // -- choosing an algorithm
 
 // The library's advice, best first: numbers of the direction's enum.
-struct dnn_advice { int count, algorithms[MOST_ALGORITHMS]; };
+struct dnn_advice { int count, algorithms[DNN_ALGORITHMS]; };
 
 template <typename Perf>
 static void keep_steady(const Perf *perf, int count, dnn_advice *advice) {
@@ -199,22 +201,22 @@ static dnn_advice ask_library(cudnnHandle_t handle, const dnn_plan *p) {
   dnn_advice advice = {};
   int count = 0;
   if (p->key.direction == CUDA_FORWARD) {
-    cudnnConvolutionFwdAlgoPerf_t perf[MOST_ALGORITHMS];
+    cudnnConvolutionFwdAlgoPerf_t perf[DNN_ALGORITHMS];
     if (agreed(dnn.cudnnGetConvolutionForwardAlgorithm_v7(handle, p->image, p->weight,
                                                           p->convolution, p->result,
-                                                          MOST_ALGORITHMS, &count, perf)))
+                                                          DNN_ALGORITHMS, &count, perf)))
       keep_steady(perf, count, &advice);
   } else if (p->key.direction == CUDA_BACKWARD_IMAGE) {
-    cudnnConvolutionBwdDataAlgoPerf_t perf[MOST_ALGORITHMS];
+    cudnnConvolutionBwdDataAlgoPerf_t perf[DNN_ALGORITHMS];
     if (agreed(dnn.cudnnGetConvolutionBackwardDataAlgorithm_v7(handle, p->weight, p->result,
                                                                p->convolution, p->image,
-                                                               MOST_ALGORITHMS, &count, perf)))
+                                                               DNN_ALGORITHMS, &count, perf)))
       keep_steady(perf, count, &advice);
   } else {
-    cudnnConvolutionBwdFilterAlgoPerf_t perf[MOST_ALGORITHMS];
+    cudnnConvolutionBwdFilterAlgoPerf_t perf[DNN_ALGORITHMS];
     if (agreed(dnn.cudnnGetConvolutionBackwardFilterAlgorithm_v7(handle, p->image, p->result,
                                                                  p->convolution, p->weight,
-                                                                 MOST_ALGORITHMS, &count, perf)))
+                                                                 DNN_ALGORITHMS, &count, perf)))
       keep_steady(perf, count, &advice);
   }
   return advice;
@@ -253,9 +255,22 @@ static moon_status time_algorithm(cuda_context *c, const dnn_plan *plan, int alg
   return MOON_OK;
 }
 
+// Leaves of the advice what was the fastest before, if that is known and still advised.
+static bool narrow_advice(const cuda_context *c, const dnn_key &key, dnn_advice *advice) {
+  const int known = key.benchmark ? cudnn_choice(c, key) : -1;
+  for (int i = 0; i < advice->count; i++) {
+    if (advice->algorithms[i] != known) continue;
+    *advice = { 1, { known } };
+    return true;
+  }
+  return false;
+}
+
 static moon_status choose_algorithm(cuda_context *c, const dnn_arrays &x, dnn_plan *plan) {
   dnn_advice advice = ask_library(c->cudnn->handle, plan);
-  const bool times = plan->key.benchmark && !c->recording;   // a graph cannot wait for a time
+  const bool known = narrow_advice(c, plan->key, &advice);
+  // a graph cannot wait for a time
+  const bool times = plan->key.benchmark && !known && !c->recording;
   float least = -1;
   for (int i = 0; i < advice.count; i++) {
     int algorithm = advice.algorithms[i];
@@ -272,7 +287,7 @@ static moon_status choose_algorithm(cuda_context *c, const dnn_arrays &x, dnn_pl
     least = taken;
     if (!times) return MOON_OK;
   }
-  return MOON_OK;
+  return plan->fits ? cudnn_keep_choice(c, plan->key, plan->algorithm) : MOON_OK;
 }
 
 // A plan that does not fit stays in its place, so that the library is not asked again.

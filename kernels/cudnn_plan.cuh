@@ -18,6 +18,17 @@ struct dnn_arrays { void *image, *weight, *result; };
 // Arrays are channels last, but for those of double, which are row-major.
 static inline bool cudnn_channels_last(int32_t dtype) { return dtype != MOON_F64; }
 
+// All directions' algorithms have numbers below this.
+enum { DNN_ALGORITHMS = 8 };
+
+int64_t cudnn_version(void);
+
+// The algorithm that was the fastest for a key, -1 where none is known (cudnn_choices.cu); what is
+// found out goes to the context's file, if it has one.
+int cudnn_choice(const cuda_context *c, const dnn_key &key);
+moon_status cudnn_keep_choice(cuda_context *c, const dnn_key &key, int algorithm);
+void cudnn_choices_end(cuda_context *c);
+
 // Whether the library can be used in this context.
 bool cudnn_ready(cuda_context *c);
 

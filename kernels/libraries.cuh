@@ -29,6 +29,8 @@ moon_status cudnn_convolve(cuda_context *c, cuda_direction direction,
                            const conv2d_geometry *geometry, const device_array *image,
                            const device_array *weight, const device_array *result, bool *done);
 bool cudnn_is_there(void);
+// Reads what was chosen among cuDNN's algorithms before, and keeps in the file what will be.
+moon_status cudnn_keep_choices(cuda_context *c, const char *path, const char *text);
 
 // `lines` transforms of length n, side by side, in place, without a scale: pairs of dtype's numbers
 moon_status cufft_transform(cuda_context *c, moon_dtype dtype, int64_t lines, int64_t n,

@@ -253,6 +253,13 @@ static moon_status set_flag(moon_engine *engine, cuda_flag flag, const bool *set
   return MOON_OK;
 }
 
+static moon_status keep_choices(moon_engine *engine, int index, const char *path,
+                                const char *text) {
+  cuda_context *c = nullptr;
+  MOON_TRY(context_of(engine, index, &c));
+  return cudnn_keep_choices(c, path, text);
+}
+
 struct cuda_event { cudaEvent_t at; };
 
 static void forget(cuda_event *event) {
@@ -292,9 +299,9 @@ static moon_status begin_graph(moon_engine *engine, int index, cuda_graph **grap
 }
 
 static cuda_plugin table = {
-  0, device_at, describe, synchronize, memory, set_limit, empty_cache, set_flag, mark, between,
-  forget, cuda_range, begin_graph, graph_end, graph_abort, graph_unless, graph_refresh, graph_run,
-  graph_delete,
+  0, device_at, describe, synchronize, memory, set_limit, empty_cache, set_flag, keep_choices,
+  mark, between, forget, cuda_range, begin_graph, graph_end, graph_abort, graph_unless,
+  graph_refresh, graph_run, graph_delete,
 };
 
 // -- opening

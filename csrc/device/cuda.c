@@ -45,7 +45,8 @@ static moon_status host_fail(moon_status status, const char *sentence) {
 
 static cuda_settings host_settings(const moon_engine *engine) {
   return (cuda_settings){ .precise = engine->precise,
-                          .workspace_limit = engine->workspace_limit };
+                          .workspace_limit = engine->workspace_limit,
+                          .conv_engine = engine->conv_engine };
 }
 
 static void host_where(moon_engine *engine, char *text, size_t size) {
@@ -78,13 +79,22 @@ static void *host_library(const char *name) {
   return os_library_open(name);
 }
 
+static moon_status host_write_file(const char *path, const char *text, size_t bytes) {
+  os_writer *writer;
+  MOON_TRY(os_writer_open(&writer, path));
+  moon_status status = os_writer_write(writer, text, bytes);
+  if (status == MOON_OK) return os_writer_commit(writer);
+  os_writer_abandon(writer);
+  return status;
+}
+
 static const device_kernels *host_cpu(void) { return device_cpu()->kernels; }
 
 static const cuda_host host = {
   .fail = host_fail, .settings = host_settings, .chose = engine_chose, .where = host_where,
   .extension = host_extension, .account = host_account, .draws = host_draws,
   .collect = alloc_collect, .library = host_library, .symbol = os_library_symbol,
-  .cpu = host_cpu,
+  .write_file = host_write_file, .cpu = host_cpu,
 };
 
 // -- opening, under the lock

@@ -12,12 +12,13 @@
 extern "C" {
 #endif
 
-enum { CUDA_BORDER = 5, CUDA_MOST_DEVICES = 8 };
+enum { CUDA_BORDER = 6, CUDA_MOST_DEVICES = 8 };
 
 // What a kernel may ask about the engine that it works for.
 typedef struct cuda_settings {
   bool precise;              // forbid what lowers accuracy below the dtype's
   int64_t workspace_limit;   // bytes of scratch that one kernel should stay within
+  const char *conv_engine;   // preferred for convolutions wherever it fits; "": the best
 } cuda_settings;
 
 // What the library does for the plug-in.
@@ -38,6 +39,8 @@ typedef struct cuda_host {
   // NULL when absent. And a symbol of it.
   void *(*library)(const char *name);
   void *(*symbol)(void *library, const char *name);
+  // Writes a file whole or not at all.
+  moon_status (*write_file)(const char *path, const char *text, size_t bytes);
   // The CPU's kernels, for what is better done there: arrays on the host, the real engine.
   const device_kernels *(*cpu)(void);
 } cuda_host;
@@ -86,6 +89,9 @@ typedef struct cuda_plugin {
   moon_status (*empty_cache)(moon_engine *engine, int index);
   // Sets a flag of the engine's if `set` is not NULL, and tells what it is then.
   moon_status (*flag)(moon_engine *engine, cuda_flag flag, const bool *set, bool *now);
+  // Keeps what CUDA_BENCHMARK finds out about cuDNN in the file `path`, whose text now is `text`,
+  // "" where there is none. Fails where it holds something else.
+  moon_status (*keep_choices)(moon_engine *engine, int index, const char *path, const char *text);
   // A point in the engine's stream of work, owned by the caller; and the seconds from one to
   // another, which waits for both.
   moon_status (*mark)(moon_engine *engine, int index, cuda_event **event);

@@ -2,11 +2,25 @@
 // and what each would cost on given shapes.
 #include <string.h>
 
+#include "device/cuda.h"
+
 #include "lua/binding.h"
 
+enum { CPU_AND_CUDA = 2 };
+
+// Those of the CPU, and of CUDA once it is in use: a name may stand there more than once.
 static moon_status all_engines(moon_engine *engine, conv2d_cost *costs, int *count) {
-  return device_default(engine)->kernels->conv2d_engines(engine, 0, NULL, NULL, NULL, NULL, costs,
-                                                         count);
+  const cuda_plugin *plugin;
+  const device_kernels *kernels[CPU_AND_CUDA] = { device_cpu()->kernels };
+  *count = 0;
+  if (cuda_found()->name && cuda_open(&plugin) == MOON_OK && plugin->devices > 0)
+    kernels[1] = plugin->device(0)->kernels;
+  for (int i = 0; i < CPU_AND_CUDA && kernels[i]; i++) {
+    int more;
+    MOON_TRY(kernels[i]->conv2d_engines(engine, 0, NULL, NULL, NULL, NULL, costs + *count, &more));
+    *count += more;
+  }
+  return MOON_OK;
 }
 
 // "implicit", "depthwise": each name once.
@@ -24,12 +38,13 @@ static void push_names(lua_State *L, const conv2d_cost *costs, int count) {
   luaL_pushresult(&text);
 }
 
-// moon.conv_engine(name?) -> the engine preferred for convolutions wherever it fits, "": the best
+// moon.conv_engine(name?) -> the engine preferred for convolutions wherever it fits, on the CPU and
+// on GPUs, "": the best
 static int conv_engine(lua_State *L) {
   moon_engine *engine = binding_here(L)->engine;
   if (!lua_isnoneornil(L, 1)) {
     const char *name = luaL_checkstring(L, 1);
-    conv2d_cost costs[CONV2D_MOST_ENGINES];
+    conv2d_cost costs[CPU_AND_CUDA * CONV2D_MOST_ENGINES];
     int count = 0, at = 0;
     binding_check(L, all_engines(engine, costs, &count));
     while (at < count && strcmp(costs[at].name, name) != 0) at++;

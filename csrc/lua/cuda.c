@@ -170,6 +170,16 @@ static int ranges(lua_State *L) {
   return 1;
 }
 
+// core.cuda_keep_choices(file, what is in it now, device?)
+static int keep_choices(lua_State *L) {
+  moon_engine *engine = binding_here(L)->engine;
+  const cuda_plugin *plugin = plugin_of(L);
+  const char *path = luaL_checkstring(L, 1), *text = luaL_checkstring(L, 2);
+  int device = device_at(L, plugin, 3, "benchmark");
+  binding_check(L, plugin->keep_choices(engine, device, path, text));
+  return 0;
+}
+
 // -- userdata of this file's own
 
 static void set_metatable(lua_State *L, const char *key) {
@@ -322,7 +332,8 @@ void cuda_functions_open(lua_State *L, binding_state *state) {
     { "cuda_look_at", look_at }, { "cuda_look_in", look_in }, { "cuda_count", count },
     { "cuda_info", info }, { "cuda_synchronize", synchronize }, { "cuda_memory", memory },
     { "cuda_memory_limit", memory_limit }, { "cuda_empty_cache", empty_cache },
-    { "cuda_flag", flag }, { "cuda_range", range }, { "cuda_ranges", ranges },
+    { "cuda_flag", flag }, { "cuda_keep_choices", keep_choices },
+    { "cuda_range", range }, { "cuda_ranges", ranges },
     { "cuda_mark", mark }, { "cuda_between", between },
     { "cuda_graph_begin", graph_begin }, { "cuda_graph_end", graph_end },
     { "cuda_graph_abort", graph_abort }, { "cuda_graph_unless", graph_unless },

@@ -101,11 +101,39 @@ function cuda.empty_cache(device) core.cuda_empty_cache(device) end
 -- @treturn boolean whether it is on
 function cuda.debug(on) return core.cuda_flag("debug", on) end
 
+-- What is in a file now, "" where there is none.
+local function contents(name)
+  local file, problem, code = io.open(name, "rb")
+  local text = file and file:read "*a"
+  if file then file:close() end
+  local absent = not file and code == 2   -- ENOENT
+  if not text and not absent then
+    error(("benchmark: %s cannot be read: %s"):format(name, problem or "it is no file"), 3)
+  end
+  return text or ""
+end
+
 --- Times what cuDNN offers for a convolution when a shape is first met, instead of taking its
--- advice.
+-- advice. With a file, what was found out is written there after each timing and read from there
+-- at the next start. The file is for one version of cuDNN and one kind of GPU: for others it counts
+-- as empty and is written anew. One that holds something else is an error. It has no effect without
+-- cuDNN.
 -- @bool[opt] on
+-- @string[opt] file its name
+-- @number[opt=0] device the GPU whose convolutions the file is for
 -- @treturn boolean whether it is on
-function cuda.benchmark(on) return core.cuda_flag("benchmark", on) end
+-- @usage local moon = require "moonlet"
+-- if moon.cuda.is_available() then moon.cuda.benchmark(true) end
+function cuda.benchmark(on, file, device)
+  if file ~= nil then
+    if type(file) ~= "string" then
+      error("benchmark: file must be a name, got " .. type(file), 2)
+    end
+    if not on then error("benchmark: a file is named to switch it on, not off", 2) end
+    core.cuda_keep_choices(file, contents(file), device)
+  end
+  return core.cuda_flag("benchmark", on)
+end
 
 --- Lets products and convolutions of float32 keep 10 bits of each factor (TF32), several times as
 -- fast. moon.precise(true) forbids it.

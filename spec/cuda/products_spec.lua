@@ -107,12 +107,19 @@ describe("convolutions on " .. gpu.device, function()
     end
   end
 
-  it("name their engines", function()
-    moon.with_device(gpu.device, function()
-      local ok, message = pcall(moon.conv_engine, "none of that name")
-      assert.is_false(ok)
-      assert.truthy(message:find('"cudnn", "implicit"', 1, true))
-    end)
+  it("name their engines, beside the CPU's", function()
+    local ok, message = pcall(moon.conv_engine, "none of that name")
+    assert.is_false(ok)
+    for _, name in ipairs { '"cudnn"', '"implicit"', '"depthwise"' } do
+      assert.truthy(message:find(name, 1, true))
+    end
+    assert.is_nil(message:match('"implicit".*"implicit"'))
+  end)
+
+  it("list their costs", function()
+    local list = moon.with_device(gpu.device, moon.conv_engines, { 2, 8, 9, 9 }, { 4, 8, 3, 3 })
+    assert.are.equal("implicit", list[#list].name)
+    assert.is_true(list[#list].cost >= 2 * 7 * 7 * 4 * 8 * 9)
   end)
 end)
 
