@@ -1,5 +1,6 @@
 -- A row for every layer of nn: how it is made, what it is given, the shape of its first output.
 local moon = require "moonlet"
+local unpack = require "moonlet.unpack"
 
 local nn = moon.nn
 local function randn(...)
