@@ -30,6 +30,7 @@ void os_once(int *once, void (*run)(void));   // *once starts as 0; others wait 
 void os_yield(void);                   // lets another thread go first
 
 double os_clock(void);                 // seconds, monotonic
+double os_thread_clock(void);          // seconds for which this thread had a processor
 void os_sleep(double seconds);
 uint64_t os_random_seed(void);         // from the system's entropy
 // Lets this process use the matrix registers (AMX), whose state the system saves on request only.

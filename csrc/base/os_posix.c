@@ -24,11 +24,14 @@
 #define SYSTEM_ENTROPY(data, bytes) (getentropy(data, bytes) == 0)
 #endif
 
-double os_clock(void) {
+static double seconds_of(clockid_t clock) {
   struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
+  clock_gettime(clock, &now);
   return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
+
+double os_clock(void) { return seconds_of(CLOCK_MONOTONIC); }
+double os_thread_clock(void) { return seconds_of(CLOCK_THREAD_CPUTIME_ID); }
 
 void os_sleep(double seconds) {
   if (!(seconds > 0)) return;

@@ -44,7 +44,7 @@ typedef struct binding_state {
   moon_engine *engine;                     // NULL once the lua_State is closing
   lua_State *running;                      // whose stack a collection may use
   binding_scope *scope;                    // innermost, NULL outside
-  double collect_ended, collect_took;      // seconds, for the collection rule
+  double collect_ended, collect_took;      // of the thread's clock, for the collection rule
   int collecting;                          // collections of ours that run, one inside the other
   bool close_due;                          // its finaliser ran in one of them
   unsigned scopes;                         // opened so far
@@ -85,6 +85,8 @@ binding_state *binding_of_engine(const moon_engine *engine);
 int binding_protect(lua_State *L, lua_CFunction call, void *argument);
 // Collects Lua garbage now; a finaliser's error is swallowed.
 void binding_collect(lua_State *L, binding_state *state);
+// Whether so many times the last collection's time have not passed since.
+bool binding_collected_lately(const binding_state *state, double times);
 // Collects when the rule of docs/decisions.md says so. Call after making tensors.
 void binding_collect_if_due(lua_State *L, binding_state *state);
 

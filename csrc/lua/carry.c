@@ -37,18 +37,18 @@ uint64_t payload_register(lua_State *L, binding_state *state) {
 // userdata with it: each of its cycles starts later than the last, and a graph that is dropped by
 // the hundred thousand piles up. So many payloads are a reason to collect, as bytes are: once for
 // the finalisers, once for what they held, after which Lua's own pace starts from what is alive.
-// It may be half of the time, as it is mostly their own sweeping: waiting longer for what took
-// longer would let them pile up again.
+// It may be half of the time, as it is mostly their own sweeping, and more where they pile up: what
+// waits longer for what took longer has more to sweep the next time.
 void payload_collect_if_due(lua_State *L, binding_state *state) {
 #if LUA_VERSION_NUM >= 502
-  enum { MANY = 2048 };
-  if (state->payload_ids - state->payload_ids_collected < MANY) return;
-  if (os_clock() - state->collect_ended < state->collect_took) return;
+  enum { MANY = 2048, TOO_MANY = 8 * MANY };
+  uint64_t since = state->payload_ids - state->payload_ids_collected;
+  if (since < MANY || (since < TOO_MANY && binding_collected_lately(state, 1))) return;
   state->payload_ids_collected = state->payload_ids;
-  double started = os_clock();
+  double started = os_thread_clock();
   binding_collect(L, state);
   binding_collect(L, state);
-  state->collect_took = os_clock() - started;
+  state->collect_took = os_thread_clock() - started;
 #endif
   binding_collect_if_due(L, state);
 }

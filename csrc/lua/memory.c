@@ -55,8 +55,7 @@ static int collect_spent(lua_State *L) {
   engine_memory *memory = &state->engine->memory;
   int64_t since = atomic_load_explicit(&memory->since_collect, memory_order_relaxed);
   int64_t limit = memory->survived / 16 > (4 << 20) ? memory->survived / 16 : 4 << 20;
-  bool early = os_clock() - state->collect_ended < state->collect_took;
-  if (since >= limit && !early) binding_collect(L, state);
+  if (since >= limit && !binding_collected_lately(state, 1)) binding_collect(L, state);
   return 0;
 }
 

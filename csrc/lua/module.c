@@ -147,7 +147,7 @@ static int collect_protected(lua_State *L) {
 
 // A finaliser of somebody else may raise; that must not jump across the core.
 void binding_collect(lua_State *L, binding_state *state) {
-  double started = os_clock();
+  double started = os_thread_clock();
   int top = lua_gettop(L);
   int64_t event = profile_open(state->engine, PROFILE_COLLECTION, "");
   state->collecting++;
@@ -158,8 +158,15 @@ void binding_collect(lua_State *L, binding_state *state) {
   engine_memory *memory = &state->engine->memory;
   atomic_store(&memory->since_collect, 0);
   memory->survived = atomic_load(&memory->live) + atomic_load(&memory->elsewhere);
-  state->collect_ended = os_clock();
+  state->collect_ended = os_thread_clock();
   state->collect_took = state->collect_ended - started;
+}
+
+// By the thread's clock: what other programs do meanwhile must not make a collection seem long. The
+// time is below 0 where another thread has taken the state over.
+bool binding_collected_lately(const binding_state *state, double times) {
+  double passed = os_thread_clock() - state->collect_ended;
+  return passed >= 0 && passed < times * state->collect_took;
 }
 
 // Lua does not see native bytes, so count them: collect when those made since the last collection
@@ -173,8 +180,7 @@ void binding_collect_if_due(lua_State *L, binding_state *state) {
   if (since < (64 << 20)) return;
   int64_t limit = memory->survived / 8 > (64 << 20) ? memory->survived / 8 : 64 << 20;
   if (since < limit) return;
-  bool early = os_clock() - state->collect_ended < 33 * state->collect_took;
-  if (early && since < 3 * limit) return;
+  if (since < 3 * limit && binding_collected_lately(state, 33)) return;
   binding_collect(L, state);
 }
 
