@@ -50,6 +50,7 @@ typedef struct moon_engine {
   void (*range)(const char *name);
   const char *algorithms[2];       // what kernels chose lately, the last first (engine_chose)
   bool recomputing;                // a checkpoint runs again what has run: running statistics stay
+  bool indices_known;              // of the running composition: in range, no check need be awaited
   bool precise;                    // forbid transforms that lose accuracy
   // Bytes of scratch that one kernel should stay within: it cuts its work by shape and this, and
   // takes what it must where even the smallest piece needs more.

@@ -16,6 +16,7 @@ typedef struct sampler {
   compose c;
   int dims, mode, padding;
   bool align;
+  const moon_device *device;
   int64_t batch, channels, count;              // count: positions of an image
   int64_t size[3];                             // of the image; d, h, w or h, w
 } sampler;
@@ -151,8 +152,9 @@ static moon_tensor *first_rows(sampler *s) {
   compose *c = &s->c;
   int64_t pixels = 1;
   for (int i = 0; i < s->dims; i++) pixels *= s->size[i];
+  op_value device = { .given = true, .device = s->device };
   moon_tensor *image = COMPOSE(c, arange, op_number(0), op_number((double)(s->batch - 1)),
-                               op_number(1), op_dtype(MOON_I64));
+                               op_number(1), op_dtype(MOON_I64), device);
   image = compose_reshape(c, compose_scale(c, image, (double)pixels), 2,
                           (int64_t[]){ s->batch, 1 });
   image = COMPOSE(c, expand, op_tensor(image), op_ints(2, (int64_t[]){ s->batch, s->count }));
@@ -217,8 +219,8 @@ static moon_status check(const op_call *call, sampler *s) {
   if (dims == 3 && call->args[MODE].integer == BICUBIC)
     return moon_fail(MOON_BAD_ARGUMENT, "mode \"bicubic\" takes an input (n, c, h, w), got %s",
                      tensor_shape_text(x, a));
-  *s = (sampler){ .dims = dims, .batch = x->shape[0], .channels = x->shape[1],
-                  .mode = (int)call->args[MODE].integer,
+  *s = (sampler){ .dims = dims, .device = tensor_device(x), .batch = x->shape[0],
+                  .channels = x->shape[1], .mode = (int)call->args[MODE].integer,
                   .padding = (int)call->args[PADDING].integer,
                   .align = call->args[ALIGN].boolean };
   for (int i = 0; i < dims; i++) {
@@ -244,7 +246,9 @@ static moon_status forward_grid_sample(op_call *call) {
     grid = COMPOSE(&s.c, cast, op_tensor(grid), op_dtype(MOON_F32));
   }
   for (int i = 0; i < s.dims; i++) taps[i] = taps_of(&s, pixels(&s, grid, i), s.size[i]);
+  call->engine->indices_known = true;   // taps lie inside of the image
   moon_tensor *y = sum_neighbours(&s, rows_of(&s, x), taps);
+  call->engine->indices_known = false;
   for (int i = 0; i <= s.dims; i++) shape[i] = call->args[GRID].tensor->shape[i];
   shape[s.dims + 1] = s.channels;
   order[1] = s.dims + 1;

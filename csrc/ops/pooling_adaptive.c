@@ -299,8 +299,9 @@ static void max_fractional(compose *c, maxima *m, moon_tensor *samples, int dims
                            op_int(dims == 2 ? 1 - i : i), op_int(1));
   moon_tensor *starts = fractional_starts(c, u, a, kernel);
   moon_tensor *column = COMPOSE(c, unsqueeze, op_tensor(starts), op_int(3));
+  op_value device = { .given = true, .device = tensor_device(samples) };
   moon_tensor *taps = COMPOSE(c, arange, op_number(0), op_number((double)(kernel - 1)),
-                              op_number(1), op_dtype(MOON_I64));
+                              op_number(1), op_dtype(MOON_I64), device);
   // (n, c, count, kernel)
   moon_tensor *index = COMPOSE(c, add, op_tensor(column), op_tensor(taps));
   for (int k = 0; k < dims + 2; k++) {

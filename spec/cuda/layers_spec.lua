@@ -67,7 +67,7 @@ describe("every layer on " .. gpu.device, function()
       local here = results_of(layer, leaves_on("cpu", list), 21)
       local other = materialised(make, name, list):cuda()
       other:load_state_dict(state)
-      close(moon.with_device(gpu.device, results_of, other, leaves_on(gpu.device, list), 21), here)
+      close(results_of(other, leaves_on(gpu.device, list), 21), here)
     end)
   end
 end)

@@ -81,6 +81,17 @@ describe("pooling on " .. gpu.device .. ":", function()
   end)
 end)
 
+describe("pooling of windows at random on " .. gpu.device, function()
+  it("makes what it needs where the pictures lie", function()
+    local x = moon.rand(2, 3, 9, 8)
+    local function pool(device)
+      moon.manual_seed(4)
+      return moon.fractional_max_pool2d(x:to(device), 2, { output_size = { 4, 4 } })
+    end
+    assert.is_true(pool("cpu"):equal(pool(gpu.device):cpu()))
+  end)
+end)
+
 describe("resampling on " .. gpu.device .. ":", function()
   it("up and down, short and long spans, one dimension and two", function()
     each({ { 2, 13, 11, 16 }, { 1, 40, 37, 3 } }, true, function(layout, shape, dtype, tolerance)

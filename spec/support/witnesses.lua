@@ -441,6 +441,17 @@ local function moved_to(device, results)
   return there
 end
 
+-- Calls fn with `device` for new tensors, but only where a case has no tensors that say where its
+-- results belong, or makes some in a call of its own.
+local function placed(entry, device, arguments, count, fn)
+  for i = 1, entry.call and 0 or count do
+    local value = arguments[i]
+    if type(value) == "table" then value = value[1] end
+    if moon.is_tensor(value) then return fn() end
+  end
+  return moon.with_device(device, fn)
+end
+
 -- Results and gradients of the float inputs, where they are asked for, as one list on the CPU.
 local function all_results(entry, arguments, count, device, dtype, change)
   local leaves, differentiable = {}, entry.gradient ~= false
@@ -453,7 +464,7 @@ local function all_results(entry, arguments, count, device, dtype, change)
     end
     return x:to(device)
   end)
-  return moon.with_device(device, function()
+  return placed(entry, device, call, count, function()
     local results = flat_results(run(entry, call, count))
     local all = moved_to(device, results)
     for k = 1, results.n do
