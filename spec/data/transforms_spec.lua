@@ -43,6 +43,16 @@ describe("transforms", function()
     assert.equal(40, t.random_horizontal_flip(1)(x):select(4, 1):eq(3):sum():item())
   end)
 
+  it("turn some pictures upside down", function()
+    local x = moon.tensor { { { 1 }, { 2 }, { 3 } } }
+    assert.same({ 3, 2, 1 }, t.random_vertical_flip(1)(x):view(3):totable())
+    assert.same({ 1, 2, 3 }, t.random_vertical_flip(0)(x):view(3):totable())
+    local origin = t.random_vertical_flip(1):origin()
+    assert.equal("moonlet.data.transforms.random_vertical_flip", origin.module)
+    local _, message = pcall(t.random_vertical_flip, "x")
+    assert.matches("transforms.random_vertical_flip: p must be a number", message)
+  end)
+
   it("come from bytes to floats", function()
     local y = t.to_float()(moon.full({ 1, 1, 1 }, 51, { dtype = "uint8" }))
     assert.is_true(math.abs(y[{ 1, 1, 1 }] - 0.2) < 1e-7)

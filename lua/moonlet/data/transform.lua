@@ -1,5 +1,7 @@
 -- Transform: a callable object that changes a picture (c, h, w) or a batch (n, c, h, w) of floats
--- and remembers the module and arguments that made it, so that worker threads can build it.
+-- on whatever device it lies, where the result lies too. What is random is drawn for each picture
+-- of a batch, with the same numbers on every device. It remembers the module and arguments that
+-- made it, so that worker threads can build it.
 -- A subclass calls remember in its init and writes apply(x), x always a batch. One that stores no
 -- tensor while it works says `keeps_nothing = true`: its temporaries are then freed at once.
 

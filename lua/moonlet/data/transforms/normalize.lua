@@ -29,8 +29,10 @@ function Normalize:init(mean, deviation)
   if type(deviation) == "table" then core.keep(self.deviation) end
 end
 
+local function beside(value, x) return core.is_tensor(value) and value:to(x) or value end
+
 function Normalize:apply(x)
-  return x:sub(self.mean):div(self.deviation)
+  return x:sub(beside(self.mean, x)):div(beside(self.deviation, x))
 end
 
 return Normalize

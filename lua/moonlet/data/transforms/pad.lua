@@ -22,10 +22,7 @@ end
 
 function Pad:apply(x)
   local p = self.amount
-  local n, c, h, w = x:size(1), x:size(2), x:size(3), x:size(4)
-  local padded = core.full({ n, c, h + 2 * p, w + 2 * p }, self.value, { dtype = x.dtype })
-  padded:narrow(3, p + 1, h):narrow(4, p + 1, w):copy_(x)
-  return padded
+  return core.pad(x, { p, p, p, p }, { value = self.value })
 end
 
 return Pad
