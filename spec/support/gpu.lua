@@ -1,5 +1,6 @@
 -- The CUDA device that specs use: a GPU where there is one, else the emulated plug-in that the
--- build makes of the same sources (spec/emulated). An error where neither is.
+-- build makes of the same sources (spec/emulated). An error where neither is, or where
+-- scripts/run-specs was told that only a GPU will do.
 local moon = require "moonlet"
 local sources = require "spec.support.sources"
 
@@ -12,7 +13,7 @@ local function file_exists(path)
 end
 
 gpu.emulated = not moon.cuda.is_available()
-if gpu.emulated then
+if gpu.emulated and not os.getenv "SPEC_DEVICE" then
   local build = os.getenv "MOONLET_BUILD" or sources.root .. "/build"
   local file = build .. "/emulated/cuda.so"
   if file_exists(file) then moon.cuda.look { plugin = file } end
