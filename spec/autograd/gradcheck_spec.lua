@@ -52,6 +52,22 @@ describe("moon.gradcheck", function()
     assert.is_true(moon.gradcheck(cube, x, { step = 0.1, tolerance = 0.1 }))
   end)
 
+  it("varies as many elements as asked for, from the first to the last", function()
+    local evaluations = 0
+    local function count(a) evaluations = evaluations + 1 return a:exp() end
+    local many = naive.random { 3, 4 }
+    assert.is_true(moon.gradcheck(count, many, { most = 5 }))
+    assert.equal(1 + 2 * 5, evaluations)
+    evaluations = 0
+    assert.is_true(moon.gradcheck(count, many))
+    assert.equal(1 + 2 * 12, evaluations)
+    assert.is_true(moon.gradcheck(Wrong, x, { most = 1 }))
+    assert.is_nil((moon.gradcheck(Wrong, x, { most = 2 })))
+    assert.is_true(moon.gradcheck(moon.exp, x, { most = 100, second = true }))
+    naive.fails("gradcheck: most must be 0, for all elements, or more, not -1", moon.gradcheck,
+      moon.exp, x, { most = -1 })
+  end)
+
   it("leaves inputs, their gradients and the random stream's users alone", function()
     local y = moon.tensor({ 1, 2 }, { dtype = "float64", requires_grad = true })
     moon.manual_seed(4)
