@@ -90,7 +90,7 @@ gpu-bundle: cuda all                  ## one folder to carry to a GPU machine wi
 
 rock:                                 ## build the rock into ROCK_TREE for Lua ROCK_LUA
 	@scripts/install-packages run build demo test
-	CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) luarocks --lua-version $(ROCK_LUA) make --tree $(ROCK_TREE)
+	JOBS=$(JOBS) luarocks --lua-version $(ROCK_LUA) make --tree $(ROCK_TREE)
 
 build/ceilings: bench/ceilings.c | all
 	@$(CC) -O3 -march=native -o $@ $< -ldl -lpthread

@@ -97,7 +97,7 @@ end
 local function cases_of(workload)
   local list = {}
   if workload == "pieces" then
-    for _, piece in ipairs { "cross_entropy", "sgd", "adamw" } do
+    for _, piece in ipairs { "cross_entropy", "lstm", "sgd", "adamw" } do
       list[#list + 1] = { piece, "float32", "eager", piece, piece }
     end
     return list

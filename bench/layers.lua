@@ -75,6 +75,14 @@ local function cross_entropy(x)
   return moon.cross_entropy(x, labels)
 end
 
+-- At the pixels' own places, turned a little and made smaller.
+local grid
+local function sampled(x)
+  local turned = moon.tensor { { 0.9, 0.2, 0.05 }, { -0.2, 0.9, 0 } }:expand(x:size(1), 2, 3)
+  grid = grid or moon.affine_grid(turned, x:size()):to(device)
+  return moon.grid_sample(x, grid)
+end
+
 -- An operator of the input alone.
 local function of(operator)
   return function(x) return moon[operator](x) end
@@ -118,6 +126,7 @@ local layers = {
   { "upsample bilinear", function(x)
     return moon.interpolate(x, { scale_factor = 2, mode = "bilinear" })
   end, 5, 5 },
+  { "grid_sample", sampled, 2, 2 },
   { "softmax of channels", function(x) return moon.softmax(x, 2) end, 2, 3 },
   { "log_softmax of channels", function(x) return moon.log_softmax(x, 2) end, 2, 3 },
   { "cross_entropy", cross_entropy, 1, 2 },

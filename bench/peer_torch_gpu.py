@@ -41,6 +41,15 @@ def pieces(seconds):
         torch.nn.functional.cross_entropy(logits, labels).backward()
 
     peer_measure.report(cross_entropy=1 / seconds_of(cross_entropy, seconds))
+    allow_tf32(False)
+    layer = torch.nn.LSTM(512, 512).cuda()
+    steps = torch.randn(128, 64, 512, device="cuda")
+
+    def lstm():
+        layer.zero_grad()
+        layer(steps)[0].sum().backward()
+
+    peer_measure.report(lstm=1 / seconds_of(lstm, seconds))
     parameters = list(peer_models.MODELS["resnet50"]().cuda().parameters())
     for parameter in parameters:
         parameter.grad = torch.ones_like(parameter)

@@ -32,6 +32,8 @@ struct cuda_context {
   moon_engine *engine;
   int device;
   cudaStream_t stream;
+  cudaEvent_t asked;     // what was asked of the stream until others followed it (memory.cuh), or
+                         // until it was recorded
   cuda_pool pool;
   bool flags[CUDA_FLAGS];
   cuda_stage stages[CUDA_STAGES];   // transfer.cu; used in turns
@@ -39,8 +41,10 @@ struct cuda_context {
   struct cublaslt_state *cublaslt;   // what CUDA's libraries keep (libraries.cuh); NULL before
   struct cudnn_state *cudnn;
   struct cudnn_choices *choices;
+  struct cudnn_rnn_state *cudnn_rnn;
   struct cufft_state *cufft;
-  cuda_graph *graphs;    // graph.cuh: all, the one that is recorded, the one whose next run's
+  std::mutex graphs_lock;   // graph.cuh: of the list, which any thread that releases memory reads
+  cuda_graph *graphs;       // all, the one that is recorded, the one whose next run's
   cuda_graph *recording, *refreshing;   // values are calculated
 };
 

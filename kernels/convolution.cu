@@ -1,7 +1,8 @@
 // The convolution slots, by cuDNN where it is there and takes the problem. Else each direction
 // is products that read the image where it lies (product.cuh), in any layout; the gradient of
 // the input is one for each phase of the stride, so that nothing is multiplied by zeros put
-// between, and phases that no tap reaches become zeros.
+// between, and phases that no tap reaches become zeros. Volumes are cuDNN's alone.
+#include <math.h>
 #include <string.h>
 
 #include "libraries.cuh"
@@ -119,13 +120,17 @@ static moon_status forward_here(cuda_context *c, const conv2d_geometry *g, const
   return cuda_product(c, &p);
 }
 
+static bool ours_preferred(const cuda_context *c) {
+  return strcmp(cuda_library->settings(c->engine).conv_engine, "implicit") == 0;
+}
+
 // Tries the library, unless our kernel is preferred, and says who does the work.
 static moon_status try_library(cuda_context *c, cuda_direction direction, const conv2d_geometry *g,
                                const device_array *image, const device_array *weight,
                                const device_array *result, bool *done) {
   *done = false;
-  if (strcmp(cuda_library->settings(c->engine).conv_engine, "implicit") != 0)
-    MOON_TRY(cudnn_convolve(c, direction, g, image, weight, result, done));
+  if (!ours_preferred(c))
+    MOON_TRY(cudnn_convolve(c, { direction, cuda_geometry_of(g), image, weight, result }, done));
   cuda_library->chose(c->engine, *done ? "cudnn" : "implicit");
   return MOON_OK;
 }
@@ -172,7 +177,7 @@ static phase_taps taps_of_phase(const conv2d_geometry *g, int side, int64_t size
                                 int64_t phase) {
   const int64_t stride = g->stride[side], dilation = g->dilation[side];
   const int64_t padded = phase + g->padding_before[side];
-  phase_taps t = { phase, phase < size ? (size - phase + stride - 1) / stride : 0, 0, 1, 0, 0, 0 };
+  phase_taps t = { phase, (size - phase + stride - 1) / stride, 0, 1, 0, 0, 0 };
   for (int64_t k = 0; k < kernel; k++) {
     if ((padded - k * dilation) % stride != 0) continue;
     if (t.count == 0) t.first = k;
@@ -227,8 +232,8 @@ moon_status cuda_conv2d_backward_input(cuda_context *c, const conv2d_geometry *g
   bool done;
   MOON_TRY(try_library(c, CUDA_BACKWARD_IMAGE, geometry, dx, weight, gradient, &done));
   if (done) return MOON_OK;
-  for (int64_t i = 0; i < geometry->stride[0]; i++) {
-    for (int64_t j = 0; j < geometry->stride[1]; j++) {
+  for (int64_t i = 0; i < geometry->stride[0] && i < dx->shape[HEIGHT]; i++) {
+    for (int64_t j = 0; j < geometry->stride[1] && j < dx->shape[WIDTH]; j++) {
       const phase_taps taps[2] = {
         taps_of_phase(geometry, 0, dx->shape[HEIGHT], weight->shape[HEIGHT], i),
         taps_of_phase(geometry, 1, dx->shape[WIDTH], weight->shape[WIDTH], j),
@@ -238,6 +243,30 @@ moon_status cuda_conv2d_backward_input(cuda_context *c, const conv2d_geometry *g
     }
   }
   return MOON_OK;
+}
+
+// -- volumes
+
+moon_status cuda_conv3d_offered(cuda_context *c, int direction, const conv3d_geometry *geometry,
+                                const device_array *image, const device_array *weight,
+                                const device_array *result, bool *offered) {
+  *offered = false;
+  if (ours_preferred(c)) return MOON_OK;
+  return cudnn_takes(c, { (cuda_direction)direction, cuda_geometry_of(geometry), image, weight,
+                          result }, offered);
+}
+
+moon_status cuda_conv3d(cuda_context *c, int direction, const conv3d_geometry *geometry,
+                        const device_array *image, const device_array *weight,
+                        const device_array *result, const device_array *bias, bool *done) {
+  *done = false;
+  if (ours_preferred(c)) return MOON_OK;
+  MOON_TRY(cudnn_convolve(c, { (cuda_direction)direction, cuda_geometry_of(geometry), image,
+                               weight, result }, done));
+  if (!*done) return MOON_OK;
+  cuda_library->chose(c->engine, "cudnn");
+  const conv2d_finish finish = { nullptr, bias, nullptr, -INFINITY, INFINITY };
+  return cuda_finish(c, finish_of(&finish), result, nullptr, CHANNELS);
 }
 
 // -- the engines, in multiply-adds of the better one

@@ -182,7 +182,7 @@ static bool choose_algorithm(cublasLtHandle_t handle, lt_plan *plan) {
 // A plan that does not fit stays in its place, so that the library is not asked again. Where the
 // bias lies tells the library how it is aligned; another may take its place in each run.
 static lt_plan *plan_of(cublaslt_state *state, const lt_key &key, const void *bias) {
-  lt_plan *plan = &state->plans[cuda_plan_place(&key, sizeof key, PLANS)];
+  lt_plan *plan = cuda_plan_find(state->plans, PLANS, key);
   if (plan->used && memcmp(&plan->key, &key, sizeof key) == 0) return plan;
   plan_end(plan);
   plan->used = true;
@@ -254,13 +254,14 @@ static cublasComputeType_t compute_of(const cuda_context *c, const cuda_settings
   return CUBLAS_COMPUTE_32F;
 }
 
-// The type that both operands are multiplied in: bfloat16 where it meets float32, as on the CPU.
-// float16, which has more digits, would lose some. Sums of halves may stay float32.
+// The type that both operands are multiplied in: the half type where one meets float32, which is a
+// parameter of mixed precision then. Sums of halves may stay float32.
 static bool common_type(const cuda_settings &settings, const device_array *a,
                         const device_array *b, const device_array *out, moon_dtype *dtype) {
   const bool same = a->dtype == b->dtype;
-  *dtype = same ? a->dtype : MOON_BF16;
-  if (!same && (settings.precise || a->dtype == MOON_F16 || b->dtype == MOON_F16)) return false;
+  *dtype = dtype_is_half(a->dtype) ? a->dtype : b->dtype;
+  const bool met = dtype_is_half(*dtype) && (a->dtype == MOON_F32 || b->dtype == MOON_F32);
+  if (!same && (!met || settings.precise)) return false;
   return out->dtype == *dtype || (dtype_is_half(*dtype) && out->dtype == MOON_F32);
 }
 

@@ -1,7 +1,8 @@
 // Which of cuDNN's algorithms were the fastest, kept in a file of the caller's so that the next
 // start need not time them again. The file is text: a line that says what it is, one with cuDNN's
 // version and the device, a line of numbers for each choice (a key's, then the algorithm), and how
-// many there are. It is written whole after each choice, which a timing came before.
+// many there are. It is written whole after each choice, which a timing came before. Lines of
+// volumes hold more numbers than those of images.
 //
 // A file for another version or device counts as empty. One that is no such list is refused, so
 // that no file of another kind is ever written over.
@@ -11,13 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SMALL = 24, NUMBERS = SMALL + 2, LINE_BYTES = 24 * NUMBERS, HEAD_BYTES = 400,
-       PATH_BYTES = 1024, MOST_CHOICES = 1 << 16 };
-static const char title[] = "Choices among cuDNN's algorithms by moonlet, form 1\n";
+enum { FLAGS = 6, SMALL = FLAGS + 3 * DNN_DIMS + 3 * DNN_SIDES + 1, NUMBERS = SMALL + 2,
+       LINE_BYTES = 24 * NUMBERS, HEAD_BYTES = 400, PATH_BYTES = 1024, MOST_CHOICES = 1 << 16 };
+static const char title[] = "Choices among cuDNN's algorithms by moonlet, form 2\n";
 
 struct dnn_choice { dnn_key key; int64_t algorithm; };
-static_assert(sizeof(dnn_key) == SMALL * sizeof(int32_t) + sizeof(int64_t),
-              "a key is 24 small numbers and a large one");
+static_assert(sizeof(dnn_key) == (1 + SMALL) * sizeof(int32_t) + sizeof(int64_t),
+              "a key is the number of sides, what a line holds, and nothing between");
 
 struct cudnn_choices {
   char path[PATH_BYTES];      // "" once it could not be written
@@ -54,6 +55,26 @@ static moon_status append(cudnn_choices *choices, const dnn_choice &choice) {
   return MOON_OK;
 }
 
+// -- a key's small numbers as they stand on a line, without the places that images leave empty
+
+struct dnn_numbers {
+  int count;
+  int32_t *at[SMALL];
+
+  explicit dnn_numbers(dnn_key *key) : count(0) {
+    add(&key->direction, FLAGS);
+    for (int32_t *sizes : { key->image, key->weight, key->result }) add(sizes, 2 + key->sides);
+    for (int32_t *options : { key->padding, key->stride, key->dilation })
+      add(options, key->sides);
+    add(&key->groups, 1);
+  }
+
+ private:
+  void add(int32_t *from, int many) {
+    for (int i = 0; i < many; i++) at[count++] = from + i;
+  }
+};
+
 // -- writing
 
 static moon_status head_of(const cuda_context *c, char (&head)[HEAD_BYTES]) {
@@ -63,12 +84,11 @@ static moon_status head_of(const cuda_context *c, char (&head)[HEAD_BYTES]) {
   return MOON_OK;
 }
 
-static int print_choice(const dnn_choice &choice, char *to, size_t room) {
-  int32_t small[SMALL];
+static int print_choice(dnn_choice choice, char *to, size_t room) {
+  const dnn_numbers small(&choice.key);
   size_t used = 0;
-  memcpy(small, &choice.key, sizeof small);
-  for (int i = 0; i < SMALL; i++)
-    used += (size_t)snprintf(to + used, room - used, "%d ", (int)small[i]);
+  for (int i = 0; i < small.count; i++)
+    used += (size_t)snprintf(to + used, room - used, "%d ", (int)*small.at[i]);
   used += (size_t)snprintf(to + used, room - used, "%lld %lld\n", (long long)choice.key.workspace,
                            (long long)choice.algorithm);
   return (int)used;
@@ -119,17 +139,31 @@ static bool take_number(const char **text, char behind, int64_t *number) {
   return true;
 }
 
-static bool take_choice(const char **text, dnn_choice *choice) {
-  int32_t small[SMALL];
-  int64_t number;
-  for (int i = 0; i < SMALL; i++) {
-    if (!take_number(text, ' ', &number) || number < INT32_MIN || number > INT32_MAX) return false;
-    small[i] = (int32_t)number;
+// A line's, of which there are *count; false where it holds something else, or more.
+static bool take_line(const char **text, int64_t (&numbers)[NUMBERS], int *count) {
+  for (*count = 0; *count < NUMBERS;) {
+    int64_t *number = &numbers[(*count)++];
+    if (take_number(text, '\n', number)) return true;
+    if (!take_number(text, ' ', number)) return false;
   }
-  memcpy(&choice->key, small, sizeof small);
-  return take_number(text, ' ', &choice->key.workspace) &&
-         take_number(text, '\n', &choice->algorithm) && choice->algorithm >= 0 &&
-         choice->algorithm < DNN_ALGORITHMS;
+  return false;
+}
+
+static bool take_choice(const char **text, dnn_choice *choice) {
+  int64_t numbers[NUMBERS];
+  int count;
+  if (!take_line(text, numbers, &count)) return false;
+  memset(choice, 0, sizeof *choice);
+  choice->key.sides = count == NUMBERS ? DNN_SIDES : DNN_SIDES - 1;
+  const dnn_numbers small(&choice->key);
+  if (count != small.count + 2) return false;
+  for (int i = 0; i < small.count; i++) {
+    if (numbers[i] < INT32_MIN || numbers[i] > INT32_MAX) return false;
+    *small.at[i] = (int32_t)numbers[i];
+  }
+  choice->key.workspace = numbers[small.count];
+  choice->algorithm = numbers[small.count + 1];
+  return choice->algorithm >= 0 && choice->algorithm < DNN_ALGORITHMS;
 }
 
 static bool take_end(const char **text, int64_t count) {

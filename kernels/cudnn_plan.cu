@@ -8,16 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <cudnn.h>
-
 #define CUDNN_FUNCTIONS(F)                                                              \
   F(cudnnGetVersion) F(cudnnGetErrorString) F(cudnnCreate) F(cudnnDestroy)              \
   F(cudnnSetStream)                                                                     \
   F(cudnnCreateTensorDescriptor) F(cudnnDestroyTensorDescriptor)                        \
-  F(cudnnSetTensor4dDescriptorEx) F(cudnnCreateFilterDescriptor)                        \
-  F(cudnnDestroyFilterDescriptor) F(cudnnSetFilter4dDescriptor)                         \
+  F(cudnnSetTensorNdDescriptor) F(cudnnCreateFilterDescriptor)                          \
+  F(cudnnDestroyFilterDescriptor) F(cudnnSetFilterNdDescriptor)                         \
   F(cudnnCreateConvolutionDescriptor) F(cudnnDestroyConvolutionDescriptor)              \
-  F(cudnnSetConvolution2dDescriptor) F(cudnnSetConvolutionGroupCount)                   \
+  F(cudnnSetConvolutionNdDescriptor) F(cudnnSetConvolutionGroupCount)                   \
   F(cudnnSetConvolutionMathType) F(cudnnGetConvolutionForwardAlgorithm_v7)              \
   F(cudnnGetConvolutionBackwardDataAlgorithm_v7)                                        \
   F(cudnnGetConvolutionBackwardFilterAlgorithm_v7)                                      \
@@ -40,6 +38,7 @@ bool cudnn_open(cuda_library_state *found) {
 #define F(name) dnn.name = (decltype(dnn.name))cuda_library_function(&opening, #name);
   CUDNN_FUNCTIONS(F)
 #undef F
+  cudnn_rnn_look_up(&opening);
   size_t version = opening.failed ? 0 : dnn.cudnnGetVersion();
   there = cuda_library_end(&opening, (int64_t)version, (int)(version / 10000), CUDNN_MAJOR);
   return there;
@@ -50,10 +49,11 @@ int64_t cudnn_version(void) { return (int64_t)dnn.cudnnGetVersion(); }
 
 // -- plans
 
-enum { PLANS = 256 };
+enum { PLANS = 1024 };
 
 struct dnn_plan {
   bool used, fits;
+  bool untimed;                // a benchmark that is wanted could not be made yet
   dnn_key key;
   cudnnTensorDescriptor_t image, result;
   cudnnFilterDescriptor_t weight;
@@ -77,6 +77,7 @@ static void plan_end(dnn_plan *plan) {
 
 void cudnn_close(cuda_context *c) {
   cudnn_choices_end(c);
+  cudnn_rnn_close(c);
   if (!c->cudnn) return;
   for (int i = 0; i < PLANS; i++) plan_end(&c->cudnn->plans[i]);
   dnn.cudnnDestroy(c->cudnn->handle);
@@ -100,32 +101,26 @@ bool cudnn_ready(cuda_context *c) {
   return made != nullptr;
 }
 
+cudnnHandle_t cudnn_handle(cuda_context *c) { return cudnn_ready(c) ? c->cudnn->handle : nullptr; }
+
 // -- descriptors; each of these says whether the library agreed
 
 static bool agreed(cudnnStatus_t status) { return status == CUDNN_STATUS_SUCCESS; }
 
-static cudnnDataType_t type_of(int32_t dtype) {
-  switch (dtype) {
-    case MOON_F64: return CUDNN_DATA_DOUBLE;
-    case MOON_F16: return CUDNN_DATA_HALF;
-    case MOON_BF16: return CUDNN_DATA_BFLOAT16;
-    default: return CUDNN_DATA_FLOAT;
-  }
-}
-
-static bool make_tensor(int32_t dtype, const int32_t (&s)[4], cudnnTensorDescriptor_t *made) {
-  bool last = cudnn_channels_last(dtype);
+static bool make_tensor(const dnn_key &key, const int32_t (&shape)[DNN_DIMS],
+                        cudnnTensorDescriptor_t *made) {
+  int32_t strides[DNN_DIMS];
+  cudnn_strides(key, shape, strides);
   return agreed(dnn.cudnnCreateTensorDescriptor(made)) &&
-         agreed(dnn.cudnnSetTensor4dDescriptorEx(
-             *made, type_of(dtype), s[0], s[1], s[2], s[3], s[1] * s[2] * s[3],
-             last ? 1 : s[2] * s[3], last ? s[1] * s[3] : s[3], last ? s[1] : 1));
+         agreed(dnn.cudnnSetTensorNdDescriptor(*made, cudnn_type_of(key.dtype), 2 + key.sides,
+                                               shape, strides));
 }
 
-static bool make_filter(int32_t dtype, const int32_t (&s)[4], cudnnFilterDescriptor_t *made) {
-  cudnnTensorFormat_t format = cudnn_channels_last(dtype) ? CUDNN_TENSOR_NHWC : CUDNN_TENSOR_NCHW;
+static bool make_filter(const dnn_key &key, cudnnFilterDescriptor_t *made) {
+  cudnnTensorFormat_t format = key.channels_last ? CUDNN_TENSOR_NHWC : CUDNN_TENSOR_NCHW;
   return agreed(dnn.cudnnCreateFilterDescriptor(made)) &&
-         agreed(dnn.cudnnSetFilter4dDescriptor(*made, type_of(dtype), format, s[0], s[1], s[2],
-                                               s[3]));
+         agreed(dnn.cudnnSetFilterNdDescriptor(*made, cudnn_type_of(key.dtype), format,
+                                               2 + key.sides, key.weight));
 }
 
 // float32 is multiplied in full unless the context allows less.
@@ -136,9 +131,9 @@ static cudnnMathType_t math_of(const dnn_key &key) {
 static bool make_convolution(const dnn_key &key, cudnnConvolutionDescriptor_t *made) {
   cudnnDataType_t compute = key.dtype == MOON_F64 ? CUDNN_DATA_DOUBLE : CUDNN_DATA_FLOAT;
   return agreed(dnn.cudnnCreateConvolutionDescriptor(made)) &&
-         agreed(dnn.cudnnSetConvolution2dDescriptor(
-             *made, key.padding[0], key.padding[1], key.stride[0], key.stride[1],
-             key.dilation[0], key.dilation[1], CUDNN_CROSS_CORRELATION, compute)) &&
+         agreed(dnn.cudnnSetConvolutionNdDescriptor(*made, key.sides, key.padding,
+                                                    key.stride, key.dilation,
+                                                    CUDNN_CROSS_CORRELATION, compute)) &&
          agreed(dnn.cudnnSetConvolutionGroupCount(*made, key.groups)) &&
          agreed(dnn.cudnnSetConvolutionMathType(*made, math_of(key)));
 }
@@ -266,12 +261,17 @@ static bool narrow_advice(const cuda_context *c, const dnn_key &key, dnn_advice 
   return false;
 }
 
-static moon_status choose_algorithm(cuda_context *c, const dnn_arrays &x, dnn_plan *plan) {
+// Nothing can be timed without arrays, nor in a graph, which cannot wait.
+static bool can_time(const cuda_context *c, const dnn_arrays *x) { return x && !c->recording; }
+
+// Without arrays (NULL) and in a graph the first that fits, until there is a time for a benchmark.
+static moon_status choose_algorithm(cuda_context *c, const dnn_arrays *x, dnn_plan *plan) {
   dnn_advice advice = ask_library(c->cudnn->handle, plan);
-  const bool known = narrow_advice(c, plan->key, &advice);
-  // a graph cannot wait for a time
-  const bool times = plan->key.benchmark && !known && !c->recording;
+  const bool wanted = !narrow_advice(c, plan->key, &advice) && plan->key.benchmark;
+  const bool times = wanted && can_time(c, x);
   float least = -1;
+  plan->fits = false;
+  plan->untimed = wanted && !times;
   for (int i = 0; i < advice.count; i++) {
     int algorithm = advice.algorithms[i];
     size_t bytes;
@@ -279,7 +279,7 @@ static moon_status choose_algorithm(cuda_context *c, const dnn_arrays &x, dnn_pl
     if (plan->key.precise && transforms(plan->key.direction, algorithm)) continue;
     if (!workspace_of(c->cudnn->handle, plan, algorithm, &bytes)) continue;
     if ((int64_t)bytes > plan->key.workspace) continue;
-    if (times) MOON_TRY(time_algorithm(c, plan, algorithm, x, bytes, &taken));
+    if (times) MOON_TRY(time_algorithm(c, plan, algorithm, *x, bytes, &taken));
     if (taken < 0 || (plan->fits && taken >= least)) continue;
     plan->fits = true;
     plan->algorithm = algorithm;
@@ -290,31 +290,43 @@ static moon_status choose_algorithm(cuda_context *c, const dnn_arrays &x, dnn_pl
   return plan->fits ? cudnn_keep_choice(c, plan->key, plan->algorithm) : MOON_OK;
 }
 
-// A plan that does not fit stays in its place, so that the library is not asked again.
-static moon_status plan_of(cuda_context *c, const dnn_key &key, const dnn_arrays &x,
-                           dnn_plan **found) {
-  dnn_plan *plan = &c->cudnn->plans[cuda_plan_place(&key, sizeof key, PLANS)];
-  *found = plan;
-  if (plan->used && memcmp(&plan->key, &key, sizeof key) == 0) return MOON_OK;
+// Makes the plan's descriptors; false where the library does not agree to one.
+static bool describe(const dnn_key &key, dnn_plan *plan) {
   plan_end(plan);
   plan->used = true;
   memcpy(&plan->key, &key, sizeof key);
-  if (!make_tensor(key.dtype, key.image, &plan->image) ||
-      !make_tensor(key.dtype, key.result, &plan->result) ||
-      !make_filter(key.dtype, key.weight, &plan->weight) ||
-      !make_convolution(key, &plan->convolution))
-    return MOON_OK;
-  return choose_algorithm(c, x, plan);
+  return make_tensor(key, key.image, &plan->image) && make_tensor(key, key.result, &plan->result) &&
+         make_filter(key, &plan->weight) && make_convolution(key, &plan->convolution);
 }
 
-// -- the entry
+// A plan that does not fit stays in its place, so that the library is not asked again. Where the
+// choice failed for want of memory, say, it is.
+static moon_status plan_of(cuda_context *c, const dnn_key &key, const dnn_arrays *x,
+                           dnn_plan **found) {
+  dnn_plan *plan = cuda_plan_find(c->cudnn->plans, PLANS, key);
+  const bool met = plan->used && memcmp(&plan->key, &key, sizeof key) == 0;
+  *found = plan;
+  if (met ? !plan->untimed || !can_time(c, x) : !describe(key, plan)) return MOON_OK;
+  moon_status status = choose_algorithm(c, x, plan);
+  plan->used = status == MOON_OK;
+  return status;
+}
+
+// -- the entries
+
+moon_status cudnn_fits(cuda_context *c, const dnn_key &key, bool *fits) {
+  dnn_plan *plan;
+  MOON_TRY(plan_of(c, key, nullptr, &plan));
+  *fits = plan->fits;
+  return MOON_OK;
+}
 
 moon_status cudnn_run(cuda_context *c, const dnn_key &key, const dnn_arrays &x, bool *done) {
   static const char *const calls[] = { "cudnnConvolutionForward", "cudnnConvolutionBackwardData",
                                        "cudnnConvolutionBackwardFilter" };
   dnn_plan *plan;
   cuda_scratch workspace(c);
-  MOON_TRY(plan_of(c, key, x, &plan));
+  MOON_TRY(plan_of(c, key, &x, &plan));
   if (!plan->fits) return MOON_OK;
   MOON_TRY(workspace.take(plan->workspace));
   cudnnStatus_t status = run_algorithm(c->cudnn->handle, plan, plan->algorithm, x,

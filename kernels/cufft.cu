@@ -65,14 +65,15 @@ static bool make_plan(cuda_context *c, fft_plan *plan) {
 }
 
 // A plan that could not be made stays in its place, so that the library is not asked again. One
-// that makes room waits for the work that may still use it, which nothing can while a graph is
-// recorded. *found is nullptr where there is no room.
+// that makes room waits for the work that may still use it. None is made while a graph is recorded,
+// when nothing can be waited for, and when the library has crashed over large primes (CuPy's issue
+// 7559). *found is nullptr where that, or a plan that a graph runs, stands in the way.
 static moon_status plan_of(cuda_context *c, const fft_key &key, fft_plan **found) {
-  fft_plan *plan = &c->cufft->plans[cuda_plan_place(&key, sizeof key, PLANS)];
-  bool same = plan->key.n == key.n && plan->key.lines == key.lines && plan->key.dtype == key.dtype;
-  bool stays = plan->used && !same && (plan->recorded || c->recording);
+  fft_plan *plan = cuda_plan_find(c->cufft->plans, PLANS, key);
+  bool same = plan->used && memcmp(&plan->key, &key, sizeof key) == 0;
+  bool stays = !same && (plan->recorded || c->recording);
   *found = stays ? nullptr : plan;
-  if (stays || (plan->used && same)) return MOON_OK;
+  if (stays || same) return MOON_OK;
   if (plan->used) {
     CUDA_TRY(cudaStreamSynchronize(c->stream));
     ft.cufftDestroy(plan->handle);

@@ -6,7 +6,7 @@
 
 #include <new>
 
-// -- the list of a context's graphs
+// -- the list of a context's graphs; its lock is held, but by what others call
 
 static void unlink(cuda_graph *graph) {
   cuda_graph **at = &graph->context->graphs;
@@ -32,17 +32,29 @@ static bool is_unused(cuda_graph *graph) {
   return graph->exec == nullptr && cuda_pool_figures(&graph->pool).live == own;
 }
 
+// Waits for what still uses the graph, which a stream that is recorded cannot be: finish comes back
+// to those that were given up meanwhile.
+static void remove_unused(cuda_graph *graph) {
+  if (graph->context->recording) return;
+  (void)cudaStreamSynchronize(graph->context->stream);
+  if (graph->exec) (void)cudaGraphExecDestroy(graph->exec);
+  graph->exec = nullptr;
+  if (is_unused(graph)) free_graph(graph);
+}
+
 bool graph_release(cuda_context *c, void *block, size_t bytes) {
+  std::lock_guard<std::mutex> guard(c->graphs_lock);
   for (cuda_graph *graph = c->graphs; graph; graph = graph->next) {
     if (!cuda_pool_owns(&graph->pool, block)) continue;
     cuda_pool_release(&graph->pool, block, bytes);
-    if (graph != c->recording && graph->given_up && is_unused(graph)) free_graph(graph);
+    if (graph->given_up && is_unused(graph)) remove_unused(graph);
     return true;
   }
   return false;
 }
 
 void graphs_end(cuda_context *c) {
+  std::lock_guard<std::mutex> guard(c->graphs_lock);
   while (c->graphs) {
     cuda_graph *graph = c->graphs;
     if (graph->exec) (void)cudaGraphExecDestroy(graph->exec);
@@ -50,7 +62,25 @@ void graphs_end(cuda_context *c) {
   }
 }
 
-// -- recording
+// -- recording; `recording` changes under both locks, so that who holds one may rely on it
+
+// What was asked until now stays known to those who follow the stream.
+static cudaError_t begin_capture(cuda_graph *graph) {
+  cuda_context *c = graph->context;
+  std::lock_guard<std::mutex> guard(cuda_pools_lock);
+  cudaError_t error = cudaEventRecord(c->asked, c->stream);
+  if (error == cudaSuccess)
+    error = cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeRelaxed);
+  if (error == cudaSuccess) c->recording = graph;
+  return error;
+}
+
+static cudaError_t end_capture(cuda_context *c, cudaGraph_t *recorded) {
+  std::lock_guard<std::mutex> guard(cuda_pools_lock);
+  *recorded = nullptr;
+  c->recording = nullptr;
+  return cudaStreamEndCapture(c->stream, recorded);
+}
 
 moon_status graph_begin(cuda_context *c, cuda_graph **made) {
   if (c->recording)
@@ -66,34 +96,22 @@ moon_status graph_begin(cuda_context *c, cuda_graph **made) {
     delete graph;
     return status;
   }
+  graph->first_draw = *cuda_library->draws(c->engine);
+  std::lock_guard<std::mutex> guard(c->graphs_lock);
   graph->next = c->graphs;
   c->graphs = graph;
-  graph->first_draw = *cuda_library->draws(c->engine);
-  cudaError_t error = cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeRelaxed);
+  cudaError_t error = begin_capture(graph);
   if (error != cudaSuccess) {
     free_graph(graph);
     return cuda_failed("cudaStreamBeginCapture", error);
   }
-  c->recording = graph;
   *made = graph;
   return MOON_OK;
 }
 
-// Waits for the graph's last run, which a stream that is recorded cannot be: finish comes back to
-// those that were given up meanwhile.
-static void remove_unused(cuda_graph *graph) {
-  if (graph->context->recording) return;
-  (void)cudaStreamSynchronize(graph->context->stream);
-  if (graph->exec) (void)cudaGraphExecDestroy(graph->exec);
-  graph->exec = nullptr;
-  if (is_unused(graph)) free_graph(graph);
-}
-
 static cudaError_t finish(cuda_graph *graph, cudaGraph_t *recorded) {
   cuda_context *c = graph->context;
-  *recorded = nullptr;
-  c->recording = nullptr;
-  cudaError_t error = cudaStreamEndCapture(c->stream, recorded);
+  cudaError_t error = end_capture(c, recorded);
   for (cuda_graph *one = c->graphs, *next; one; one = next) {
     next = one->next;
     if (one->given_up) remove_unused(one);
@@ -101,7 +119,7 @@ static cudaError_t finish(cuda_graph *graph, cudaGraph_t *recorded) {
   return error;
 }
 
-void graph_abort(cuda_graph *graph) {
+static void give_up_recording(cuda_graph *graph) {
   cudaGraph_t recorded;
   if (graph->context->recording != graph) return;
   (void)finish(graph, &recorded);
@@ -109,8 +127,14 @@ void graph_abort(cuda_graph *graph) {
   (void)cudaGetLastError();
 }
 
+void graph_abort(cuda_graph *graph) {
+  std::lock_guard<std::mutex> guard(graph->context->graphs_lock);
+  give_up_recording(graph);
+}
+
 void graph_delete(cuda_graph *graph) {
-  graph_abort(graph);
+  std::lock_guard<std::mutex> guard(graph->context->graphs_lock);
+  give_up_recording(graph);
   graph->given_up = true;
   remove_unused(graph);
 }
@@ -118,6 +142,7 @@ void graph_delete(cuda_graph *graph) {
 moon_status graph_end(cuda_graph *graph) {
   cudaGraph_t recorded;
   CUDA_TRY(cudaSetDevice(graph->context->device));
+  std::lock_guard<std::mutex> guard(graph->context->graphs_lock);
   CUDA_TRY(finish(graph, &recorded));
   cudaError_t error = cudaGraphInstantiate(&graph->exec, recorded, 0);
   (void)cudaGraphDestroy(recorded);
@@ -151,6 +176,8 @@ moon_status graph_run(cuda_graph *graph) {
   cuda_context *c = graph->context;
   uint64_t *draws = cuda_library->draws(c->engine);
   if (!graph->exec) return moon_fail(MOON_BAD_STATE, "this CUDA graph was given up");
+  if (c->recording)
+    return moon_fail(MOON_BAD_STATE, "a CUDA graph cannot run while another one is recorded");
   CUDA_TRY(cudaSetDevice(c->device));
   graph->host.moved = *draws - graph->first_draw;
   MOON_TRY(cuda_upload(c, &graph->host, graph->device, sizeof graph->host));

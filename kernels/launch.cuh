@@ -9,7 +9,11 @@
 enum {
   CUDA_WARP = 32,
   CUDA_BLOCK = 256,          // threads of a block where nothing else decides
+#if defined(__CUDACC__)
   CUDA_MOST_BLOCKS = 4096,   // grids stride above that
+#else
+  CUDA_MOST_BLOCKS = 3,      // few enough for what specs calculate to stride as well
+#endif
 };
 
 // Blocks for `count` items, `each` of them a block; at least one, so that an empty grid is legal.

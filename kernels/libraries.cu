@@ -91,16 +91,36 @@ moon_status cublaslt_matmul(cuda_context *, double, const device_array *, const 
   return MOON_OK;
 }
 
-moon_status cudnn_convolve(cuda_context *, cuda_direction, const conv2d_geometry *,
-                           const device_array *, const device_array *, const device_array *,
-                           bool *done) {
+moon_status cudnn_convolve(cuda_context *, const cuda_convolution &, bool *done) {
   *done = false;
+  return MOON_OK;
+}
+
+moon_status cudnn_takes(cuda_context *, const cuda_convolution &, bool *takes) {
+  *takes = false;
   return MOON_OK;
 }
 
 bool cudnn_is_there(void) { return false; }
 
 moon_status cudnn_keep_choices(cuda_context *, const char *, const char *) { return MOON_OK; }
+
+moon_status cuda_recurrent_offered(cuda_context *, const recurrent_options *, bool *offered,
+                                   int64_t *) {
+  *offered = false;
+  return MOON_OK;
+}
+
+moon_status cuda_recurrent_forward(cuda_context *, const recurrent_options *,
+                                   const recurrent_arrays *, bool *done) {
+  *done = false;
+  return MOON_OK;
+}
+
+moon_status cuda_recurrent_backward(cuda_context *, const recurrent_options *,
+                                    const recurrent_arrays *) {
+  return moon_fail(MOON_UNSUPPORTED, "this plug-in was built without cuDNN's header");
+}
 
 moon_status cufft_transform(cuda_context *, moon_dtype, int64_t, int64_t, bool, void *,
                             bool *done) {

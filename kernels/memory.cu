@@ -22,19 +22,19 @@ int cuda_pool_class(size_t bytes) {
 
 // -- the list of all pools, so that one may flush the others of its device
 
-static std::mutex pools_lock;
+std::mutex cuda_pools_lock;
 static cuda_pool *pools;
 
 void cuda_pool_open(cuda_pool *pool, cuda_context *context, bool fixed) {
   pool->context = context;
   pool->fixed = fixed;
-  std::lock_guard<std::mutex> guard(pools_lock);
+  std::lock_guard<std::mutex> guard(cuda_pools_lock);
   pool->next = pools;
   pools = pool;
 }
 
 static void leave_list(cuda_pool *pool) {
-  std::lock_guard<std::mutex> guard(pools_lock);
+  std::lock_guard<std::mutex> guard(cuda_pools_lock);
   cuda_pool **at = &pools;
   while (*at != pool) at = &(*at)->next;
   *at = pool->next;
@@ -139,7 +139,7 @@ moon_status cuda_pool_flush(cuda_pool *pool) {
 
 // The pools of one device, one after the other: no two locks of pools are held at once.
 static moon_status flush_device(int device) {
-  std::lock_guard<std::mutex> guard(pools_lock);
+  std::lock_guard<std::mutex> guard(cuda_pools_lock);
   for (cuda_pool *pool = pools; pool; pool = pool->next)
     if (pool->context->device == device) MOON_TRY(cuda_pool_flush(pool));
   return MOON_OK;
@@ -188,6 +188,24 @@ void cuda_pool_release(cuda_pool *pool, void *block, size_t bytes) {
   spares->blocks[spares->count++] = block;
   pool->memory.live -= (int64_t)cuda_pool_size(size_class);
   pool->memory.cached += (int64_t)cuda_pool_size(size_class);
+}
+
+// A stream that is recorded can neither be followed nor follow: for it stands what it was asked
+// before, and the host waits in its place.
+static moon_status follow(cuda_context *c, cuda_context *other) {
+  if (!other->recording) CUDA_TRY(cudaEventRecord(other->asked, other->stream));
+  if (c->recording) CUDA_TRY(cudaEventSynchronize(other->asked));
+  else CUDA_TRY(cudaStreamWaitEvent(c->stream, other->asked, 0));
+  return MOON_OK;
+}
+
+moon_status cuda_pool_follow(cuda_pool *pool) {
+  std::lock_guard<std::mutex> guard(cuda_pools_lock);
+  cuda_context *c = pool->context;
+  for (cuda_pool *one = pools; one; one = one->next)
+    if (!one->fixed && one != pool && one->context->device == c->device)
+      MOON_TRY(follow(c, one->context));
+  return MOON_OK;
 }
 
 cuda_memory cuda_pool_figures(cuda_pool *pool) {

@@ -2,6 +2,10 @@
 // handed out again at once: all of an engine's work on a device is on one stream, so whatever still
 // uses a block comes before whatever gets it next, and nothing has to wait.
 //
+// A tensor may cross to another engine, though, whose stream knows nothing of this one. So whoever
+// receives one "follows": its stream waits for what the others were asked until then; and so does
+// the owner's stream before it gets such memory back.
+//
 // Small blocks are cut from slabs of 2 MiB. There are four size classes in each doubling, so that a
 // block is at most a quarter larger than asked for. When the device or the limit has no room left,
 // the engine's garbage is collected, spare blocks go back to the driver, those of the device's
@@ -56,6 +60,12 @@ bool cuda_pool_owns(cuda_pool *pool, const void *block);
 // nothing may be waited for.
 moon_status cuda_pool_flush(cuda_pool *pool);
 cuda_memory cuda_pool_figures(cuda_pool *pool);
+// What the pool's engine asks of the device from now on comes after all that others have asked.
+moon_status cuda_pool_follow(cuda_pool *pool);
+
+// Held by who waits for another engine's stream, and by who begins or ends the recording of one,
+// which must not be waited for meanwhile. It is the lock of the list of all pools, too.
+extern std::mutex cuda_pools_lock;
 
 // The class of a size, and the size of a class.
 int cuda_pool_class(size_t bytes);

@@ -50,6 +50,7 @@ static void context_delete(cuda_context *c) {
   cuda_libraries_close(c);
   cuda_stages_end(c);
   cuda_pool_close(&c->pool);
+  (void)cudaEventDestroy(c->asked);
   (void)cudaStreamDestroy(c->stream);
   delete c;
 }
@@ -67,6 +68,15 @@ static moon_status contexts_of(moon_engine *engine, engine_contexts **all) {
   return *all ? MOON_OK : moon_fail(MOON_OUT_OF_MEMORY, "cuda: no memory for a context");
 }
 
+static cudaError_t stream_new(cuda_context *c) {
+  cudaError_t error = cudaEventCreateWithFlags(&c->asked, cudaEventDisableTiming);
+  if (error != cudaSuccess) return error;
+  error = cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking);
+  if (error != cudaSuccess) (void)cudaEventDestroy(c->asked);
+  return error;
+}
+
+// It follows the others: its engine may have got a tensor before.
 static moon_status context_new(moon_engine *engine, int device, const bool *flags,
                                cuda_context **made) {
   cuda_context *c = new (std::nothrow) cuda_context();
@@ -74,14 +84,14 @@ static moon_status context_new(moon_engine *engine, int device, const bool *flag
   c->engine = engine;
   c->device = device;
   memcpy(c->flags, flags, sizeof c->flags);
-  cudaError_t error = cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking);
+  cudaError_t error = stream_new(c);
   if (error != cudaSuccess) {
     delete c;
     return cuda_failed("cudaStreamCreateWithFlags", error);
   }
   cuda_pool_open(&c->pool, c, false);
   *made = c;
-  return MOON_OK;
+  return cuda_pool_follow(&c->pool);
 }
 
 // The engine's context on a device, which becomes the thread's current one.
@@ -113,7 +123,7 @@ template <int device>
 static void release(moon_engine *engine, void *block, size_t bytes) {
   void **place = cuda_library->extension(engine, contexts_end);
   cuda_context *c = ((engine_contexts *)*place)->of[device];
-  if (!c->graphs || !graph_release(c, block, bytes)) cuda_pool_release(&c->pool, block, bytes);
+  if (!graph_release(c, block, bytes)) cuda_pool_release(&c->pool, block, bytes);
   cuda_library->account(engine, -(int64_t)bytes);
 }
 
@@ -222,6 +232,14 @@ static moon_status synchronize(moon_engine *engine, int index) {
   return MOON_OK;
 }
 
+static moon_status follow(moon_engine *engine) {
+  engine_contexts *all;
+  MOON_TRY(contexts_of(engine, &all));
+  for (int i = 0; i < CUDA_MOST_DEVICES; i++)
+    if (all->of[i]) MOON_TRY(cuda_pool_follow(&all->of[i]->pool));
+  return MOON_OK;
+}
+
 static moon_status memory(moon_engine *engine, int index, cuda_memory *figures) {
   cuda_context *c = nullptr;
   MOON_TRY(context_of(engine, index, &c));
@@ -299,9 +317,9 @@ static moon_status begin_graph(moon_engine *engine, int index, cuda_graph **grap
 }
 
 static cuda_plugin table = {
-  0, device_at, describe, synchronize, memory, set_limit, empty_cache, set_flag, keep_choices,
-  mark, between, forget, cuda_range, begin_graph, graph_end, graph_abort, graph_unless,
-  graph_refresh, graph_run, graph_delete,
+  0, device_at, describe, synchronize, follow, memory, set_limit, empty_cache, set_flag,
+  keep_choices, mark, between, forget, cuda_range, begin_graph, graph_end, graph_abort,
+  graph_unless, graph_refresh, graph_run, graph_delete,
 };
 
 // -- opening

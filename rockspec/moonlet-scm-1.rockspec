@@ -1,6 +1,6 @@
 -- The rock: `luarocks make` at the top builds the module for the Lua that luarocks works for and
--- installs it with the Lua sources. CMakeLists.txt does the work. The headers and libraries it
--- needs are listed, with reasons, in packages.txt.
+-- installs it with the Lua sources, and with the CUDA plug-in where there is nvcc. CMakeLists.txt
+-- does the work. The headers and libraries it needs are listed, with reasons, in packages.txt.
 rockspec_format = "3.0"
 package = "moonlet"
 version = "scm-1"
@@ -17,12 +17,12 @@ external_dependencies = {
   JANSSON = { header = "jansson.h" },
   STB = { header = "stb/stb_image.h" },
 }
+-- luarocks' own way with CMake would use one processor.
 build = {
-  type = "cmake",
-  variables = {
-    CMAKE_BUILD_TYPE = "Release",
-    MOONLET_LUA_INCLUDE = "$(LUA_INCDIR)",
-    MOONLET_INSTALL_LUADIR = "$(LUADIR)",
-    MOONLET_INSTALL_LIBDIR = "$(LIBDIR)",
-  },
+  type = "command",
+  build_command = "cmake -S . -B build.luarocks -DCMAKE_BUILD_TYPE=Release -DMOONLET_CUDA=AUTO" ..
+    " '-DMOONLET_LUA_INCLUDE=$(LUA_INCDIR)'" ..
+    " '-DMOONLET_INSTALL_LUADIR=$(LUADIR)' '-DMOONLET_INSTALL_LIBDIR=$(LIBDIR)'" ..
+    " && cmake --build build.luarocks -j ${JOBS:-`getconf _NPROCESSORS_ONLN`}",
+  install_command = "cmake --install build.luarocks",
 }

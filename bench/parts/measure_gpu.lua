@@ -61,14 +61,20 @@ local function ceilings()
   end
 end
 
--- Softmax with cross entropy, forward and backward, of a language model's size; steps over the
--- parameters of ResNet-50. bench/peer_torch_gpu.py has the same.
+-- Softmax with cross entropy, forward and backward, of a language model's size; an LSTM of 128
+-- steps, forward and backward, in float32; steps over the parameters of ResNet-50.
+-- bench/peer_torch_gpu.py has the same.
 local function pieces()
   local logits = moon.randn(4096, 32768, { device = o.device }):requires_grad_()
   local labels = moon.randint(1, 32768, { 4096 }):to(o.device)
   print_rate("cross_entropy", 1 / seconds_of(function()
     logits.grad = nil
     moon.cross_entropy(logits, labels):backward()
+  end))
+  local lstm, steps = moon.nn.LSTM(512, 512):to(o.device), moon.randn(128, 64, 512):to(o.device)
+  print_rate("lstm", 1 / seconds_of(function()
+    lstm:zero_grad()
+    lstm(steps):sum():backward()
   end))
   local net = workloads.find("resnet50").build():to(o.device)
   for _, parameter in ipairs(net:parameters()) do parameter.grad = moon.ones_like(parameter) end

@@ -7,11 +7,15 @@
 
 static bool is_tensor(op_kind kind) { return kind == OP_TENSOR || kind == OP_SCALAR_OR_TENSOR; }
 
-static const moon_tensor *first_tensor(const op_signature *s, const op_value *args) {
+static bool is_float(const moon_tensor *t) { return t && dtype_is_float(t->dtype); }
+
+// Masks and indices have no say.
+static const moon_tensor *first_float(const op_signature *s, const op_value *args) {
   for (int i = 0; i < s->param_count; i++) {
-    if (is_tensor(s->params[i].kind) && args[i].tensor) return args[i].tensor;
-    if (s->params[i].kind == OP_TENSORS && args[i].tensors.count > 0)
-      return args[i].tensors.list[0];
+    if (is_tensor(s->params[i].kind) && is_float(args[i].tensor)) return args[i].tensor;
+    if (s->params[i].kind != OP_TENSORS) continue;
+    for (int k = 0; k < args[i].tensors.count; k++)
+      if (is_float(args[i].tensors.list[k])) return args[i].tensors.list[k];
   }
   return NULL;
 }
@@ -55,7 +59,7 @@ static moon_status cast_list(moon_engine *engine, moon_dtype wanted, op_value *a
 moon_status autocast_open(moon_engine *engine, const op_descriptor *op, const op_value *args,
                           autocast_call *call) {
   const op_signature *s = op->signature;
-  const moon_tensor *first = first_tensor(s, args);
+  const moon_tensor *first = first_float(s, args);
   memcpy(call->args, args, (size_t)s->param_count * sizeof *args);
   memset(call->held, 0, sizeof call->held);
   call->list = NULL;

@@ -1,7 +1,7 @@
 // Mixed precision: while an engine has an autocast, operators take their float32 and low-precision
 // arguments in the type that suits them, by casts that the tape records (Micikevicius et al.,
 // "Mixed precision training", 2018). Products and convolutions take the low type, losses and
-// softmax float32; the others follow their first tensor, so that nothing is mixed.
+// softmax float32; the others follow their first tensor of a float type, so that nothing is mixed.
 #ifndef MOON_AUTOGRAD_AUTOCAST_H
 #define MOON_AUTOGRAD_AUTOCAST_H
 

@@ -49,7 +49,8 @@ moon_status tape_backward(moon_engine *engine, moon_tensor *root, moon_tensor *g
   MOON_TRY(make_seed(engine, "backward", root, gradient, options->create_graph, &start.seed));
   start.place = walk_place_of(root);
   walk w = { .engine = engine, .name = "backward", .retain = options->retain,
-             .create_graph = options->create_graph, .roots = &start, .root_count = 1 };
+             .create_graph = options->create_graph, .since = options->since, .roots = &start,
+             .root_count = 1 };
   moon_status status = walk_go(&w);
   tensor_release(start.seed);
   return status;
@@ -163,7 +164,7 @@ moon_status tape_grad(moon_engine *engine, int output_count, moon_tensor **outpu
                       const tape_options *options, moon_tensor **grads) {
   grad_call c = { engine, options, input_count, output_count, inputs, outputs, seeds,
                   { .engine = engine, .name = "grad", .retain = options->retain,
-                    .create_graph = options->create_graph,
+                    .create_graph = options->create_graph, .since = options->since,
                     .all_reached = !options->allow_unused } };
   size_t roots = (size_t)output_count * sizeof(walk_root);
   size_t targets = (size_t)input_count * sizeof(walk_target);

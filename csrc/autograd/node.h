@@ -106,8 +106,9 @@ MOON_MUST_CHECK moon_status hook_call_all(tape_hook *list, moon_engine *engine, 
 
 // Asks the node's operator for the gradients of its inputs (owned, in `out`; NULL is zero) from
 // those of its results, recorded where engine->grad_enabled; fails where what it saved changed.
-MOON_MUST_CHECK moon_status node_backward(moon_engine *engine, tape_node *node, const bool *needs,
-                                          moon_tensor **out);
+// `retained`: what the node saved will be used again.
+MOON_MUST_CHECK moon_status node_backward(moon_engine *engine, tape_node *node, bool retained,
+                                          const bool *needs, moon_tensor **out);
 
 // Makes `tensor` the result number `result` of a node in the making.
 MOON_MUST_CHECK moon_status node_attach(tape_node *node, int result, moon_tensor *tensor);

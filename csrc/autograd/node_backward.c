@@ -142,14 +142,14 @@ static moon_status call_recorded(op_backward_call *call, tape_node *node) {
   return status;
 }
 
-moon_status node_backward(moon_engine *engine, tape_node *node, const bool *needs,
+moon_status node_backward(moon_engine *engine, tape_node *node, bool retained, const bool *needs,
                           moon_tensor **out) {
   int params = node->op->signature->param_count;
   op_backward_call call = {
     .engine = engine, .op = node->op, .args = node->args, .inputs = node->inputs,
     .list_inputs = node->inputs + params, .results = node->results, .grads = node->grads,
     .needs = needs, .list_needs = needs + params, .out = out, .list_out = out + params,
-    .node = node,
+    .node = node, .retained = retained,
   };
   MOON_TRY(check_versions(node));
   bool recorded = engine->grad_enabled || (node->custom && node->custom->open);

@@ -93,6 +93,7 @@ typedef struct op_backward_call {
   moon_tensor **out;                 // per parameter: its gradient, the caller's; NULL = zero
   moon_tensor **list_out;            // per member
   struct tape_node *node;            // whose turn it is
+  bool retained;                     // another backward will want what was saved as it is
 } op_backward_call;
 // A gradient may have the shape of the broadcast result: it is summed to the input's shape.
 //

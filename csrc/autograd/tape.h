@@ -32,6 +32,8 @@ typedef struct tape_options {
   bool retain;         // keep what the tape saved, for another walk
   bool create_graph;   // record the gradients' own calculation
   bool allow_unused;   // tape_grad: an input that is not reached gives NULL instead of an error
+  uint64_t since;      // the walk ends at nodes made before engine->next_node was this: one inside
+                       // of another walk stays among its own
 } tape_options;
 
 // Gradients of `root` (its seed `gradient`, or ones for a single element) into the leaves' .grad,

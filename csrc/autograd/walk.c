@@ -65,7 +65,7 @@ static moon_status grow(void **list, size_t count, size_t *capacity, size_t byte
 static bool is_open(const tape_node *node) { return node->custom && node->custom->open; }
 
 static moon_status walk_push(walk *w, tape_node *node) {
-  if (!node || node->walk == w) return MOON_OK;
+  if (!node || node->walk == w || node->sequence < w->since) return MOON_OK;
   if (node->walk)
     return moon_fail(MOON_BAD_STATE, "%s: a backward is going through the tape of %s already; one "
                      "inside of another needs a tape of its own", w->name, node_name(node));
@@ -86,6 +86,7 @@ static int earlier_first(const void *a, const void *b) {
 
 // Whether a gradient that goes along this edge arrives where one is wanted.
 static bool edge_wanted(walk *w, const tape_edge *edge) {
+  if (edge->node && edge->node->walk != w) return false;
   if (!w->targets) return edge->node || edge->leaf;
   if (edge->node) return edge->node->needed || (edge->node->wanted >> edge->result & 1);
   return edge->leaf && walk_find(w, (walk_place){ .leaf = edge->leaf });
@@ -245,11 +246,12 @@ static bool begin_range(const moon_engine *engine, const tape_node *node) {
   return engine_begin_range(engine, name);
 }
 
-static moon_status backward_observed(moon_engine *engine, tape_node *node, const bool *needs,
+static moon_status backward_observed(walk *w, tape_node *node, const bool *needs,
                                      moon_tensor **out) {
+  moon_engine *engine = w->engine;
   bool ranged = begin_range(engine, node);
   int64_t event = profile_open_backward(engine, node);
-  moon_status status = node_backward(engine, node, needs, out);
+  moon_status status = node_backward(engine, node, w->retain, needs, out);
   profile_close_backward(engine, event, node, out);
   engine_end_range(engine, ranged);
   if (status != MOON_OK || !(engine->observers & OBSERVE_FINITE)) return status;
@@ -263,8 +265,9 @@ static moon_status node_run_with(walk *w, tape_node *node, moon_tensor **out, bo
     out[i] = NULL;
     needs[i] = edge_wanted(w, &node->edges[i]);
   }
-  moon_status status = w->engine->observers ? backward_observed(w->engine, node, needs, out)
-                                            : node_backward(w->engine, node, needs, out);
+  moon_status status = w->engine->observers
+                           ? backward_observed(w, node, needs, out)
+                           : node_backward(w->engine, node, w->retain, needs, out);
   if (status == MOON_OK) status = distribute(w, node, needs, out);
   if (status == MOON_OK && node->custom) status = walk_on(w, node->custom);
   return status;

@@ -38,6 +38,7 @@ typedef struct walk {
   moon_engine *engine;
   const char *name;              // of what the user called, for errors
   bool retain, create_graph;
+  uint64_t since;                // nodes of earlier calls stay out of the walk
   walk_root *roots;
   int root_count;
   walk_target *targets;          // NULL: into the leaves' .grad; else each place once

@@ -55,7 +55,7 @@ static void host_where(moon_engine *engine, char *text, size_t size) {
 }
 
 static void **host_extension(moon_engine *engine, void (*end)(void *)) {
-  engine->end_extension = end;
+  if (!engine->end_extension) engine->end_extension = end;
   return &engine->extension;
 }
 
@@ -138,6 +138,11 @@ moon_status cuda_open(const cuda_plugin **plugin) {
 }
 
 const cuda_library_state *cuda_found(void) { return found; }
+
+moon_status cuda_follow(moon_engine *engine) {
+  if (!engine->extension) return MOON_OK;
+  return atomic_load_explicit(&opened, memory_order_acquire)->follow(engine);
+}
 
 // -- naming places
 

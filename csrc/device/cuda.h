@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-enum { CUDA_BORDER = 6, CUDA_MOST_DEVICES = 8 };
+enum { CUDA_BORDER = 10, CUDA_MOST_DEVICES = 8 };
 
 // What a kernel may ask about the engine that it works for.
 typedef struct cuda_settings {
@@ -84,6 +84,7 @@ typedef struct cuda_plugin {
   const moon_device *(*device)(int index);
   moon_status (*describe)(int index, cuda_description *description);
   moon_status (*synchronize)(moon_engine *engine, int index);   // waits for the engine's work
+  moon_status (*follow)(moon_engine *engine);   // cuda_follow; the engine has an extension
   moon_status (*memory)(moon_engine *engine, int index, cuda_memory *memory);
   moon_status (*set_limit)(moon_engine *engine, int index, int64_t bytes);
   moon_status (*empty_cache)(moon_engine *engine, int index);
@@ -132,6 +133,10 @@ MOON_MUST_CHECK moon_status cuda_look_in(const char *folder);
 MOON_MUST_CHECK moon_status cuda_open(const cuda_plugin **plugin);
 // What opening found of CUDA's libraries; CUDA_LIBRARIES of them, names NULL before.
 const cuda_library_state *cuda_found(void);
+// What the engine asks of its devices from now on comes after all that other engines have asked of
+// them until now: called where a message or memory comes from another engine, whose devices may not
+// be done with it. The host waits only where a graph is recorded. Fails only after a device did.
+moon_status cuda_follow(moon_engine *engine);
 // Finds "cuda" or "cuda:1".
 MOON_MUST_CHECK moon_status cuda_by_name(const char *name, const moon_device **device);
 

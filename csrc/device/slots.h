@@ -69,6 +69,11 @@ typedef struct conv2d_geometry {
   int64_t groups;
 } conv2d_geometry;
 
+typedef struct conv3d_geometry {
+  int64_t stride[3], padding_before[3], padding_after[3], dilation[3];   // depth, height, width
+  int64_t groups;
+} conv3d_geometry;
+
 // What happens to a convolution's sums on their way out.
 typedef struct conv2d_finish {
   const device_array *scale, *shift;   // (out channels); NULL: one and zero
@@ -98,6 +103,14 @@ typedef struct region_options {
   bool aligned;       // pixel centres lie at halves
 } region_options;
 
+// How an image is sampled between its pixels, and what lies beyond it.
+enum { GRID_BILINEAR, GRID_NEAREST, GRID_BICUBIC };
+enum { GRID_ZEROS, GRID_BORDER, GRID_REFLECTION };
+typedef struct grid_options {
+  int mode, padding;    // GRID_BILINEAR, ...; GRID_ZEROS, ...
+  bool align_corners;   // -1 and 1 are the centres of the outer pixels, not their outer edges
+} grid_options;
+
 enum { BATCH_NORM_PLAIN, BATCH_NORM_RELU, BATCH_NORM_RELU6 };
 
 typedef struct batch_norm_options {
@@ -118,6 +131,35 @@ typedef struct lrn_options { int64_t size; double alpha, beta, k; } lrn_options;
 typedef struct cross_entropy_options { int64_t ignore; double smoothing; } cross_entropy_options;
 
 typedef struct ctc_options { int64_t blank; bool zero_infinity; } ctc_options;
+
+// The cells of recurrent networks.
+typedef enum cell_kind { RNN_TANH, RNN_RELU, LSTM, GRU } cell_kind;
+enum { CELL_MOST_GATES = 4 };
+static inline int cell_gates(cell_kind kind) { return kind == LSTM ? 4 : kind == GRU ? 3 : 1; }
+
+// One layer of a recurrent network, in one or two directions.
+typedef struct recurrent_options {
+  cell_kind kind;
+  moon_dtype dtype;   // of all arrays but those said below
+  int directions;
+  bool biased;        // there are b_ih and b_hh
+  bool uneven;        // sequences end at steps of their own
+  bool training;      // a backward will follow
+  int64_t steps, batch, inputs, hidden;
+} recurrent_options;
+
+enum { CELL_PARAMETERS = 4 };   // w_ih, w_hh, b_ih, b_hh
+
+// NULL where there is none. Gates lie in weights in the order i, f, g, o (LSTM) and r, z, n (GRU).
+typedef struct recurrent_arrays {
+  const device_array *x, *h0, *c0;            // (steps, n, inputs), (directions, n, hidden)
+  const device_array *weights[2][CELL_PARAMETERS];
+  const device_array *last;                   // int64 (n), on the host: last steps, from 0
+  const device_array *y, *h, *c;              // (steps, n, directions hidden); states as h0
+  const device_array *reserve;                // uint8, for the backward, which spoils it
+  const device_array *dy, *dh, *dc;           // gradients; NULL: 0
+  const device_array *dx, *dh0, *dc0, *dweights[2][CELL_PARAMETERS];   // and those wanted
+} recurrent_arrays;
 
 // The numbers of the rules of steps.def; a rule reads those that it names.
 typedef struct step_options {

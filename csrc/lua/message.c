@@ -146,6 +146,7 @@ void message_push(lua_State *L, binding_state *state, const message *m) {
     case MESSAGE_TENSOR: {
       tensor_handle *handle = handle_push(L, state);
       handle_fill(handle, tensor_retain(m->tensor));
+      tensor_cross(m->tensor);
       // Charged to the state that made it, but it is this one's collector that can free it.
       atomic_fetch_add(&state->engine->memory.since_collect,
                        (int64_t)m->tensor->storage->bytes + ALLOC_BLOCK_COST);

@@ -1,5 +1,7 @@
 // Plain values on their way from one Lua state to another: nil, booleans, numbers, strings, tables
-// of these, and tensors, which cross by reference and without their tape.
+// of these, and tensors, which cross by reference and without their tape. What one state asked of a
+// device before it sent a message comes before what the other asks after it received it, as it does
+// on the CPU.
 #ifndef MOON_LUA_MESSAGE_H
 #define MOON_LUA_MESSAGE_H
 

@@ -10,6 +10,7 @@
 
 #include "base/alloc.h"
 #include "base/os.h"
+#include "device/cuda.h"
 #include "lua/message.h"
 
 typedef struct worker {
@@ -60,6 +61,7 @@ static int deliver(lua_State *L, binding_state *state, message *m) {
   int failed = lua_pcall(L, 1, 1, 0);
   message_delete(m);
   if (failed) return lua_error(L);
+  binding_check(L, cuda_follow(state->engine));
   binding_collect_if_due(L, state);
   return 1;
 }

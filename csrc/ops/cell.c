@@ -3,8 +3,6 @@
 
 #include <inttypes.h>
 
-static const int gate_counts[] = { 1, 1, 4, 3 };
-
 // -- one step: x is the input's projection, u the state's, both (n, gates hidden)
 
 static void cut_gates(compose *k, moon_tensor *x, int64_t at, moon_tensor **front,
@@ -96,7 +94,7 @@ moon_status cell_check_bias(const char *name, const moon_tensor *bias, int64_t r
 }
 
 moon_status cell_rows(cell_kind kind, int64_t hidden, int64_t *rows) {
-  if (__builtin_mul_overflow(hidden, (int64_t)gate_counts[kind], rows))
+  if (__builtin_mul_overflow(hidden, (int64_t)cell_gates(kind), rows))
     return moon_fail(MOON_BAD_SHAPE, "a state of %" PRId64 " is too large", hidden);
   return MOON_OK;
 }

@@ -8,8 +8,6 @@
 
 #include "ops/compose.h"
 
-typedef enum cell_kind { RNN_TANH, RNN_RELU, LSTM, GRU } cell_kind;
-
 typedef struct cell_weights { moon_tensor *w_ih, *w_hh, *b_ih, *b_hh; } cell_weights;   // borrowed
 typedef struct cell_state { moon_tensor *h, *c; } cell_state;   // c: LSTM only
 

@@ -100,39 +100,12 @@ static moon_status forward_fused(op_call *call) {
 
 // -- conv2d's gradient
 
-// The last two sizes as arguments.
-static void image_size(const int64_t *shape, op_value sizes[2]) {
-  for (int i = 0; i < 2; i++) sizes[i] = op_int(shape[2 + i]);
-}
-
-// Of input and weight, from that of the sums.
-static moon_status backward_sums(op_backward_call *call, moon_tensor *g) {
-  moon_engine *e = call->engine;
-  const op_value *args = call->args;
-  op_value taken = op_tensor(g), sizes[2];
-  op_value stride = args[STRIDE], padding = args[PADDING], dilation = args[DILATION];
-  image_size(call->inputs[INPUT].shape, sizes);
-  if (call->needs[INPUT])
-    MOON_TRY(OP_RUN(e, ops_get(OP_conv2d_input_gradient), &call->out[INPUT], taken, args[WEIGHT],
-                    sizes[0], sizes[1], stride, padding, dilation, args[GROUPS]));
-  if (!call->needs[WEIGHT]) return MOON_OK;
-  image_size(call->inputs[WEIGHT].shape, sizes);
-  return OP_RUN(e, ops_get(OP_conv2d_weight_gradient), &call->out[WEIGHT], taken, args[INPUT],
-                sizes[0], sizes[1], stride, padding, dilation, args[GROUPS],
-                op_dtype(call->inputs[WEIGHT].dtype));
-}
-
-static op_value all_but_channels(void) { return op_ints(3, (int64_t[]){ 0, 2, 3 }); }
-
-static moon_status backward_bias(op_backward_call *call) {
-  if (!call->needs[BIAS]) return MOON_OK;
-  return OP_RUN(call->engine, ops_get(OP_sum), &call->out[BIAS], op_tensor(call->grads[0]),
-                all_but_channels());
-}
+static const convolution_trio trio = { 2, OP_conv2d, OP_conv2d_input_gradient,
+                                       OP_conv2d_weight_gradient };
 
 static moon_status backward_conv2d(op_backward_call *call) {
-  MOON_TRY(backward_sums(call, call->grads[0]));
-  return backward_bias(call);
+  MOON_TRY(convolution_back(call, &trio, call->grads[0]));
+  return convolution_back_bias(call, &trio);
 }
 
 // -- conv2d_fused's gradient
@@ -143,7 +116,8 @@ static void backward_scale(op_backward_call *call, compose *c) {
   moon_tensor *sums = COMPOSE(c, conv2d, args[INPUT], args[WEIGHT], op_none(), args[STRIDE],
                               args[PADDING], args[DILATION], args[GROUPS]);
   moon_tensor *products = COMPOSE(c, mul, op_tensor(sums), op_tensor(call->grads[0]));
-  compose_keep(c, COMPOSE(c, sum, op_tensor(products), all_but_channels()), &call->out[SCALE]);
+  moon_tensor *g = COMPOSE(c, sum, op_tensor(products), convolution_all_but_channels(2));
+  compose_keep(c, g, &call->out[SCALE]);
 }
 
 // `g` by channel times scale, in g's type.
@@ -159,7 +133,7 @@ static moon_status backward_scaled(op_backward_call *call) {
   if (call->needs[SCALE]) backward_scale(call, &c);
   if (call->needs[INPUT] || call->needs[WEIGHT]) {
     moon_tensor *g = scaled(call, &c);
-    if (g) compose_check(&c, backward_sums(call, g));
+    if (g) compose_check(&c, convolution_back(call, &trio, g));
   }
   return compose_close(&c, NULL, &(moon_tensor *){ NULL });
 }
@@ -169,19 +143,17 @@ static moon_status backward_fused(op_backward_call *call) {
   if (call->needs[ADD]) call->out[ADD] = tensor_retain(call->grads[0]);
   if (!call->args[SCALE].given) return backward_conv2d(call);
   MOON_TRY(backward_scaled(call));
-  return backward_bias(call);
+  return convolution_back_bias(call, &trio);
 }
 
-// -- its gradients, operators too. The three are one form, linear in each of image, weight and
-//    result, so the derivatives of each are the other two.
+// -- its gradients, operators too (convolution_gradients.c)
 
-enum { GRADIENT, OTHER, HEIGHT, WIDTH, G_STRIDE, G_PADDING, G_DILATION, G_GROUPS, G_DTYPE };
+enum { GRADIENT, OTHER, HEIGHT, WIDTH, G_GROUPS = WIDTH + 4, G_DTYPE };
 
 static moon_status gradient_geometry(const op_value *args, const int64_t *weight_shape,
                                      conv2d_geometry *geometry) {
-  convolution_geometry g = { .ndim = 2, .kernel = { weight_shape[2], weight_shape[3] } };
-  MOON_TRY(convolution_options(&args[G_STRIDE], &args[G_PADDING], &args[G_DILATION],
-                               &args[G_GROUPS], &g));
+  convolution_geometry g;
+  MOON_TRY(convolution_read_gradient(args, 2, weight_shape, &g));
   *geometry = device_geometry(&g);
   return MOON_OK;
 }
@@ -199,17 +171,7 @@ static moon_status forward_input_gradient(op_call *call) {
 }
 
 static moon_status backward_input_gradient(op_backward_call *call) {
-  const op_value *args = call->args;
-  op_value image = op_tensor(call->grads[0]), sizes[2];
-  op_value stride = args[G_STRIDE], padding = args[G_PADDING], dilation = args[G_DILATION];
-  if (call->needs[GRADIENT])
-    MOON_TRY(OP_RUN(call->engine, ops_get(OP_conv2d), &call->out[GRADIENT], image, args[OTHER],
-                    op_none(), stride, padding, dilation, args[G_GROUPS]));
-  if (!call->needs[OTHER]) return MOON_OK;
-  image_size(call->inputs[OTHER].shape, sizes);
-  return OP_RUN(call->engine, ops_get(OP_conv2d_weight_gradient), &call->out[OTHER],
-                args[GRADIENT], image, sizes[0], sizes[1], stride, padding, dilation,
-                args[G_GROUPS], op_dtype(call->inputs[OTHER].dtype));
+  return convolution_back_input_gradient(call, &trio);
 }
 
 static moon_status forward_weight_gradient(op_call *call) {
@@ -224,17 +186,7 @@ static moon_status forward_weight_gradient(op_call *call) {
 }
 
 static moon_status backward_weight_gradient(op_backward_call *call) {
-  const op_value *args = call->args;
-  op_value weight = op_tensor(call->grads[0]), sizes[2];
-  op_value stride = args[G_STRIDE], padding = args[G_PADDING], dilation = args[G_DILATION];
-  if (call->needs[GRADIENT])
-    MOON_TRY(OP_RUN(call->engine, ops_get(OP_conv2d), &call->out[GRADIENT], args[OTHER], weight,
-                    op_none(), stride, padding, dilation, args[G_GROUPS]));
-  if (!call->needs[OTHER]) return MOON_OK;
-  image_size(call->inputs[OTHER].shape, sizes);
-  return OP_RUN(call->engine, ops_get(OP_conv2d_input_gradient), &call->out[OTHER],
-                args[GRADIENT], weight, sizes[0], sizes[1], stride, padding, dilation,
-                args[G_GROUPS]);
+  return convolution_back_weight_gradient(call, &trio);
 }
 
 #define GRADIENT_OPTIONS \

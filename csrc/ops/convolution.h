@@ -38,6 +38,31 @@ MOON_MUST_CHECK moon_status convolution_count(const moon_tensor *input, const mo
                                               const convolution_geometry *g, int i,
                                               int64_t *positions);
 
+// -- gradients, of two dimensions and three (convolution_gradients.c)
+
+// The operators of a number of dimensions, as OP_<name>; their arguments are
+//   forward          (input, weight, bias?, stride, padding, dilation, groups)
+//   input_gradient   (gradient, weight, input's sizes..., stride, padding, dilation, groups)
+//   weight_gradient  (gradient, input, kernel's sizes..., stride, padding, dilation, groups, dtype)
+typedef struct convolution_trio { int ndim, forward, input_gradient, weight_gradient; }
+  convolution_trio;
+
+// Of input and weight, from that of the sums; and of bias, from that of the result.
+MOON_MUST_CHECK moon_status convolution_back(op_backward_call *call, const convolution_trio *trio,
+                                             moon_tensor *g);
+MOON_MUST_CHECK moon_status convolution_back_bias(op_backward_call *call,
+                                                  const convolution_trio *trio);
+op_value convolution_all_but_channels(int ndim);
+// The backwards of the gradients.
+MOON_MUST_CHECK moon_status convolution_back_input_gradient(op_backward_call *call,
+                                                            const convolution_trio *trio);
+MOON_MUST_CHECK moon_status convolution_back_weight_gradient(op_backward_call *call,
+                                                             const convolution_trio *trio);
+// The options of a gradient's call.
+MOON_MUST_CHECK moon_status convolution_read_gradient(const op_value *args, int ndim,
+                                                      const int64_t *weight_shape,
+                                                      convolution_geometry *g);
+
 // -- steps of formulas
 
 // Every position of a kernel along dimension `dim`: x (..., size, ...) becomes

@@ -1,32 +1,8 @@
-// Convolutions of one and three dimensions, as convolutions of two. One dimension is an image of
-// height 1. In three, the depths that a kernel covers at one position are laid beside each other as
-// channels, which is how the weight lies in memory already: one conv2d with kernel depth times the
-// channels. That reads the input kernel depth / stride times over.
-#include "ops/convolution.h"
+// Convolutions of one and three dimensions. One dimension is an image of height 1. Three are the
+// device's in one go where it offers that, else as many images as there are depths (volumes.h).
+#include "ops/volumes.h"
 
-enum { INPUT, WEIGHT, BIAS, STRIDE, PADDING, DILATION, GROUPS };
-
-static op_value pads_of(const convolution_geometry *g, int first) {
-  int64_t v[4];
-  for (int i = 0; i < 2; i++) {
-    v[2 * i] = first + i < 0 ? 0 : g->before[first + i];
-    v[2 * i + 1] = first + i < 0 ? 0 : g->after[first + i];
-  }
-  return op_ints(4, v);
-}
-
-// Two numbers from position `first`; 1 for a dimension that was put in front.
-static op_value pair_of(const int64_t *numbers, int first) {
-  return op_ints(2, (int64_t[]){ first < 0 ? 1 : numbers[first], numbers[first + 1] });
-}
-
-static moon_tensor *convolve_planes(compose *c, moon_tensor *x, moon_tensor *w, const op_call *call,
-                                    const convolution_geometry *g) {
-  int first = g->ndim - 2;
-  return COMPOSE(c, conv2d, op_tensor(x), op_tensor(w), call->args[BIAS],
-                 pair_of(g->stride, first), pads_of(g, first), pair_of(g->dilation, first),
-                 op_int(g->groups));
-}
+enum { INPUT, WEIGHT, BIAS };
 
 static moon_status forward_conv1d(op_call *call) {
   convolution_geometry g;
@@ -34,37 +10,22 @@ static moon_status forward_conv1d(op_call *call) {
   compose c = compose_open(call->engine);
   moon_tensor *x = COMPOSE(&c, unsqueeze, call->args[INPUT], op_int(2));
   moon_tensor *w = COMPOSE(&c, unsqueeze, call->args[WEIGHT], op_int(2));
-  moon_tensor *y = convolve_planes(&c, x, w, call, &g);
+  const int64_t stride[2] = { 1, g.stride[0] }, dilation[2] = { 1, g.dilation[0] };
+  const int64_t pads[4] = { 0, 0, g.before[0], g.after[0] };
+  moon_tensor *y = COMPOSE(&c, conv2d, op_tensor(x), op_tensor(w), call->args[BIAS],
+                           op_ints(2, stride), op_ints(4, pads), op_ints(2, dilation),
+                           op_int(g.groups));
   y = compose_own(&c, COMPOSE(&c, squeeze, op_tensor(y), op_int(2)));
   return compose_close(&c, y, &call->results[0]);
 }
 
-// x (n, c, d, h, w) -> (n * output depth, c * kernel depth, h, w)
-static moon_tensor *depths_as_channels(compose *c, moon_tensor *x, const convolution_geometry *g) {
-  int64_t before[3] = { g->before[0] }, after[3] = { g->after[0] };
-  x = convolution_pad(c, x, 3, before, after);
-  x = convolution_slide(c, x, 2, g->kernel[0], g->stride[0], g->dilation[0]);
-  x = COMPOSE(c, permute, op_tensor(x), op_ints(6, (int64_t[]){ 0, 2, 1, 5, 3, 4 }));
-  if (c->status != MOON_OK) return NULL;
-  const int64_t *shape = x->shape;
-  return compose_reshape(c, x, 4, (int64_t[]){ shape[0] * shape[1], shape[2] * shape[3], shape[4],
-                                               shape[5] });
-}
-
 static moon_status forward_conv3d(op_call *call) {
+  const op_value *args = call->args;
   convolution_geometry g;
-  MOON_TRY(convolution_read(call->args, 3, &g));
-  const moon_tensor *input = call->args[INPUT].tensor;
-  moon_tensor *weight = call->args[WEIGHT].tensor;
-  int64_t out = weight->shape[0];
-  int64_t flat[4] = { out, weight->shape[1] * g.kernel[0], g.kernel[1], g.kernel[2] };
-  int64_t planes[5] = { input->shape[0], g.output[0], out, g.output[1], g.output[2] };
+  MOON_TRY(convolution_read(args, 3, &g));
   compose c = compose_open(call->engine);
-  moon_tensor *x = depths_as_channels(&c, call->args[INPUT].tensor, &g);
-  moon_tensor *y = convolve_planes(&c, x, compose_reshape(&c, weight, 4, flat), call, &g);
-  y = compose_reshape(&c, y, 5, planes);
-  y = COMPOSE(&c, transpose, op_tensor(y), op_int(1), op_int(2));   // channels last, as before
-  return compose_close(&c, compose_own(&c, y), &call->results[0]);
+  moon_tensor *y = volumes_convolve(&c, args[INPUT].tensor, args[WEIGHT].tensor, args[BIAS], &g);
+  return compose_close(&c, y, &call->results[0]);
 }
 
 static op_descriptor descriptors[] = {

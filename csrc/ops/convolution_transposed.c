@@ -1,52 +1,53 @@
 // Transposed convolutions: what a convolution's gradient does to its result, for layers that
 // enlarge. In two dimensions that is conv2d_input_gradient. One dimension is an image of height 1.
-// In three, the weight's depths are made channels of the result, which are then added up along the
-// depth.
+// Three are volumes_spread.
 // Output padding takes back padding at the end; where there is less of that, zeros are put there.
-#include "ops/convolution.h"
+#include "ops/volumes.h"
 
 enum { INPUT, WEIGHT, BIAS };
 
-// How dimension i is made: with paddings `before` and `after` at the size that has the kernel's
-// last element on its last; then `cut` elements are taken off in front and `zeros` put behind.
-typedef struct transposed_end { int64_t before, after, size, cut, zeros; } transposed_end;
+// How the result is made: as a convolution's gradient, with the sizes that have the kernel's last
+// element on their last; then zeros are put behind and, below 0, so many elements cut off in front.
+typedef struct transposed {
+  convolution_geometry spread;
+  int64_t front[CONVOLUTION_MAX_DIMS], behind[CONVOLUTION_MAX_DIMS];
+} transposed;
 
-static transposed_end end_of(const convolution_geometry *g, int i) {
-  transposed_end end = { .before = g->before[i], .after = g->after[i] - g->extra[i] };
-  if (end.after < 0) {
-    end.zeros = -end.after;
-    end.after = 0;
+static transposed transposed_of(const convolution_geometry *g) {
+  transposed t = { .spread = *g };
+  for (int i = 0; i < g->ndim; i++) {
+    int64_t after = g->after[i] - g->extra[i], *size = &t.spread.output[i];
+    t.spread.after[i] = after > 0 ? after : 0;
+    t.behind[i] = after < 0 ? -after : 0;
+    *size -= t.behind[i];
+    if (*size >= 1) continue;
+    t.front[i] = *size - 1;   // padding takes all that the kernel reaches
+    t.spread.before[i] += t.front[i];
+    *size = 1;
   }
-  end.size = g->output[i] - end.zeros;
-  if (end.size < 1) {   // padding takes all that the kernel reaches
-    end.cut = 1 - end.size;
-    end.before -= end.cut;
-    end.size = 1;
-  }
-  return end;
+  return t;
 }
 
 // The last two dimensions; for one dimension, a height of 1 in front.
 static moon_tensor *spread_planes(compose *c, moon_tensor *x, moon_tensor *w,
                                   const convolution_geometry *g) {
+  transposed t = transposed_of(g);
   int64_t stride[2] = { 1, 1 }, dilation[2] = { 1, 1 }, sizes[2] = { 1, 1 }, pads[4] = { 0 };
-  int64_t front[2] = { 0 }, zeros[2] = { 0 };
-  for (int k = 0; k < 2; k++) {
-    int i = g->ndim - 2 + k;
-    if (i < 0) continue;
-    transposed_end end = end_of(g, i);
+  int64_t front[2] = { 0 }, behind[2] = { 0 };
+  for (int i = 0; i < g->ndim; i++) {
+    int k = 2 - g->ndim + i;
     stride[k] = g->stride[i];
     dilation[k] = g->dilation[i];
-    pads[2 * k] = end.before;
-    pads[2 * k + 1] = end.after;
-    sizes[k] = end.size;
-    front[k] = -end.cut;
-    zeros[k] = end.zeros;
+    pads[2 * k] = t.spread.before[i];
+    pads[2 * k + 1] = t.spread.after[i];
+    sizes[k] = t.spread.output[i];
+    front[k] = t.front[i];
+    behind[k] = t.behind[i];
   }
   moon_tensor *y = COMPOSE(c, conv2d_input_gradient, op_tensor(x), op_tensor(w), op_int(sizes[0]),
                            op_int(sizes[1]), op_ints(2, stride), op_ints(4, pads),
                            op_ints(2, dilation), op_int(g->groups));
-  return convolution_pad(c, y, 2, front, zeros);
+  return convolution_pad(c, y, 2, front, behind);
 }
 
 static moon_tensor *add_bias(compose *c, moon_tensor *y, const op_call *call, int ndim) {
@@ -76,29 +77,14 @@ static moon_status forward_transposed2d(op_call *call) {
   return compose_close(&c, add_bias(&c, y, call, 2), &call->results[0]);
 }
 
-static moon_tensor *add_depths(compose *c, moon_tensor *y, const convolution_geometry *g) {
-  transposed_end end = end_of(g, 0);
-  int64_t before[3] = { -end.before - end.cut }, after[3] = { end.zeros - end.after };
-  y = convolution_gather(c, y, 2, end.before + end.size + end.after, g->stride[0], g->dilation[0]);
-  return convolution_pad(c, y, 3, before, after);
-}
-
 static moon_status forward_transposed3d(op_call *call) {
   convolution_geometry g;
   MOON_TRY(convolution_read_transposed(call->args, 3, &g));
-  moon_tensor *x = call->args[INPUT].tensor, *w = call->args[WEIGHT].tensor;
-  const int64_t *size = x->shape, *kernel = w->shape;
-  int64_t planes[4] = { size[0] * size[2], size[1], size[3], size[4] };
-  int64_t flat[4] = { kernel[0], kernel[1] * kernel[2], kernel[3], kernel[4] };
-  int64_t spread[6] = { size[0], size[2], kernel[1] * g.groups, kernel[2], g.output[1],
-                        g.output[2] };
+  transposed t = transposed_of(&g);
   compose c = compose_open(call->engine);
-  x = COMPOSE(&c, transpose, op_tensor(x), op_int(1), op_int(2));
-  x = compose_reshape(&c, x, 4, planes);
-  moon_tensor *y = spread_planes(&c, x, compose_reshape(&c, w, 4, flat), &g);
-  y = compose_reshape(&c, y, 6, spread);   // (n, d, out, kernel d, h, w)
-  y = COMPOSE(&c, permute, op_tensor(y), op_ints(6, (int64_t[]){ 0, 2, 1, 4, 5, 3 }));
-  y = add_depths(&c, y, &g);
+  moon_tensor *y = volumes_spread(&c, call->args[INPUT].tensor, call->args[WEIGHT].tensor,
+                                  &t.spread);
+  y = convolution_pad(&c, y, 3, t.front, t.behind);
   return compose_close(&c, add_bias(&c, y, call, 3), &call->results[0]);
 }
 

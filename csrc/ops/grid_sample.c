@@ -1,15 +1,15 @@
-// Sampling an image at the positions of a grid. The image is turned to rows of channels, with a row
-// of zeros behind the last; every position picks the rows around it and adds them up with weights
-// that are functions of the grid, so that both have derivatives of every order. A neighbour outside
-// of the image picks the row of zeros: nothing there can spoil a sum, whatever the image holds.
+// Sampling an image at the positions of a grid: kernels, and the formula that they calculate.
+//
+// In the formula the image is turned to rows of channels, with a row of zeros behind the last;
+// every position picks the rows around it and adds them up with weights that are functions of the
+// grid, so that both have derivatives of every order. A neighbour outside of the image picks the
+// row of zeros: nothing there can spoil a sum, whatever the image holds.
 #include <inttypes.h>
 
-#include "ops/compose.h"
+#include "ops/formula.h"
 #include "ops/pool_window.h"
 
 enum { INPUT, GRID, MODE, PADDING, ALIGN };
-enum { BILINEAR, NEAREST, BICUBIC };
-enum { ZEROS, BORDER, REFLECTION };
 enum { MOST_TAPS = 4 };
 
 typedef struct sampler {
@@ -36,8 +36,14 @@ static moon_tensor *line(compose *c, moon_tensor *x, double a, double b) {
   return compose_offset(c, compose_scale(c, x, a), b);
 }
 
+// Without a slope at the limits, other than clamp: beyond the last pixel there is no neighbour to
+// weigh it against.
 static moon_tensor *limited(compose *c, moon_tensor *x, double low, double high) {
-  return COMPOSE(c, clamp, op_tensor(x), op_number(low), op_number(high));
+  moon_tensor *least = compose_number(c, x, low), *most = compose_number(c, x, high);
+  moon_tensor *above = COMPOSE(c, gt, op_tensor(x), op_tensor(least));
+  x = COMPOSE(c, where, op_tensor(above), op_tensor(x), op_tensor(least));
+  moon_tensor *below = COMPOSE(c, lt, op_tensor(x), op_tensor(most));
+  return COMPOSE(c, where, op_tensor(below), op_tensor(x), op_tensor(most));
 }
 
 // Folds a coordinate back at the first and last centres (align), or at the outer edges.
@@ -57,40 +63,43 @@ static moon_tensor *reflected(sampler *s, moon_tensor *x, int64_t size) {
 }
 
 static moon_tensor *padded(sampler *s, moon_tensor *x, int64_t size) {
-  if (s->padding == ZEROS) return x;
-  if (s->padding == REFLECTION) x = reflected(s, x, size);
+  if (s->padding == GRID_ZEROS) return x;
+  if (s->padding == GRID_REFLECTION) x = reflected(s, x, size);
   return limited(&s->c, x, 0, (double)(size - 1));
 }
 
-// The grid's coordinate `axis` in pixels, as a column of batch * count; NaN counts as -1. What lies
-// far outside is brought nearer, to where all neighbours are still outside.
+// The grid's coordinate `axis` in pixels, as a column of batch * count; NaN counts as -1, and so
+// does an infinity across a single pixel. What lies far outside is brought nearer, to where all
+// neighbours are still outside.
 static moon_tensor *pixels(sampler *s, moon_tensor *grid, int axis) {
   compose *c = &s->c;
-  const double far = 0x1p30;
+  const double far = 0x1p54;
   int64_t size = s->size[axis], margin = MOST_TAPS;
   moon_tensor *u = COMPOSE(c, select, op_tensor(grid), op_int(-1), op_int(s->dims - 1 - axis));
   u = compose_reshape(c, u, 1, (int64_t[]){ s->batch * s->count });
+  double scale = 0.5 * (double)(s->align ? size - 1 : size), offset = 0.5 * (double)(size - 1);
+  u = line(c, u, scale, offset);
   moon_tensor *unknown = COMPOSE(c, isnan, op_tensor(u));
-  u = COMPOSE(c, where, op_tensor(unknown), op_tensor(compose_number(c, u, -1)), op_tensor(u));
-  if (s->align) u = line(c, u, 0.5 * (double)(size - 1), 0.5 * (double)(size - 1));
-  else u = line(c, u, 0.5 * (double)size, 0.5 * (double)(size - 1));
-  if (s->padding == REFLECTION) u = limited(c, u, -far, far);
+  moon_tensor *first = compose_number(c, u, offset - scale);
+  u = COMPOSE(c, where, op_tensor(unknown), op_tensor(first), op_tensor(u));
+  if (s->padding == GRID_REFLECTION) u = limited(c, u, -far, far);
   else u = limited(c, u, (double)-margin, (double)(size - 1 + margin));
-  return s->mode == BICUBIC ? u : padded(s, u, size);
+  return s->mode == GRID_BICUBIC ? u : padded(s, u, size);
 }
 
 // -- neighbours
 
-// A neighbour's place: `tap` is whole, perhaps outside.
+// A neighbour's place: `tap` is whole, perhaps outside, and `last` may have been rounded up in it.
 static void place_tap(sampler *s, axis_taps *taps, int i, moon_tensor *tap, int64_t size) {
   compose *c = &s->c;
   double last = (double)(size - 1);
-  if (s->mode == BICUBIC) tap = padded(s, tap, size);
+  if (s->mode == GRID_BICUBIC) tap = padded(s, tap, size);
   moon_tensor *low = COMPOSE(c, ge, op_tensor(tap), op_tensor(compose_number(c, tap, 0)));
   moon_tensor *high = COMPOSE(c, le, op_tensor(tap), op_tensor(compose_number(c, tap, last)));
   taps->inside[i] = COMPOSE(c, logical_and, op_tensor(low), op_tensor(high));
-  moon_tensor *nearest = COMPOSE(c, round, op_tensor(limited(c, tap, 0, last)));
-  taps->place[i] = COMPOSE(c, cast, op_tensor(nearest), op_dtype(MOON_I64));
+  moon_tensor *nearest = COMPOSE(c, round, op_tensor(tap));
+  moon_tensor *place = COMPOSE(c, cast, op_tensor(nearest), op_dtype(MOON_I64));
+  taps->place[i] = COMPOSE(c, clamp, op_tensor(place), op_number(0), op_number(last));
 }
 
 // Keys' cubic with a = -0.75 at distance t below 1, and at distance t from 1 to 2 (Keys 1981).
@@ -106,16 +115,16 @@ static moon_tensor *cubic_far(compose *c, moon_tensor *t) {
 
 static axis_taps taps_of(sampler *s, moon_tensor *at, int64_t size) {
   compose *c = &s->c;
-  axis_taps taps = { .count = s->mode == NEAREST ? 1 : s->mode == BILINEAR ? 2 : 4 };
-  if (s->mode == NEAREST) {
+  axis_taps taps = { .count = s->mode == GRID_NEAREST ? 1 : s->mode == GRID_BILINEAR ? 2 : 4 };
+  if (s->mode == GRID_NEAREST) {
     place_tap(s, &taps, 0, COMPOSE(c, round, op_tensor(at)), size);
     return taps;
   }
   moon_tensor *low = COMPOSE(c, floor, op_tensor(at));
   moon_tensor *t = COMPOSE(c, sub, op_tensor(at), op_tensor(low));
   for (int i = 0; i < taps.count; i++)
-    place_tap(s, &taps, i, compose_offset(c, low, s->mode == BILINEAR ? i : i - 1), size);
-  if (s->mode == BILINEAR) {
+    place_tap(s, &taps, i, compose_offset(c, low, s->mode == GRID_BILINEAR ? i : i - 1), size);
+  if (s->mode == GRID_BILINEAR) {
     taps.weight[0] = line(c, t, -1, 1);
     taps.weight[1] = t;
     return taps;
@@ -216,7 +225,7 @@ static moon_status check(const op_call *call, sampler *s) {
     return moon_fail(MOON_BAD_SHAPE, "grid must be (n, %s, %d) with input's batch, got input %s "
                      "and grid %s", dims == 2 ? "h, w" : "d, h, w", dims, tensor_shape_text(x, a),
                      tensor_shape_text(grid, b));
-  if (dims == 3 && call->args[MODE].integer == BICUBIC)
+  if (dims == 3 && call->args[MODE].integer == GRID_BICUBIC)
     return moon_fail(MOON_BAD_ARGUMENT, "mode \"bicubic\" takes an input (n, c, h, w), got %s",
                      tensor_shape_text(x, a));
   *s = (sampler){ .dims = dims, .device = tensor_device(x), .batch = x->shape[0],
@@ -233,15 +242,14 @@ static moon_status check(const op_call *call, sampler *s) {
   return shape_count(2, (int64_t[]){ s->batch, s->count }, &(int64_t){ 0 });
 }
 
-// Taps are limited to the image, in numbers that tell all of its places apart: those need no check.
-static bool places_are_exact(const sampler *s) {
-  const int64_t most = 1 << 24;   // whole numbers of float32
-  for (int i = 0; i < s->dims; i++)
-    if (s->size[i] > most) return false;
-  return true;
+// (n, c, ...) of the result.
+static void result_shape(const op_call *call, const sampler *s, int64_t *shape) {
+  shape[0] = s->batch;
+  shape[1] = s->channels;
+  for (int i = 0; i < s->dims; i++) shape[2 + i] = call->args[GRID].tensor->shape[1 + i];
 }
 
-static moon_status forward_grid_sample(op_call *call) {
+static moon_status formula(op_call *call) {
   moon_tensor *x = call->args[INPUT].tensor, *grid = call->args[GRID].tensor;
   moon_dtype dtype = x->dtype;
   int64_t shape[5], order[5] = { 0 };
@@ -254,7 +262,7 @@ static moon_status forward_grid_sample(op_call *call) {
     grid = COMPOSE(&s.c, cast, op_tensor(grid), op_dtype(MOON_F32));
   }
   for (int i = 0; i < s.dims; i++) taps[i] = taps_of(&s, pixels(&s, grid, i), s.size[i]);
-  call->engine->indices_known = places_are_exact(&s);
+  call->engine->indices_known = true;   // places are within the image
   moon_tensor *y = sum_neighbours(&s, rows_of(&s, x), taps);
   call->engine->indices_known = false;
   for (int i = 0; i <= s.dims; i++) shape[i] = call->args[GRID].tensor->shape[i];
@@ -268,8 +276,48 @@ static moon_status forward_grid_sample(op_call *call) {
   return compose_close(&s.c, compose_own(&s.c, y), &call->results[0]);   // channels last
 }
 
+static grid_options options_of(const op_value *args) {
+  return (grid_options){ .mode = (int)args[MODE].integer, .padding = (int)args[PADDING].integer,
+                         .align_corners = args[ALIGN].boolean };
+}
+
+static moon_status forward_grid_sample(op_call *call) {
+  const moon_tensor *input = call->args[INPUT].tensor;
+  const grid_options options = options_of(call->args);
+  int64_t shape[5];
+  sampler s;
+  MOON_TRY(check(call, &s));
+  result_shape(call, &s, shape);
+  MOON_TRY(ops_new_like(call->engine, input, input->dtype, shape, &call->results[0]));
+  device_array x = tensor_array(input), grid = tensor_array(call->args[GRID].tensor);
+  device_array out = tensor_array(call->results[0]);
+  return tensor_kernels(input)->grid_sample_forward(call->engine, &options, &x, &grid, &out);
+}
+
+static moon_status backward_grid_sample(op_backward_call *call) {
+  const moon_tensor *input = call->args[INPUT].tensor, *places = call->args[GRID].tensor;
+  moon_engine *engine = call->engine;
+  if (engine->grad_enabled) return formula_backward(call, formula);
+  const grid_options options = options_of(call->args);
+  const bool slopes = call->needs[GRID] && options.mode != GRID_NEAREST;
+  device_array dx, dgrid, x = tensor_array(input), grid = tensor_array(places);
+  device_array gradient = tensor_array(call->grads[0]);
+  if (call->needs[INPUT]) {
+    MOON_TRY(tensor_new_like(engine, input, &call->out[INPUT]));
+    dx = tensor_array(call->out[INPUT]);
+  }
+  if (slopes) {
+    MOON_TRY(ops_new(engine, places, places->dtype, places->ndim, places->shape,
+                     &call->out[GRID]));
+    dgrid = tensor_array(call->out[GRID]);
+  }
+  return tensor_kernels(input)->grid_sample_backward(engine, &options, &gradient, &x, &grid,
+                                                     call->needs[INPUT] ? &dx : NULL,
+                                                     slopes ? &dgrid : NULL);
+}
+
 static op_descriptor descriptors[] = {
-  { .name = "grid_sample", .dtypes = OP_FLOATS, .flags = OP_COMPOSITE,
+  { .name = "grid_sample", .dtypes = OP_FLOATS, .saves = "input grid",
     .schema = "(input: Tensor, grid: Tensor, mode: \"bilinear\"|\"nearest\"|\"bicubic\" = "
               "\"bilinear\", padding_mode: \"zeros\"|\"border\"|\"reflection\" = \"zeros\", "
               "align_corners: bool = false) -> out",
@@ -281,6 +329,6 @@ static op_descriptor descriptors[] = {
            "lie zeros, its border, or its reflection. NaN counts as -1 (Jaderberg et al. 2015).",
     .example = "moon.tensor{{{{1, 2}, {3, 4}}}}:grid_sample(moon.tensor{{{{0, 0}, {0.5, -0.5}}}}) "
                "--> {{{{2.5, 2}}}}",
-    .forward = forward_grid_sample },
+    .forward = forward_grid_sample, .backward = backward_grid_sample },
 };
 OP_FAMILY(grid_sample, descriptors);

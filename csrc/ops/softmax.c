@@ -1,18 +1,10 @@
 // softmax and log_softmax along one dimension; the device subtracts the largest element first, so
 // that nothing overflows. Both gradients are calculated from the result.
 #include "ops/compose.h"
+#include "ops/dims.h"
 
 enum { INPUT, DIM };
 enum { PLAIN, LOG };   // row of the descriptor
-
-// A 0-d tensor as one of a single element, so that there is a dimension to go along.
-static device_array with_dimension(const moon_tensor *tensor) {
-  device_array array = tensor_array(tensor);
-  if (array.ndim > 0) return array;
-  array.ndim = 1;
-  array.shape[0] = array.strides[0] = 1;
-  return array;
-}
 
 static moon_status forward_softmax(op_call *call) {
   moon_tensor *input = call->args[INPUT].tensor;
@@ -20,7 +12,7 @@ static moon_status forward_softmax(op_call *call) {
   MOON_TRY(ops_need_float("input", input));
   MOON_TRY(shape_dim(input->ndim, call->args[DIM].integer, &dim));
   MOON_TRY(tensor_new_like(call->engine, input, &call->results[0]));
-  device_array x = with_dimension(input), out = with_dimension(call->results[0]);
+  device_array x = dims_at_least_one(input), out = dims_at_least_one(call->results[0]);
   return tensor_kernels(input)->softmax_forward(call->engine, call->op->row == LOG, dim, &x, &out);
 }
 
@@ -49,8 +41,8 @@ static moon_status backward_softmax(op_backward_call *call) {
   MOON_TRY(shape_dim(result->ndim, call->args[DIM].integer, &dim));
   if (call->engine->grad_enabled) return softmax_recorded(call, dim);
   MOON_TRY(tensor_new_like(call->engine, result, &call->out[INPUT]));
-  device_array g = with_dimension(gradient), out = with_dimension(result);
-  device_array dx = with_dimension(call->out[INPUT]);
+  device_array g = dims_at_least_one(gradient), out = dims_at_least_one(result);
+  device_array dx = dims_at_least_one(call->out[INPUT]);
   return tensor_kernels(result)->softmax_backward(call->engine, call->op->row == LOG, dim, &g, &out,
                                                   &dx);
 }

@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/count.h"
+#include "device/cuda.h"
 #include "tensor/shape.h"
 
 // A tensor that is made with its storage lies in one block with it, and few elements lie there too.
@@ -29,6 +30,7 @@ static void storage_release(moon_storage *storage) {
   moon_engine *engine = storage->engine;
   bool few = storage->few, charged = storage->charged;
   size_t bytes = storage->bytes;
+  if (atomic_load_explicit(&storage->crossed, memory_order_relaxed)) (void)cuda_follow(engine);
   if (storage->release) storage->release(storage->release_context, storage->data, bytes);
   else if (!few) storage->device->release(engine, storage->data, bytes);
   if (few) alloc_release_behind(engine, storage->maker, BLOCK_HEAD, bytes);

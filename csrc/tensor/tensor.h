@@ -26,6 +26,7 @@ typedef struct moon_storage {
   bool charged;                        // it lives by them (base/engine.h); else it is retained
   _Atomic(derived_set *) derived;      // what kernels made of the bytes; NULL: nothing yet
   atomic_bool exposed;                 // the address was given out: versions miss some writes
+  atomic_bool crossed;                 // another engine's device may read it when it is released
   // Channels in use of each position, where there is room for more behind them (ops/growing.c);
   // 0 where there is none. Nobody sees what lies in the room.
   atomic_int_fast64_t grown;
@@ -122,6 +123,10 @@ static inline void tensor_touch(moon_tensor *tensor) {   // after a write from o
 static inline void tensor_expose(moon_tensor *tensor) {   // when its address is given out
   tensor_touch(tensor);
   atomic_store_explicit(&tensor->storage->exposed, true, memory_order_relaxed);
+}
+static inline void tensor_cross(moon_tensor *tensor) {   // when another engine gets it
+  if (!tensor_device(tensor)->on_host)
+    atomic_store_explicit(&tensor->storage->crossed, true, memory_order_relaxed);
 }
 
 // -- text: "2x3x4", or "0-d"; written into `text`, cut to fit. Returns `text`.

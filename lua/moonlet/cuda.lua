@@ -4,6 +4,7 @@
 -- The plug-in that drives them is a library of its own, opened when a CUDA device is first asked
 -- for. Calls return before the device has finished; reading a value waits for what it needs.
 local core = require "moonlet.core"
+local calls = require "moonlet.profile.calls"
 local capture = require "moonlet.capture"
 local options = require "moonlet.options"
 local unpack = require "moonlet.unpack"
@@ -167,11 +168,16 @@ function cuda.range(name, fn, ...)
   return core.cuda_range(name, call, ...)
 end
 
---- Makes each operator a range of NVIDIA's profilers, and the backward of each ("linear backward").
--- Without a cost while it is off. An error where CUDA cannot be used.
+--- Makes each call of a layer ("Linear") and of an operator ("linear") a range of NVIDIA's
+-- profilers, and the backward of each operator ("linear backward"). Without a cost while it is off.
+-- A layer cannot yield to a coroutine outside while it is on. An error where CUDA cannot be used.
 -- @bool[opt] on
 -- @treturn boolean whether it is on
-function cuda.ranges(on) return core.cuda_ranges(on) end
+function cuda.ranges(on)
+  local now = core.cuda_ranges(on)
+  calls.use_range(now and core.cuda_range or nil)
+  return now
+end
 
 local function record(fn, device, ...)
   local recording = capture.begin(core.cuda_graph_begin(device))

@@ -160,6 +160,7 @@ describe("autocast", function()
       assert.equal("float32", moon.cross_entropy(y, labels).dtype)
       assert.equal("float32", moon.softmax(y, 2).dtype)
       assert.equal("bfloat16", (y + moon.ones(3)).dtype)   -- follows its first tensor
+      assert.equal("bfloat16", moon.where(y:gt(0), y, moon.ones(4, 3)).dtype)   -- not the mask
       assert.equal("float64", moon.mm(moon.eye(2, { dtype = "float64" }),
         moon.eye(2, { dtype = "float64" })).dtype)
     end)

@@ -47,6 +47,31 @@ describe("choices of cuDNN", function()
     assert.are.equal(text, contents())
   end)
 
+  it("are kept for volumes beside those for images", function()
+    local function volume()
+      local output, well = libraries.run(([[
+        moon.cuda.benchmark(true, %q)
+        local x, w = moon.randn(2, 4, 5, 6, 7):to(device), moon.randn(4, 4, 1, 2, 3):to(device)
+        moon.conv3d(x, w) moon.conv3d(x, w)
+        moon.cuda.synchronize()
+      ]]):format(name), { EMULATED_TRACE = 1 })
+      assert.is_true(well, output)
+      return select(2, output:gsub("cudnnConvolutionForward %d", ""))
+    end
+    work()
+    local images = contents():match "(.*\n)end 2\n$"
+    assert.are.equal(4 + 2, volume())
+    local text = contents()
+    assert.are.equal(images, text:sub(1, #images))
+    local line = text:sub(#images + 1):match "^(.-)\nend 3\n$"
+    assert.truthy(line:find(" 1 2 4 5 6 7 4 4 1 2 3 2 4 5 5 5 0 0 0 1 1 1 1 1 1 1 ", 1, true), line)
+    assert.are.equal(2, volume())
+    assert.are.equal(known, work())
+    assert.are.equal(text, contents())
+    put(images .. line:gsub(" %d+$", "") .. "\nend 3\n")   -- neither an image's nor a volume's
+    assert.is_false(select(2, libraries.run(("moon.cuda.benchmark(true, %q)"):format(name))))
+  end)
+
   it("begin without a file", function()
     os.remove(name)
     assert.are.equal(timed, work())

@@ -90,6 +90,11 @@ describe("a CUDA graph", function()
     refused("my own", function()
       if require("moonlet.capture").recording then error("my own", 0) end
     end)
+    local other = moon.cuda.graph(function() return x + 1 end)
+    for _ = 1, 2 do other() end
+    refused("while another one is recorded", function()
+      if require("moonlet.capture").recording then other() end
+    end)
     refused("do not nest", function()
       local inner = moon.cuda.graph(function() return x + 1 end)
       if not require("moonlet.capture").recording then return end
@@ -128,6 +133,42 @@ describe("a CUDA graph", function()
     end)
     for _ = 1, 3 do assert.equal(3, step()[2]) end
     assert.is_nil(other)
+  end)
+
+  it("goes on from a state that is loaded between its runs", function()
+    local net, x = nn.Linear(6, 3):cuda(), moon.randn(5, 6, { device = gpu.device })
+    local optimizer = optim.Adam(net:parameters(), { lr = 1e-2 })
+    local ema = optim.EMA(net, { decay = 0.5 })
+    local step = moon.cuda.graph(function()
+      optimizer:zero_grad()
+      local loss = net(x):square():sum()
+      loss:backward()
+      optimizer:step()
+      ema:update()
+      return loss
+    end)
+    local function losses(count)
+      local found = {}
+      for i = 1, count do found[i] = step():item() end
+      found[count + 1] = ema:with(function() return net(x):square():sum():item() end)
+      return found
+    end
+    local function copies(dict)
+      local copied = {}
+      for name, value in pairs(dict) do
+        copied[name] = moon.is_tensor(value) and value:clone() or value
+      end
+      return copied
+    end
+    losses(4)
+    local weights, state = copies(net:state_dict()), copies(optimizer:state_dict())
+    local averages = copies(ema:state_dict())
+    local first = losses(5)
+    net:load_state_dict(weights)
+    optimizer:load_state_dict(state)
+    ema:load_state_dict(averages)
+    for _ = 1, 3 do collectgarbage() end
+    assert.same(first, losses(5))
   end)
 
   it("keeps what it was recorded with", function()

@@ -113,6 +113,12 @@ describe("masks on " .. gpu.device .. ":", function()
     end, x)
   end)
 
+  it("of more stretches than there are blocks", function()
+    for _ = 1, 7 do   -- in another order of threads each time, where the device is emulated
+      twins.agree(nil, function(x) return x:gt(0.3):nonzero() end, moon.randn(30000))
+    end
+  end)
+
   it("elements that are put where a mask is true, and unique ones", function()
     twins.agree(nil, function(x)
       local mask = x:gt(0.3)

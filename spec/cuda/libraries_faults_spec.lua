@@ -40,6 +40,25 @@ describe("a library is asked", function()
     assert.are.equal(2, count(output, "cufftExecC2C"))
   end)
 
+  it("once a shape where they are many, as in networks", function()
+    local output = output_of([[
+      local function ones(...) return moon.ones(..., { device = device }) end
+      for _ = 1, 2 do
+        for i = 16, 128, 16 do
+          for o = 16, 128, 16 do
+            moon.conv2d(ones { 1, i, 1, 1 }, ones { o, i, 1, 1 })
+            ones { i, 2 }:mm(ones { 2, o })
+          end
+          moon.rfft(ones { i })
+        end
+      end
+      moon.cuda.synchronize()
+    ]], { EMULATED_TRACE = 1 })
+    assert.are.equal(64, count(output, "ForwardAlgorithm_v7"))
+    assert.are.equal(64, count(output, "AlgoGetHeuristic"))
+    assert.are.equal(8, count(output, "cufftMakePlanMany64"))
+  end)
+
   it("again for shapes that took each other's place", function()
     local output = output_of([[
       local worst = 0
@@ -58,7 +77,7 @@ describe("a library is asked", function()
         local x = moon.randn(n)
         compare(moon.rfft(x:to(device)), moon.rfft(x))
       end
-      for _, try in ipairs { { convolve, 260 }, { multiply, 520 }, { transform, 40 } } do
+      for _, try in ipairs { { convolve, 1060 }, { multiply, 520 }, { transform, 40 } } do
         for n = 2, try[2] do try[1](n) end
         for n = 2, 20 do try[1](n) end
       end
@@ -81,6 +100,34 @@ describe("a library is asked", function()
     assert.are.equal(2, count(trace "", "cudnnConvolutionForward 6"))
     assert.are.equal(2, count(trace "moon.precise(true)", "cudnnConvolutionForward 1"))
     assert.are.equal(2, count(trace "moon.workspace_limit(0)", "cudnnConvolutionForward 0"))
+  end)
+
+  it("again where there was no room to time what it has", function()
+    local output = output_of [[
+      local x = moon.ones({ 1, 1, 1024, 1024 }, { device = device })   -- 4 MiB
+      local w = moon.ones({ 1, 1, 1, 1 }, { device = device })
+      moon.cuda.benchmark(true)
+      local used = moon.cuda.memory()
+      moon.cuda.memory_limit(used.live + used.cached + 6 * 2 ^ 20)
+      print(pcall(moon.conv2d, x, w))
+      moon.cuda.memory_limit(0)
+      print(chosen(function() moon.conv2d(x, w) end).conv2d)
+    ]]
+    assert.truthy(output:find("out of memory", 1, true), output)
+    assert.truthy(output:find "cudnn\n$", output)
+  end)
+
+  it("for no plan of a transform while a graph is recorded", function()
+    local output = output_of([[
+      local x, calls = moon.randn(3, 12, { device = device }), 0
+      local run = moon.cuda.graph(function()
+        calls = calls + 1
+        return moon.rfft(calls == 1 and x[1] or x)
+      end)
+      run()
+      assert((run():cpu() - moon.rfft(x:cpu())):abs():max():item() < 1e-5)
+    ]], { EMULATED_TRACE = 1 })
+    assert.are.equal(1, count(output, "cufftMakePlanMany64"))
   end)
 end)
 
@@ -171,6 +218,44 @@ describe("a library that", function()
       assert.are.equal(expected, output_of(work, { EMULATED_FAULT = call .. " refuses" }))
     end)
   end
+
+  it("has nothing for channels last is given row-major arrays", function()
+    assert.are.equal("cudnn cudnn cudnn cublaslt cufft ",
+      output_of(work, { EMULATED_FAULT = "channels-last refuses" }))
+    local output = output_of([[
+      local worst = 0
+      local function gradients(place, o, x, w, g)
+        x, w, g = x:detach():to(place), w:detach():to(place), g:to(place)
+        x:requires_grad_() w:requires_grad_()
+        local y = moon[o.transposed and "conv_transpose2d" or "conv2d"](x, w, nil, o.options)
+        y:backward(g)
+        return { y:detach():cpu():float(), x.grad:cpu():float(), w.grad:cpu():float() }
+      end
+      for _, o in ipairs {
+        { options = { padding = { { 1, 0 }, { 0, 2 } }, stride = 2 }, w = { 4, 2, 3, 3 } },
+        { options = { groups = 2 }, w = { 4, 1, 3, 3 } },
+        { options = { padding = 1, stride = 2 }, w = { 2, 4, 3, 3 }, transposed = true },
+      } do
+        for _, dtype in ipairs { "float32", "float64", "float16", "bfloat16" } do
+          for _, layout in ipairs { "contiguous", "channels_last" } do
+            local x, w = moon.randn(2, 2, 7, 6), moon.randn(o.w)
+            x = x:contiguous(layout)
+            x, w = x:to(dtype), w:to(dtype)
+            local y = moon[o.transposed and "conv_transpose2d" or "conv2d"](x, w, nil, o.options)
+            local g = moon.randn(y:size()):to(dtype)
+            local here, there = gradients("cpu", o, x, w, g), gradients(device, o, x, w, g)
+            for i = 1, 3 do
+              local near = (dtype == "bfloat16" and 0.05) or (dtype == "float16" and 0.01) or 1e-4
+              worst = math.max(worst, (here[i] - there[i]):abs():max():item() / near /
+                here[i]:abs():max():item())
+            end
+          end
+        end
+      end
+      print(worst)
+    ]], { EMULATED_FAULT = "channels-last refuses" })
+    assert.is_true(tonumber(output) < 1, output)
+  end)
 
   for call, status in pairs {
     cudnnConvolutionForward = "CUDNN_STATUS_EXECUTION_FAILED",

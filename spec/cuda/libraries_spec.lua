@@ -36,15 +36,17 @@ describe("cuDNN", function()
     end)
   end
 
-  it("takes weights of float32 beside bfloat16, but not under precise", function()
-    local x = moon.randn(1, 2, 5, 5):to("bfloat16"):to(device)
-    local w = moon.randn(3, 2, 3, 3, { device = device })
-    local function run() moon.conv2d(x, w) end
-    assert.are.equal("cudnn", chosen(run).conv2d)
-    moon.precise(true)
-    local by = chosen(run).conv2d
-    moon.precise(false)
-    assert.are.equal("implicit", by)
+  it("takes weights of float32 beside half types, but not under precise", function()
+    for _, dtype in ipairs { "float16", "bfloat16" } do
+      local x = moon.randn(1, 2, 5, 5):to(dtype):to(device)
+      local w = moon.randn(3, 2, 3, 3, { device = device })
+      local function run() moon.conv2d(x, w) end
+      assert.are.equal("cudnn", chosen(run).conv2d)
+      moon.precise(true)
+      local by = chosen(run).conv2d
+      moon.precise(false)
+      assert.are.equal("implicit", by)
+    end
   end)
 
   it("takes arrays that begin anywhere", function()
@@ -98,6 +100,22 @@ describe("cuBLASLt and cuFFT", function()
     local a, b = moon.randn(5, 7, { device = device }), moon.randn(7, 3, { device = device })
     assert.are.equal("cublaslt", chosen(function() a:mm(b) end).mm)
     assert.are.equal("cufft", chosen(function() moon.rfft(a) end).fft_real_along)
+  end)
+
+  it("are asked for products of half types with parameters, but not under precise", function()
+    local net = moon.nn.Linear(5, 7):to(device)
+    for _, dtype in ipairs { "float16", "bfloat16" } do
+      local x = moon.randn(3, 5):to(dtype):to(device):requires_grad_()
+      local function step() local y = net(x) y:backward(y:detach()) end
+      local by = chosen(step)
+      assert.are.same({ "cublaslt", "cublaslt", "cublaslt" },
+        { by.linear, by.linear_input_gradient, by.linear_weight_gradient })
+      assert.are.equal("float32", net.weight.grad.dtype)
+      moon.precise(true)
+      by = chosen(step)
+      moon.precise(false)
+      assert.is_nil(by.linear)
+    end
   end)
 
   it("leave lines of one element to us", function()

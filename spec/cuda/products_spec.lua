@@ -62,6 +62,18 @@ describe("products on " .. gpu.device, function()
     assert.are.equal(20, c[{ 64, 66 }])
   end)
 
+  it("keep NaN through ReLU on their way out", function()
+    local x, w, b = moon.ones(8, 16), moon.ones(24, 16), moon.zeros(24)
+    x[{ 3, 5 }] = 0 / 0
+    for _, dtype in ipairs { "float32", "bfloat16" } do
+      local function there(tensor) return tensor:to(dtype):to(gpu.device) end
+      for _, bias in ipairs { there(b), false } do
+        local y = moon.linear_fused(there(x), there(w), bias or nil, { activation = "relu" })
+        assert.are.equal(24, y:isnan():sum():item())
+      end
+    end
+  end)
+
   it("of bfloat16 and float32 meet", function()
     local a, b = moon.randn(40, 20):to "bfloat16", moon.randn(20, 50)
     local x, y = a:to(gpu.device), b:to(gpu.device)
@@ -106,6 +118,11 @@ describe("convolutions on " .. gpu.device, function()
       end)
     end
   end
+
+  it("take strides that are far larger than the image", function()
+    local x, w = moon.randn(1, 2, 1, 1, double), moon.randn(2, 3, 4, 5, double)
+    agrees(function(a, b) return moon.conv_transpose2d(a, b, nil, { stride = 2 ^ 30 }) end, x, w)
+  end)
 
   it("name their engines, beside the CPU's", function()
     local ok, message = pcall(moon.conv_engine, "none of that name")

@@ -73,6 +73,21 @@ describe("moon.cuda.ranges", function()
     end
   end)
 
+  it("makes calls of layers ranges, in profiles too, balanced where one fails", function()
+    local text = ranges_of [[
+      local net = moon.nn.Sequential(moon.nn.Linear(2, 3), moon.nn.Tanh())
+      local x = moon.ones(1, 2)
+      moon.cuda.ranges(true)
+      net(x)
+      moon.profile(function() net[1](x) end)
+      assert(not pcall(net, moon.ones(1, 5)))
+      moon.cuda.ranges(false)
+      net(x)
+    ]]
+    assert.matches("^Sequential%(Linear%(linear%b()%)Tanh%(tanh%b()%)%)Linear%(linear%b()%)" ..
+      "ones%b()Sequential%(Linear%(linear%b()%)%)$", text)
+  end)
+
   it("stay balanced when operators fail and when the mode changes inside of one", function()
     assert.equal("ones()ones()add()ones_like()Odd backward()", ranges_of [[
       local Odd = moon.Function:extend "Odd"

@@ -6,6 +6,7 @@
 #include <time.h>
 #include <ucontext.h>
 
+#include <memory>
 #include <new>
 
 namespace emulated {
@@ -15,7 +16,9 @@ thread_local thread_view *running;
 // -- a block: its threads are fibres, which begin when those before them wait or have ended
 //
 // A fibre runs one thread after the other for as long as none of them waits, so that kernels
-// without barriers never switch.
+// without barriers never switch. The order of threads, warps and blocks changes from launch to
+// launch, and so does whether warps keep step or each runs ahead to the block's next barrier: what
+// a barrier should have ordered comes out wrong in one of them.
 
 enum { FIBRE_STACK = 64 << 10, WARP = 32, MOST_THREADS = 1024 };
 
@@ -38,7 +41,10 @@ struct block_thread {
 
 struct block {
   const std::function<void()> *body;
-  unsigned threads, next, ended;   // next: to be started
+  unsigned threads, next, ended;   // next: place in `order` of the one to be started
+  unsigned order[MOST_THREADS];    // whose turn it is, one after the other, warp by warp
+  unsigned warps, warp_end[MOST_THREADS / WARP];   // where each warp ends there
+  bool ahead;                      // a warp runs for as long as it does not wait for others
   block_thread all[MOST_THREADS];
   std::vector<char> shared;
   jmp_buf scheduler;
@@ -89,7 +95,7 @@ static void fibre_main() {
     t->state = ENDED;
     b->ended++;
     if (b->failed || b->next == b->threads || t->mask != 0) break;
-    b->self = &b->all[b->next++];
+    b->self = &b->all[b->order[b->next++]];
     b->self->on = own;
   }
   longjmp(b->scheduler, 1);
@@ -149,6 +155,24 @@ static bool release_warp(block *b, unsigned first) {
   return true;
 }
 
+// Lets the threads of a warp that are ready go on to where they wait, again and again where the
+// block's warps run ahead. Says whether anything happened.
+static bool run_warp(block *b, unsigned from, unsigned to) {
+  bool moved = false, released;
+  do {
+    for (unsigned i = from; i < to; i++) {
+      block_thread *t = &b->all[b->order[i]];
+      if (t->state != NOT_STARTED && t->state != RUNS) continue;
+      if (t->state == NOT_STARTED) b->next++;
+      enter_thread(b, t);
+      moved = true;
+    }
+    released = release_warp(b, b->order[from] / WARP * WARP);
+    moved |= released;
+  } while (released && b->ahead);
+  return moved;
+}
+
 // True where it ended well. Threads that are ready have the state RUNS.
 static bool run_block(block *b) {
   b->next = b->ended = 0;
@@ -160,20 +184,10 @@ static bool run_block(block *b) {
   }
   now = b;
   while (b->ended < b->threads) {
-    if (b->next < b->threads) {
-      enter_thread(b, &b->all[b->next++]);
-      continue;
-    }
     bool moved = false;
-    for (unsigned i = 0; i < b->threads; i++) {
-      if (b->all[i].state != RUNS) continue;
-      enter_thread(b, &b->all[i]);
-      moved = true;
-    }
-    if (moved) continue;
-    moved = release_block(b);
-    for (unsigned i = 0; i < b->threads; i += WARP) moved |= release_warp(b, i);
-    if (!moved) break;   // somebody waits for a thread that will never come
+    for (unsigned w = 0; w < b->warps; w++)
+      moved |= run_warp(b, w == 0 ? 0 : b->warp_end[w - 1], b->warp_end[w]);
+    if (!moved && !release_block(b)) break;   // somebody waits for a thread that will never come
   }
   bool well = b->ended == b->threads;
   for (unsigned i = 0; i < b->threads; i++) {
@@ -218,22 +232,47 @@ unsigned ballot(unsigned mask, bool yes) {
   return votes;
 }
 
+// Of `count` things the one that comes at place i: the first ones first, the last ones first, or
+// with strides, by the number of the launch. Every thing comes once, 7919 being a prime.
+static unsigned in_turn(unsigned launch, unsigned i, unsigned count) {
+  switch (launch % 3) {
+    case 0: return i;
+    case 1: return count - 1 - i;
+    default: return count % 7919 == 0 ? i : (unsigned)(((uint64_t)i * 7919 + launch) % count);
+  }
+}
+
+static void set_order(block *b, unsigned launch) {
+  unsigned place = 0;
+  b->ahead = launch / 3 % 2 == 1;
+  b->warps = (b->threads + WARP - 1) / WARP;
+  for (unsigned w = 0; w < b->warps; w++) {
+    unsigned first = in_turn(launch, w, b->warps) * WARP;
+    unsigned lanes = b->threads - first < WARP ? b->threads - first : (unsigned)WARP;
+    for (unsigned l = 0; l < lanes; l++) b->order[place++] = first + in_turn(launch, l, lanes);
+    b->warp_end[w] = place;
+  }
+}
+
 static cudaError_t run_grid(dim3 grid, dim3 size, size_t shared, const std::function<void()> &body) {
   static thread_local block *b;
+  static thread_local unsigned launches;
+  unsigned launch = launches++, blocks = grid.x * grid.y * grid.z;
   if (!b) b = new block();
   b->body = &body;
   b->threads = size.x * size.y * size.z;
-  b->shared.assign(shared, (char)0xA5);
   unsigned i = 0;
   for (unsigned z = 0; z < size.z; z++)
     for (unsigned y = 0; y < size.y; y++)
       for (unsigned x = 0; x < size.x; x++) b->all[i++].view = { { x, y, z }, {}, size, grid };
-  for (unsigned z = 0; z < grid.z; z++)
-    for (unsigned y = 0; y < grid.y; y++)
-      for (unsigned x = 0; x < grid.x; x++) {
-        for (unsigned t = 0; t < b->threads; t++) b->all[t].view.block = { x, y, z };
-        if (!run_block(b)) return cudaErrorLaunchFailure;
-      }
+  set_order(b, launch);
+  for (unsigned k = 0; k < blocks; k++) {
+    unsigned place = in_turn(launch, k, blocks);
+    unsigned x = place % grid.x, y = place / grid.x % grid.y, z = place / grid.x / grid.y;
+    for (unsigned t = 0; t < b->threads; t++) b->all[t].view.block = { x, y, z };
+    b->shared.assign(shared, (char)0xA5);
+    if (!run_block(b)) return cudaErrorLaunchFailure;
+  }
   return cudaSuccess;
 }
 
@@ -245,13 +284,22 @@ void stream::put(task item) {
   else work.push_back(std::move(item));
 }
 
-cudaError_t stream::drain() {
-  std::lock_guard<std::mutex> guard(lock);
-  if (captured) return cudaErrorStreamCaptureUnsupported;
-  while (!work.empty()) {
-    if (failed == cudaSuccess) failed = work.front()();
-    work.pop_front();
-  }
+static std::recursive_mutex turn;
+
+// Gives the first of what waits; false if nothing does.
+static bool take_work(stream *from, task *item) {
+  std::lock_guard<std::mutex> guard(from->lock);
+  if (from->work.empty()) return false;
+  *item = std::move(from->work.front());
+  from->work.pop_front();
+  return true;
+}
+
+int stream::drain(const bool *over) {
+  std::lock_guard<std::recursive_mutex> guard(turn);
+  if (captured && !over) return cudaErrorStreamCaptureUnsupported;
+  for (task item; !(over && *over) && take_work(this, &item);)
+    if (failed == cudaSuccess) failed = item();
   return failed;
 }
 
@@ -287,7 +335,13 @@ bool stream::owns(const void *at, size_t bytes) {
 
 using namespace emulated;
 
-struct emulated_event { double seconds; stream *on; };
+// What was recorded last; work that waits for it goes on with it when the event is recorded anew.
+struct event_point {
+  stream *on;
+  bool reached;
+  double seconds;
+};
+struct emulated_event { std::shared_ptr<event_point> last; };
 
 static thread_local int current_device;
 static thread_local cudaError_t last_error;
@@ -486,6 +540,10 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsig
   return cudaSuccess;
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t on) {
+  if (on->captured) {
+    on->invalidated = true;
+    return say(cudaErrorStreamCaptureUnsupported);
+  }
   for (const task &item : exec->tasks) on->put(item);
   return cudaSuccess;
 }
@@ -506,19 +564,36 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
   return cudaEventCreate(event);
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  if (event->on) event->on->drain();
   delete event;
   return cudaSuccess;
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t on) {
-  event->on = on;
-  on->put([=] { event->seconds = clock_seconds(); return cudaSuccess; });
+  auto point = std::make_shared<event_point>();
+  point->on = on;
+  event->last = point;
+  on->put([=] {
+    point->seconds = clock_seconds();
+    point->reached = true;
+    return cudaSuccess;
+  });
   return cudaSuccess;
 }
-cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  return event->on ? say(event->on->drain()) : cudaSuccess;
+static cudaError_t reach(const std::shared_ptr<event_point> &point) {
+  std::lock_guard<std::recursive_mutex> guard(turn);
+  return !point || point->reached ? cudaSuccess : point->on->drain(&point->reached);
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) { return say(reach(event->last)); }
+cudaError_t cudaStreamWaitEvent(cudaStream_t on, cudaEvent_t event, unsigned) {
+  auto point = event->last;
+  if (on->captured) {
+    on->invalidated = true;
+    return say(cudaErrorStreamCaptureIsolation);
+  }
+  on->put([=] { return reach(point); });
+  return cudaSuccess;
 }
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEvent_t to) {
-  *milliseconds = (float)((to->seconds - from->seconds) * 1e3);
+  if (!from->last || !to->last) return say(cudaErrorInvalidValue);
+  *milliseconds = (float)((to->last->seconds - from->last->seconds) * 1e3);
   return cudaSuccess;
 }

@@ -1,11 +1,12 @@
 // A CUDA runtime without a GPU, for specs: the sources of kernels/ compile against this header with
 // a C++ compiler, and their threads run on the CPU. It shows that indices, shared memory, barriers
 // and shuffles do what they should, and that nothing on the host reads what was not waited for:
-// work on a stream waits until somebody waits for it. It shows nothing about speed, nor about races
-// between threads that a barrier should have ordered, since one thread runs at a time.
+// work on a stream waits until somebody waits for it. It shows nothing about speed. One thread runs
+// at a time: races between threads show as far as another order of them gives another result.
 //
-// Threads of a block take turns only where they wait (__syncthreads, shuffles, ballots). A barrier
-// that some thread of the block or warp never reaches is an error of the launch.
+// Threads of a block take turns only where they wait (__syncthreads, shuffles, ballots), in an
+// order that changes from launch to launch, as that of the blocks does. A barrier that some thread
+// of the block or warp never reaches is an error of the launch.
 #ifndef EMULATED_CUDA_RUNTIME_H
 #define EMULATED_CUDA_RUNTIME_H
 
@@ -69,7 +70,9 @@ struct stream {
   virtual void put(task item);
   // Whether those bytes are the device's, of one block.
   virtual bool owns(const void *at, size_t bytes);
-  int drain();
+  // Runs what waits, all of it, or until `over`. A stream runs at a time, since one may wait for
+  // what is on another.
+  int drain(const bool *over = nullptr);
 };
 
 // What the running thread sees of itself.
@@ -191,6 +194,7 @@ enum {
   cudaErrorLaunchFailure = 719,
   cudaErrorStreamCaptureUnsupported = 900,
   cudaErrorStreamCaptureInvalidated = 901,
+  cudaErrorStreamCaptureIsolation = 905,
 };
 typedef emulated::stream *cudaStream_t;
 typedef struct emulated_event *cudaEvent_t;
@@ -237,10 +241,12 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags = 0);
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEvent_t to);
 
 // What is put on a stream while it captures is kept, and runs when the graph is launched; a copy
-// from the host reads the host's memory then.
+// from the host reads the host's memory then. A graph cannot be launched there, nor can what is on
+// another stream be waited for.
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph);
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph,

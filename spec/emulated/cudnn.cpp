@@ -1,101 +1,83 @@
 // A stand-in of cuDNN's legacy convolutions, by the sum that defines them. Its advice holds what a
 // caller must tell apart: algorithms that are not the same every time, that are not supported for
 // the layout, that transform, and that want more workspace than others. See stand_in.h.
-#include "stand_in.h"
-
-#include <cudnn.h>
-
-#include <atomic>
+#include "cudnn_parts.h"
 
 using namespace stand_in;
 
-// -- what handles and descriptors hold
+std::atomic<int> stand_in::handles, stand_in::descriptors;
 
-struct cudnnContext { cudaStream_t on; };
+enum { SIDES = 3, DIMS = 2 + SIDES };
 
-struct cudnnTensorStruct {
-  bool set;
-  cudnnDataType_t type;
-  int size[4], stride[4];
-};
+// -- what descriptors hold
 
 struct cudnnFilterStruct {
   bool set;
   cudnnDataType_t type;
   cudnnTensorFormat_t format;
-  int size[4];
+  int ndim, size[DIMS];
 };
 
 struct cudnnConvolutionStruct {
   bool set;
-  int padding[2], stride[2], dilation[2], groups;
+  int sides, padding[SIDES], stride[SIDES], dilation[SIDES], groups;
   cudnnDataType_t compute;
   cudnnMathType_t math;
 };
 
 namespace {
 
-std::atomic<int> handles, descriptors;
-
-template <typename T>
-cudnnStatus_t create(T **made, const char *call) {
-  if (faulty(call, "fails")) return CUDNN_STATUS_ALLOC_FAILED;
-  *made = new T();
-  descriptors++;
-  return CUDNN_STATUS_SUCCESS;
+void need_sizes(const char *call, int ndim, const int *size) {
+  need(ndim == DIMS || ndim == DIMS - 1, call, "a number of dimensions that this stand-in has not");
+  for (int i = 0; i < ndim; i++) need(size[i] > 0, call, "a size below 1");
 }
 
-template <typename T>
-cudnnStatus_t destroy(T *descriptor, const char *call) {
-  need(descriptor != nullptr, call, "no descriptor");
-  delete descriptor;
-  descriptors--;
-  return CUDNN_STATUS_SUCCESS;
-}
-
-bool type_of(cudnnDataType_t given, moon_dtype *type) {
-  switch (given) {
-    case CUDNN_DATA_DOUBLE: *type = MOON_F64; return true;
-    case CUDNN_DATA_FLOAT: *type = MOON_F32; return true;
-    case CUDNN_DATA_HALF: *type = MOON_F16; return true;
-    case CUDNN_DATA_BFLOAT16: *type = MOON_BF16; return true;
-    default: return false;
-  }
-}
-
-// -- a problem: the three arrays as descriptors, checked against each other
+// -- a problem: the three arrays as descriptors, checked against each other. Images are volumes of
+// one depth.
 
 enum direction { FORWARD, DATA, FILTER };
-enum { N, C, H, W };
+enum { N, C, D, H, W };
 
-struct array { int size[4]; int64_t stride[4]; };
+struct array { int size[DIMS]; int64_t stride[DIMS]; };
 
 struct problem {
   moon_dtype type;
   array x, w, y;
   cudnnConvolutionStruct o;      // options
-  bool last;                     // channels last
+  bool last, flat;               // channels last; images
 };
 
-bool packed(const cudnnTensorStruct *t, bool last) {
-  const int rows[4] = { t->size[1] * t->size[2] * t->size[3], t->size[2] * t->size[3], t->size[3],
-                        1 };
-  const int pixels[4] = { rows[0], 1, t->size[1] * t->size[3], t->size[1] };
-  for (int i = 0; i < 4; i++)
-    if (t->stride[i] != (last ? pixels : rows)[i]) return false;
-  return true;
-}
-
-array dense(const int (&size)[4], bool last) {
+array dense(int ndim, const int (&size)[DIMS], bool last) {
   array a;
-  const int order[2][4] = { { W, H, C, N }, { C, W, H, N } };
+  const int order[2][DIMS] = { { W, H, D, C, N }, { C, W, H, D, N } };
+  const bool flat = ndim < DIMS;
   int64_t stride = 1;
-  for (int i = 0; i < 4; i++) a.size[i] = size[i];
+  for (int i = 0; i < DIMS; i++) a.size[i] = i < D ? size[i] : flat && i == D ? 1 : size[i - flat];
   for (int i : order[last]) {
     a.stride[i] = stride;
-    stride *= size[i];
+    stride *= a.size[i];
   }
   return a;
+}
+
+bool packed(const cudnnTensorStruct *t, const array &a) {
+  const bool flat = t->ndim < DIMS;
+  for (int i = 0; i < t->ndim; i++)
+    if (t->stride[i] != a.stride[i < D ? i : i + flat]) return false;
+  return t->ndim >= DIMS - 1;
+}
+
+// With a depth of one kernel in front of the options of images.
+cudnnConvolutionStruct of_volumes(cudnnConvolutionStruct o) {
+  if (o.sides == SIDES) return o;
+  for (int i = o.sides; i > 0; i--) {
+    o.padding[i] = o.padding[i - 1];
+    o.stride[i] = o.stride[i - 1];
+    o.dilation[i] = o.dilation[i - 1];
+  }
+  o.padding[0] = 0;
+  o.stride[0] = o.dilation[0] = 1;
+  return o;
 }
 
 void check_sizes(const problem &p, const char *call) {
@@ -103,9 +85,9 @@ void check_sizes(const problem &p, const char *call) {
   need(p.x.size[N] == p.y.size[N] && p.w.size[N] == p.y.size[C] &&
            p.x.size[C] == p.w.size[C] * o.groups && p.y.size[C] % o.groups == 0, call,
        "channels, groups or images that do not belong together");
-  for (int i = 0; i < 2; i++) {
-    int reach = p.x.size[H + i] + 2 * o.padding[i] - (o.dilation[i] * (p.w.size[H + i] - 1) + 1);
-    need(reach >= 0 && p.y.size[H + i] == 1 + reach / o.stride[i], call,
+  for (int i = 0; i < SIDES; i++) {
+    int reach = p.x.size[D + i] + 2 * o.padding[i] - (o.dilation[i] * (p.w.size[D + i] - 1) + 1);
+    need(reach >= 0 && p.y.size[D + i] == 1 + reach / o.stride[i], call,
          "a result of another size than the convolution's");
   }
 }
@@ -118,12 +100,15 @@ problem problem_of(const char *call, const cudnnTensorStruct *x, const cudnnFilt
        "arrays of several types, or of one it has not");
   need(o->compute == (p.type == MOON_F64 ? CUDNN_DATA_DOUBLE : CUDNN_DATA_FLOAT), call,
        "a type of calculation that is not the arrays'");
+  need(x->ndim == w->ndim && w->ndim == y->ndim && x->ndim == 2 + o->sides, call,
+       "descriptors of several numbers of dimensions");
   p.last = w->format == CUDNN_TENSOR_NHWC;
-  need(packed(x, p.last) && packed(y, p.last), call, "tensors that do not lie as the filter does");
-  p.x = dense(x->size, p.last);
-  p.w = dense(w->size, p.last);
-  p.y = dense(y->size, p.last);
-  p.o = *o;
+  p.flat = x->ndim < DIMS;
+  p.x = dense(x->ndim, x->size, p.last);
+  p.w = dense(w->ndim, w->size, p.last);
+  p.y = dense(y->ndim, y->size, p.last);
+  need(packed(x, p.x) && packed(y, p.y), call, "tensors that do not lie as the filter does");
+  p.o = of_volumes(*o);
   check_sizes(p, call);
   return p;
 }
@@ -155,13 +140,16 @@ bool is_winograd(direction d, int algorithm) {
          (d == DATA && algorithm == CUDNN_CONVOLUTION_BWD_DATA_ALGO_WINOGRAD);
 }
 
-// Fourier's takes rows alone, without steps; Winograd's three by three.
+// Fourier's takes rows alone, without steps; Winograd's three by three; neither takes volumes, and
+// none takes those in groups with channels last.
 bool supported(direction d, const problem &p, int algorithm) {
-  bool steps = false;
-  for (int i = 0; i < 2; i++) steps |= p.o.stride[i] != 1 || p.o.dilation[i] != 1;
-  if (is_fft(d, algorithm)) return !p.last && !steps && p.o.groups == 1;
+  if (p.last && faulty("channels-last", "refuses")) return false;
+  bool plain = p.flat;
+  if (!p.flat && p.last && p.o.groups > 1) return false;
+  for (int i = 0; i < SIDES; i++) plain &= p.o.stride[i] == 1 && p.o.dilation[i] == 1;
+  if (is_fft(d, algorithm)) return !p.last && plain && p.o.groups == 1;
   if (is_winograd(d, algorithm))
-    return !steps && p.w.size[H] == 3 && p.w.size[W] == 3 && p.type != MOON_F64;
+    return plain && p.w.size[H] == 3 && p.w.size[W] == 3 && p.type != MOON_F64;
   for (const offer &o : offers[d])
     if (o.algorithm == algorithm) return true;
   return false;
@@ -206,31 +194,47 @@ cudnnStatus_t tell_workspace(const char *call, direction d, const problem &p, in
 
 // -- the sums: calls fn(place in x, in w, in y) for each product of the convolution
 
-int64_t at(const array &a, int n, int c, int h, int w) {
-  return n * a.stride[N] + c * a.stride[C] + h * a.stride[H] + w * a.stride[W];
+struct place { int at[SIDES]; };
+
+int64_t at(const array &a, int n, int c, const place &side) {
+  int64_t offset = n * a.stride[N] + c * a.stride[C];
+  for (int i = 0; i < SIDES; i++) offset += side.at[i] * a.stride[D + i];
+  return offset;
 }
 
 template <typename Fn>
-void each_tap(const problem &p, int n, int out, int row, int column, Fn fn) {
-  int group = out / (p.y.size[C] / p.o.groups);
-  for (int i = 0; i < p.w.size[H]; i++) {
-    int h = row * p.o.stride[0] - p.o.padding[0] + i * p.o.dilation[0];
-    for (int j = 0; j < p.w.size[W]; j++) {
-      int w = column * p.o.stride[1] - p.o.padding[1] + j * p.o.dilation[1];
-      if (h < 0 || h >= p.x.size[H] || w < 0 || w >= p.x.size[W]) continue;
-      for (int c = 0; c < p.w.size[C]; c++)
-        fn(at(p.x, n, group * p.w.size[C] + c, h, w), at(p.w, out, c, i, j),
-           at(p.y, n, out, row, column));
-    }
+void each_place(const array &a, Fn fn) {
+  for (int d = 0; d < a.size[D]; d++)
+    for (int h = 0; h < a.size[H]; h++)
+      for (int w = 0; w < a.size[W]; w++) fn(place { { d, h, w } });
+}
+
+// Where a tap meets the image for a position of the result; false beside it.
+bool meets(const problem &p, const place &position, const place &tap, place *image) {
+  for (int i = 0; i < SIDES; i++) {
+    image->at[i] = position.at[i] * p.o.stride[i] - p.o.padding[i] + tap.at[i] * p.o.dilation[i];
+    if (image->at[i] < 0 || image->at[i] >= p.x.size[D + i]) return false;
   }
+  return true;
+}
+
+template <typename Fn>
+void each_tap(const problem &p, int n, int out, const place &position, Fn fn) {
+  int group = out / (p.y.size[C] / p.o.groups);
+  each_place(p.w, [&](const place &tap) {
+    place image;
+    if (!meets(p, position, tap, &image)) return;
+    for (int c = 0; c < p.w.size[C]; c++)
+      fn(at(p.x, n, group * p.w.size[C] + c, image), at(p.w, out, c, tap),
+         at(p.y, n, out, position));
+  });
 }
 
 template <typename Fn>
 void each_product(const problem &p, Fn fn) {
   for (int n = 0; n < p.y.size[N]; n++)
     for (int out = 0; out < p.y.size[C]; out++)
-      for (int row = 0; row < p.y.size[H]; row++)
-        for (int column = 0; column < p.y.size[W]; column++) each_tap(p, n, out, row, column, fn);
+      each_place(p.y, [&](const place &position) { each_tap(p, n, out, position, fn); });
 }
 
 int64_t count_of(const array &a) { return a.size[N] * a.stride[N]; }
@@ -286,7 +290,10 @@ cudnnStatus_t run(const char *call, cudnnHandle_t handle, direction d, const pro
 
 // -- the library's functions
 
-STAND_IN size_t cudnnGetVersion(void) { return CUDNN_VERSION; }
+STAND_IN size_t cudnnGetVersion(void) {
+  if (faulty("bfloat16", "refuses")) return DNN_BFLOAT_RNN - 1;
+  return CUDNN_VERSION > DNN_BFLOAT_RNN ? CUDNN_VERSION : DNN_BFLOAT_RNN;
+}
 
 STAND_IN const char *cudnnGetErrorString(cudnnStatus_t status) {
   switch (status) {
@@ -315,43 +322,48 @@ STAND_IN cudnnStatus_t cudnnSetStream(cudnnHandle_t handle, cudaStream_t on) {
   return CUDNN_STATUS_SUCCESS;
 }
 
-#define PAIR(name, type)                                                             \
-  STAND_IN cudnnStatus_t cudnnCreate##name(cudnn##name##_t *d) { return create(d, "cudnnCreate" #name); } \
-  STAND_IN cudnnStatus_t cudnnDestroy##name(cudnn##name##_t d) { return destroy(d, "cudnnDestroy" #name); }
-PAIR(TensorDescriptor, cudnnTensorStruct)
-PAIR(FilterDescriptor, cudnnFilterStruct)
-PAIR(ConvolutionDescriptor, cudnnConvolutionStruct)
-#undef PAIR
+DESCRIPTOR(TensorDescriptor)
+DESCRIPTOR(FilterDescriptor)
+DESCRIPTOR(ConvolutionDescriptor)
 
-STAND_IN cudnnStatus_t cudnnSetTensor4dDescriptorEx(cudnnTensorDescriptor_t t,
-                                                    cudnnDataType_t type, int n, int c, int h,
-                                                    int w, int n_stride, int c_stride,
-                                                    int h_stride, int w_stride) {
-  need(n > 0 && c > 0 && h > 0 && w > 0, "cudnnSetTensor4dDescriptorEx", "a size below 1");
-  *t = { true, type, { n, c, h, w }, { n_stride, c_stride, h_stride, w_stride } };
+STAND_IN cudnnStatus_t cudnnSetTensorNdDescriptor(cudnnTensorDescriptor_t t, cudnnDataType_t type,
+                                                  int ndim, const int *size, const int *stride) {
+  need(ndim >= 3 && ndim <= DNN_MOST_DIMS, __func__, "dimensions that this stand-in has not");
+  *t = { true, type, ndim, {}, {} };
+  for (int i = 0; i < ndim; i++) {
+    need(size[i] > 0 && stride[i] > 0, __func__, "a size or stride below 1");
+    t->size[i] = size[i];
+    t->stride[i] = stride[i];
+  }
   return CUDNN_STATUS_SUCCESS;
 }
 
-STAND_IN cudnnStatus_t cudnnSetFilter4dDescriptor(cudnnFilterDescriptor_t f, cudnnDataType_t type,
-                                                  cudnnTensorFormat_t format, int k, int c, int h,
-                                                  int w) {
-  need(k > 0 && c > 0 && h > 0 && w > 0, "cudnnSetFilter4dDescriptor", "a size below 1");
-  need(format == CUDNN_TENSOR_NCHW || format == CUDNN_TENSOR_NHWC, "cudnnSetFilter4dDescriptor",
+STAND_IN cudnnStatus_t cudnnSetFilterNdDescriptor(cudnnFilterDescriptor_t f, cudnnDataType_t type,
+                                                  cudnnTensorFormat_t format, int ndim,
+                                                  const int *size) {
+  need_sizes(__func__, ndim, size);
+  need(format == CUDNN_TENSOR_NCHW || format == CUDNN_TENSOR_NHWC, __func__,
        "a format that this stand-in has not");
-  *f = { true, type, format, { k, c, h, w } };
+  *f = { true, type, format, ndim, {} };
+  for (int i = 0; i < ndim; i++) f->size[i] = size[i];
   return CUDNN_STATUS_SUCCESS;
 }
 
-STAND_IN cudnnStatus_t cudnnSetConvolution2dDescriptor(cudnnConvolutionDescriptor_t o, int pad_h,
-                                                       int pad_w, int u, int v, int dilation_h,
-                                                       int dilation_w,
+STAND_IN cudnnStatus_t cudnnSetConvolutionNdDescriptor(cudnnConvolutionDescriptor_t o, int sides,
+                                                       const int *padding, const int *stride,
+                                                       const int *dilation,
                                                        cudnnConvolutionMode_t mode,
                                                        cudnnDataType_t compute) {
-  need(pad_h >= 0 && pad_w >= 0 && u > 0 && v > 0 && dilation_h > 0 && dilation_w > 0 &&
-           mode == CUDNN_CROSS_CORRELATION, "cudnnSetConvolution2dDescriptor",
-       "numbers that it does not allow");
-  *o = { true, { pad_h, pad_w }, { u, v }, { dilation_h, dilation_w }, 1, compute,
-         CUDNN_DEFAULT_MATH };
+  need(sides == 2 || sides == SIDES, __func__, "a number of sides that this stand-in has not");
+  need(mode == CUDNN_CROSS_CORRELATION, __func__, "a mode that this stand-in has not");
+  *o = { true, sides, {}, {}, {}, 1, compute, CUDNN_DEFAULT_MATH };
+  for (int i = 0; i < sides; i++) {
+    need(padding[i] >= 0 && stride[i] > 0 && dilation[i] > 0, __func__,
+         "numbers that it does not allow");
+    o->padding[i] = padding[i];
+    o->stride[i] = stride[i];
+    o->dilation[i] = dilation[i];
+  }
   return CUDNN_STATUS_SUCCESS;
 }
 

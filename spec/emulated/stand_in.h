@@ -4,8 +4,10 @@
 // They are stricter than the real ones: an argument that the documentation does not allow ends the
 // program with a sentence, since moonlet would take a status for a refusal and do the work itself.
 // A status says only what is not supported. A call fails or refuses on purpose where EMULATED_FAULT
-// in the environment names it: "cudnnConvolutionForward fails", "cublasLtMatmul refuses". With
-// EMULATED_TRACE there, calls that plan or work print their names, and what they chose.
+// in the environment names it: "cudnnConvolutionForward fails", "cublasLtMatmul refuses"; with
+// "channels-last refuses" cuDNN takes arrays that are row-major alone, with "bfloat16 refuses" it
+// is of a version whose recurrent networks have no bfloat16. With EMULATED_TRACE there, calls that
+// plan or work print their names, and what they chose.
 #ifndef EMULATED_STAND_IN_H
 #define EMULATED_STAND_IN_H
 

@@ -165,6 +165,35 @@ describe("a state that does not fit", function()
     assert.matches("state.1.first is 3 but its parameter is 2", message)
   end)
 
+  it("changes nothing of the one there is", function()
+    local params = fresh()
+    local opt = optim.Adam(params)
+    advance(opt, params, 2)
+    local function numbers()
+      local list = {}
+      for key, value in pairs(opt:state_dict()) do
+        if moon.is_tensor(value) then value = value:sum():item() end
+        list[#list + 1] = key .. " " .. tostring(value)
+      end
+      table.sort(list)
+      return list
+    end
+    local before, zeros = numbers(), {}
+    for key, value in pairs(opt:state_dict()) do
+      zeros[key] = moon.is_tensor(value) and moon.zeros(value.shape) or value
+    end
+    for key, value in pairs(zeros) do
+      if moon.is_tensor(value) then
+        zeros[key] = moon.zeros(7)
+        assert.has_error(function() opt:load_state_dict(zeros) end)
+        zeros[key] = value
+      end
+    end
+    zeros["groups.2.lr"] = 1
+    assert.has_error(function() opt:load_state_dict(zeros) end)
+    assert.are.same(before, numbers())
+  end)
+
   it("is refused by kind, wrapped or not", function()
     local params = fresh()
     local sgd = optim.SGD(params)

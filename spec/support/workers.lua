@@ -1,4 +1,5 @@
--- What spec/lua/worker_spec.lua runs in workers. Each function takes (receive, send, arguments).
+-- What spec/lua/worker_spec.lua and spec/cuda/crossing_spec.lua run in workers. Each function takes
+-- (receive, send, arguments).
 local moon = require "moonlet"
 
 local workers = {}
@@ -66,6 +67,25 @@ function workers.train_on_device(_, send, arguments)
     optimizer:step()
   end
   send(net[1].weight:detach():cpu())
+end
+
+-- Sends what a CUDA device is yet to calculate, and goes on until it is closed.
+function workers.give_from_device(receive, send, arguments)
+  local gpu = require "spec.support.gpu"
+  for _ = 1, arguments.times do
+    send(moon.full({ arguments.count }, 2, { device = gpu.device }) * 3)
+  end
+  receive()
+end
+
+-- Asks the device for three times what it is sent, which it gives up, and for the sum when told to.
+function workers.triple_on_device(receive, send)
+  local function times_three() return receive() * 3 end   -- what it was given stays on its stack
+  local triple = times_three()
+  for _ = 1, 3 do collectgarbage() end
+  send "asked"
+  receive()
+  send(triple:sum():item())
 end
 
 function workers.look(receive, send)

@@ -9,6 +9,7 @@ local capture = require "moonlet.capture"
 local core = require "moonlet.core"
 local options = require "moonlet.options"
 local Class = require "moonlet.class"
+local adopt = require "moonlet.optim.adopt"
 
 local EMA = Class:extend "EMA"
 
@@ -119,13 +120,13 @@ function EMA:state_dict()
   return dict
 end
 
-local function numbered(dict, name, parameters)
+local function numbered(dict, name, parameters, own)
   local list
   for i, parameter in ipairs(parameters) do
     local tensor = dict[name .. "." .. i]
     if tensor then
       list = list or {}
-      list[i] = core.keep((core.is_lazy(parameter) and tensor or tensor:to(parameter)):clone())
+      list[i] = adopt(own[i], core.is_lazy(parameter) and tensor or tensor:to(parameter))
     end
   end
   return list
@@ -138,8 +139,8 @@ function EMA:load_state_dict(dict)
     error("load_state_dict: this is EMA, the state is of " .. tostring(dict.kind), 2)
   end
   self.count, self.decay, self.warmup = dict.count, dict.decay, dict.warmup
-  self.averages = numbered(dict, "average", self.parameters) or {}
-  self.held = numbered(dict, "held", self.parameters)
+  self.averages = numbered(dict, "average", self.parameters, self.averages) or {}
+  self.held = numbered(dict, "held", self.parameters, {})
 end
 
 return EMA

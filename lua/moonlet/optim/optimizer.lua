@@ -12,6 +12,7 @@ local core = require "moonlet.core"
 local options = require "moonlet.options"
 local Class = require "moonlet.class"
 local capture = require "moonlet.capture"
+local adopt = require "moonlet.optim.adopt"
 local sweep = require "moonlet.optim.sweep"
 
 local Optimizer = Class:extend "Optimizer"
@@ -256,15 +257,38 @@ local function check_dict(self, dict)
   end
 end
 
--- A state tensor of another run, in the type and on the device that the parameter has now.
-local function adopt(parameter, tensor, name)
-  if core.is_lazy(parameter) then return core.keep(tensor:clone()) end
+local function check_shape(parameter, tensor, name)
+  if core.is_lazy(parameter) then return end
   local mine, theirs = parameter.shape, tensor.shape
   if table.concat(mine, "x") ~= table.concat(theirs, "x") then
     error(("load_state_dict: %s is %s but its parameter is %s"):format(
       name, table.concat(theirs, "x"), table.concat(mine, "x")), 4)
   end
-  return core.keep(tensor:to(parameter):clone())
+end
+
+-- The state of each entry that there is one of: { name = value }, the dict's own values.
+local function read_states(self, dict)
+  local states = {}
+  for key, value in pairs(dict) do
+    local number, name = key:match("^state%.(%d+)%.(.+)$")
+    local i = tonumber(number)
+    if i and self.entries[i] then
+      if core.is_tensor(value) then check_shape(self.entries[i].parameter, value, key) end
+      states[i] = states[i] or {}
+      states[i][name] = value
+    end
+  end
+  return states
+end
+
+-- Tensors of another run's state, in the type and on the device that the parameter has now.
+local function adopt_state(entry, state)
+  for name, value in pairs(state) do
+    if core.is_tensor(value) then
+      if not core.is_lazy(entry.parameter) then value = value:to(entry.parameter) end
+      state[name] = adopt(entry.state and entry.state[name], value)
+    end
+  end
 end
 
 local function load_groups(self, dict)
@@ -283,23 +307,17 @@ local function load_groups(self, dict)
   end
 end
 
---- Takes the state of another run; tensors are copied.
+--- Takes the state of another run; tensors are copied. One that does not fit changes nothing.
 function Optimizer:load_state_dict(dict)
   check(self, "load_state_dict")
   options.argument("load_state_dict", "state", dict, "table", 3)
   check_dict(self, dict)
-  local states = {}
-  for key, value in pairs(dict) do
-    local number, name = key:match("^state%.(%d+)%.(.+)$")
-    local i = tonumber(number)
-    if i and self.entries[i] then
-      states[i] = states[i] or {}
-      local is_tensor = core.is_tensor(value)
-      states[i][name] = is_tensor and adopt(self.entries[i].parameter, value, key) or value
-    end
-  end
+  local states = read_states(self, dict)
   load_groups(self, dict)
-  for i, entry in ipairs(self.entries) do entry.state = states[i] end
+  for i, entry in ipairs(self.entries) do
+    if states[i] then adopt_state(entry, states[i]) end
+    entry.state = states[i]
+  end
 end
 
 return Optimizer
