@@ -165,33 +165,57 @@ describe("a state that does not fit", function()
     assert.matches("state.1.first is 3 but its parameter is 2", message)
   end)
 
-  it("changes nothing of the one there is", function()
-    local params = fresh()
-    local opt = optim.Adam(params)
-    advance(opt, params, 2)
-    local function numbers()
+  -- Whatever tensor of a state has another shape: a refusal, and all as before.
+  local function refuses_each(owner)
+    local function bits()
       local list = {}
-      for key, value in pairs(opt:state_dict()) do
-        if moon.is_tensor(value) then value = value:sum():item() end
+      for key, value in pairs(owner:state_dict()) do
+        if moon.is_tensor(value) then value = value:tobytes() end
         list[#list + 1] = key .. " " .. tostring(value)
       end
       table.sort(list)
       return list
     end
-    local before, zeros = numbers(), {}
-    for key, value in pairs(opt:state_dict()) do
-      zeros[key] = moon.is_tensor(value) and moon.zeros(value.shape) or value
+    local before, other, tensors = bits(), {}, 0
+    for key, value in pairs(owner:state_dict()) do
+      other[key] = moon.is_tensor(value) and moon.zeros(value.shape) or value
     end
-    for key, value in pairs(zeros) do
+    for key, value in pairs(other) do
       if moon.is_tensor(value) then
-        zeros[key] = moon.zeros(7)
-        assert.has_error(function() opt:load_state_dict(zeros) end)
-        zeros[key] = value
+        other[key], tensors = moon.zeros(7), tensors + 1
+        assert.has_error(function() owner:load_state_dict(other) end)
+        other[key] = value
       end
     end
-    zeros["groups.2.lr"] = 1
-    assert.has_error(function() opt:load_state_dict(zeros) end)
-    assert.are.same(before, numbers())
+    assert.are.same(before, bits())
+    return tensors, other, before, bits
+  end
+
+  for name, make in pairs(makers) do
+    it("changes nothing of the one there is: " .. name, function()
+      local params = fresh()
+      local opt = make(params)
+      advance(opt, params, 2)
+      local tensors, other, before, bits = refuses_each(opt)
+      assert.equal(name == "SGD without momentum", tensors == 0)
+      other[other["base.base.kind"] and "base.base.groups.2.lr" or
+        other["base.kind"] and "base.groups.2.lr" or "groups.2.lr"] = 1
+      assert.has_error(function() opt:load_state_dict(other) end)
+      assert.are.same(before, bits())
+    end)
+  end
+
+  it("changes nothing of moving averages", function()
+    local params = fresh()
+    local ema = optim.EMA(params)
+    ema:update()
+    assert.equal(2, (refuses_each(ema)))
+    local dict = optim.EMA(fresh()):state_dict()
+    dict["average.3"] = moon.zeros(2)
+    local _, message = pcall(ema.load_state_dict, ema, dict)
+    assert.matches("load_state_dict: average.3 belongs to no parameter here", message)
+    _, message = pcall(ema.load_state_dict, ema, 3)
+    assert.matches("state must be a table", message)
   end)
 
   it("is refused by kind, wrapped or not", function()

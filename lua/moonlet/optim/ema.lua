@@ -126,18 +126,21 @@ local function numbered(dict, name, parameters, own)
     local tensor = dict[name .. "." .. i]
     if tensor then
       list = list or {}
-      list[i] = adopt(own[i], core.is_lazy(parameter) and tensor or tensor:to(parameter))
+      list[i] = adopt.tensor(own[i], core.is_lazy(parameter) and tensor or tensor:to(parameter))
     end
   end
   return list
 end
 
---- Goes on where another run was.
+--- Goes on where another run was. A state that does not fit changes nothing.
 function EMA:load_state_dict(dict)
   check(self, "load_state_dict")
+  options.argument("load_state_dict", "state", dict, "table", 3)
   if dict.kind ~= "EMA" then
     error("load_state_dict: this is EMA, the state is of " .. tostring(dict.kind), 2)
   end
+  local problem = adopt.misfit(dict, "^%a+%.(%d+)$", function(i) return self.parameters[i] end)
+  if problem then error("load_state_dict: " .. problem, 2) end
   self.count, self.decay, self.warmup = dict.count, dict.decay, dict.warmup
   self.averages = numbered(dict, "average", self.parameters, self.averages) or {}
   self.held = numbered(dict, "held", self.parameters, {})

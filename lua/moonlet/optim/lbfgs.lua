@@ -223,28 +223,42 @@ function LBFGS:state_dict()
   return dict
 end
 
--- A vector of another run, in the type and on the device that the parameters have now.
-local function adopt(self, key, value)
-  if not core.is_tensor(value) then return value end
-  local count, like = 0, self.entries[1].parameter
+local function count_elements(self)
+  local count = 0
   for _, entry in ipairs(self.entries) do count = count + entry.parameter:numel() end
-  if value:dim() ~= 1 or value:numel() ~= count then
-    error(("load_state_dict: %s is %s but the parameters have %d elements"):format(
-      key, table.concat(value.shape, "x"), count), 4)
+  return count
+end
+
+function LBFGS:misfit(dict)
+  local problem = Optimizer.misfit(self, dict)
+  for key, value in pairs(problem and {} or dict) do
+    if core.is_tensor(value) and key:find "^memory%." then
+      local count = count_elements(self)
+      if value:dim() ~= 1 or value:numel() ~= count then
+        return ("%s is %s but the parameters have %d elements"):format(
+          key, table.concat(value.shape, "x"), count)
+      end
+    end
   end
-  return core.keep(value:to(like):clone())
+  return problem
+end
+
+-- A vector of another run, in the type and on the device that the parameters have now.
+local function adopt(self, value)
+  if not core.is_tensor(value) then return value end
+  return core.keep(value:to(self.entries[1].parameter):clone())
 end
 
 --- Takes the state of another run; the parameters must have their shapes by now.
-function LBFGS:load_state_dict(dict)
-  Optimizer.load_state_dict(self, dict)
+function LBFGS:take_state(dict)
+  Optimizer.take_state(self, dict)
   local m = { y = {}, s = {}, ro = {} }
   for key, value in pairs(dict) do
     local name, i = key:match("^memory%.(%a+)%.?(%d*)$")
     if name and i == "" then
-      m[name] = adopt(self, key, value)
+      m[name] = adopt(self, value)
     elseif name and type(m[name]) == "table" then
-      m[name][tonumber(i)] = adopt(self, key, value)
+      m[name][tonumber(i)] = adopt(self, value)
     end
   end
   self.memory = m

@@ -250,20 +250,25 @@ function Optimizer:state_dict()
   return dict
 end
 
-local function check_dict(self, dict)
-  if dict.kind ~= self.class_name or dict.parameters ~= #self.entries then
-    error(("load_state_dict: this is %s with %d parameters, the state is of %s with %s"):format(
-      self.class_name, #self.entries, tostring(dict.kind), tostring(dict.parameters)), 3)
+local function misfit_groups(self, dict)
+  local count = #self.groups
+  local function is_there(g) return dict[("groups.%d.lr"):format(g)] ~= nil end
+  if not is_there(count) or is_there(count + 1) then
+    return ("this %s has %d groups of parameters, the state has %s"):format(
+      self.class_name, count, is_there(count + 1) and "more" or "fewer")
   end
 end
 
-local function check_shape(parameter, tensor, name)
-  if core.is_lazy(parameter) then return end
-  local mine, theirs = parameter.shape, tensor.shape
-  if table.concat(mine, "x") ~= table.concat(theirs, "x") then
-    error(("load_state_dict: %s is %s but its parameter is %s"):format(
-      name, table.concat(theirs, "x"), table.concat(mine, "x")), 4)
+--- Whether load_state_dict can take a state; for it and its like in subclasses.
+-- @treturn ?string the sentence that says why not
+function Optimizer:misfit(dict)
+  if dict.kind ~= self.class_name or dict.parameters ~= #self.entries then
+    return ("this is %s with %d parameters, the state is of %s with %s"):format(
+      self.class_name, #self.entries, tostring(dict.kind), tostring(dict.parameters))
   end
+  return misfit_groups(self, dict) or adopt.misfit(dict, "^state%.(%d+)%.", function(i)
+    return self.entries[i] and self.entries[i].parameter
+  end)
 end
 
 -- The state of each entry that there is one of: { name = value }, the dict's own values.
@@ -273,7 +278,6 @@ local function read_states(self, dict)
     local number, name = key:match("^state%.(%d+)%.(.+)$")
     local i = tonumber(number)
     if i and self.entries[i] then
-      if core.is_tensor(value) then check_shape(self.entries[i].parameter, value, key) end
       states[i] = states[i] or {}
       states[i][name] = value
     end
@@ -286,18 +290,12 @@ local function adopt_state(entry, state)
   for name, value in pairs(state) do
     if core.is_tensor(value) then
       if not core.is_lazy(entry.parameter) then value = value:to(entry.parameter) end
-      state[name] = adopt(entry.state and entry.state[name], value)
+      state[name] = adopt.tensor(entry.state and entry.state[name], value)
     end
   end
 end
 
 local function load_groups(self, dict)
-  local count = #self.groups
-  local function is_there(g) return dict[("groups.%d.lr"):format(g)] ~= nil end
-  if not is_there(count) or is_there(count + 1) then
-    error(("load_state_dict: this %s has %d groups of parameters, the state has %s"):format(
-      self.class_name, count, is_there(count + 1) and "more" or "fewer"), 3)
-  end
   for g, group in ipairs(self.groups) do
     for name in pairs(self.schema) do
       local value = dict[("groups.%d.%s"):format(g, name)]
@@ -307,17 +305,23 @@ local function load_groups(self, dict)
   end
 end
 
---- Takes the state of another run; tensors are copied. One that does not fit changes nothing.
-function Optimizer:load_state_dict(dict)
-  check(self, "load_state_dict")
-  options.argument("load_state_dict", "state", dict, "table", 3)
-  check_dict(self, dict)
+--- Takes what a state holds that `misfit` has nothing against; for load_state_dict.
+function Optimizer:take_state(dict)
   local states = read_states(self, dict)
   load_groups(self, dict)
   for i, entry in ipairs(self.entries) do
     if states[i] then adopt_state(entry, states[i]) end
     entry.state = states[i]
   end
+end
+
+--- Takes the state of another run; tensors are copied. One that does not fit changes nothing.
+function Optimizer:load_state_dict(dict)
+  check(self, "load_state_dict")
+  options.argument("load_state_dict", "state", dict, "table", 3)
+  local problem = self:misfit(dict)
+  if problem then error("load_state_dict: " .. problem, 2) end
+  self:take_state(dict)
 end
 
 return Optimizer

@@ -3,6 +3,7 @@
 
 local Class = require "moonlet.class"
 local Optimizer = require "moonlet.optim.optimizer"
+local adopt = require "moonlet.optim.adopt"
 
 local Wrapper = Optimizer:extend "Wrapper"
 
@@ -29,19 +30,29 @@ function Wrapper:state_dict()
   return dict
 end
 
---- Takes both back.
-function Wrapper:load_state_dict(dict)
-  Class.check_self(self, Wrapper, "load_state_dict", "optimizer")
-  if dict.kind ~= self.class_name then
-    error(("load_state_dict: this is %s, the state is of %s"):format(
-      self.class_name, tostring(dict.kind)), 2)
-  end
+-- The part of a state that is the wrapped optimiser's.
+local function base_of(dict)
   local base = {}
   for name, value in pairs(dict) do
     local inner = name:match("^base%.(.*)$")
     if inner then base[inner] = value end
   end
-  self.base:load_state_dict(base)
+  return base
+end
+
+--- Whether load_state_dict can take a state: its parts, and tensors such as "slow.3".
+function Wrapper:misfit(dict)
+  if dict.kind ~= self.class_name then
+    return ("this is %s, the state is of %s"):format(self.class_name, tostring(dict.kind))
+  end
+  return self.base:misfit(base_of(dict)) or adopt.misfit(dict, "^%a+%.(%d+)$", function(i)
+    return self.entries[i] and self.entries[i].parameter
+  end)
+end
+
+--- Takes both back.
+function Wrapper:take_state(dict)
+  self.base:take_state(base_of(dict))
   self:load_own_state(dict)
 end
 
