@@ -40,12 +40,11 @@ static int64_t lanes_of(moon_dtype dtype) {
 
 enum { FEW_PLACES = 4 };   // of the image for a position, at most
 
-// Whether to go by pixels. Several neighbours are so much faster to add up where channels fill
-// vectors that planes are turned first, unless the image is far larger than what is taken from it.
-static bool goes_by_pixels(const grid_options *options, const device_array *x,
-                           const device_array *grid) {
+// Whether to go by pixels. Neighbours are so much faster to read where channels fill vectors that
+// planes are turned first, unless the image is far larger than what is taken from it.
+static bool goes_by_pixels(const device_array *x, const device_array *grid) {
   if (CPU(lies_in_pixels)(x)) return true;
-  if (options->mode == GRID_NEAREST || 2 * x->shape[1] <= lanes_of(x->dtype)) return false;
+  if (2 * x->shape[1] <= lanes_of(x->dtype)) return false;
   return array_count(grid) >= x->shape[0] * places_of(x) / FEW_PLACES * (x->ndim - 2);
 }
 
@@ -72,7 +71,7 @@ moon_status CPU(grid_sample_forward)(moon_engine *engine, const grid_options *op
                                      const device_array *x, const device_array *grid,
                                      const device_array *out) {
   operands set = { .engine = engine };
-  const bool pixels = goes_by_pixels(options, x, grid);
+  const bool pixels = goes_by_pixels(x, grid);
   if (array_count(out) == 0) return MOON_OK;
   grid_job job = job_of(options, x, grid, pixels);
   job.x = planes_in(&set, x, pixels);
@@ -113,7 +112,7 @@ moon_status CPU(grid_sample_backward)(moon_engine *engine, const grid_options *o
                                       const device_array *grid, const device_array *dx,
                                       const device_array *dgrid) {
   operands set = { .engine = engine };
-  const bool pixels = goes_by_pixels(options, x, grid);
+  const bool pixels = goes_by_pixels(x, grid);
   grid_job job = job_of(options, x, grid, pixels);
   job.gradient = planes_in(&set, gradient, pixels);
   job.grid = data_of(CPU(operand_in)(&set, grid));
