@@ -22,6 +22,7 @@
 
 // The kernels of kernels.def, defined in this folder: moon_status CPU(copy)(engine, x, out), ...
 #define KERNEL(name, arguments) MOON_MUST_CHECK moon_status CPU(name) arguments;
+#define OPTIONAL(name, arguments)
 #include "device/kernels.def"
 #undef KERNEL
 extern const device_kernels CPU(kernels);

@@ -3,6 +3,7 @@
 
 const device_kernels CPU(kernels) = {
 #define KERNEL(name, arguments) .name = CPU(name),
+#define OPTIONAL(name, arguments)
 #include "device/kernels.def"
 #undef KERNEL
 };

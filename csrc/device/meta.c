@@ -49,6 +49,7 @@ static moon_status from_host(moon_engine *engine, const void *source, void *targ
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 #define KERNEL(name, arguments) static moon_status meta_##name arguments { return MOON_OK; }
+#define OPTIONAL(name, arguments)
 #include "device/kernels.def"
 #undef KERNEL
 #pragma GCC diagnostic pop
@@ -129,45 +130,6 @@ static moon_status no_engines(moon_engine *engine, int direction, const conv2d_g
   return MOON_OK;
 }
 
-static moon_status offer_nothing(moon_engine *engine, int direction,
-                                 const conv3d_geometry *geometry, const device_array *image,
-                                 const device_array *weight, const device_array *result,
-                                 bool *offered) {
-  (void)engine;
-  (void)direction;
-  (void)geometry;
-  (void)image;
-  (void)weight;
-  (void)result;
-  *offered = false;
-  return MOON_OK;
-}
-
-static moon_status do_nothing(moon_engine *engine, int direction, const conv3d_geometry *geometry,
-                              const device_array *image, const device_array *weight,
-                              const device_array *result, const device_array *bias, bool *done) {
-  (void)bias;
-  return offer_nothing(engine, direction, geometry, image, weight, result, done);
-}
-
-static moon_status offer_no_layers(moon_engine *engine, const recurrent_options *options,
-                                   bool *offered, int64_t *reserve) {
-  (void)engine;
-  (void)options;
-  *offered = false;
-  *reserve = 0;
-  return MOON_OK;
-}
-
-static moon_status refuse_layer(moon_engine *engine, const recurrent_options *options,
-                                const recurrent_arrays *arrays, bool *done) {
-  (void)engine;
-  (void)options;
-  (void)arrays;
-  *done = false;
-  return MOON_OK;
-}
-
 // The range of nothing, which lies within every limit.
 static moon_status empty_range(moon_engine *engine, const device_array *index, int64_t *low,
                                int64_t *high) {
@@ -183,6 +145,7 @@ static moon_status empty_range(moon_engine *engine, const device_array *index, i
 #pragma GCC diagnostic ignored "-Woverride-init"
 static const device_kernels kernels = {
 #define KERNEL(name, arguments) .name = meta_##name,
+#define OPTIONAL(name, arguments)
 #include "device/kernels.def"
 #undef KERNEL
   .matmul = count_matmul,
@@ -192,10 +155,6 @@ static const device_kernels kernels = {
   .mask_positions = no_positions,
   .nms = no_boxes,
   .index_range = empty_range,
-  .conv3d_offered = offer_nothing,
-  .conv3d = do_nothing,
-  .recurrent_offered = offer_no_layers,
-  .recurrent_forward = refuse_layer,
 };
 #pragma GCC diagnostic pop
 

@@ -35,11 +35,13 @@ static device_array volumes_of(const moon_tensor *like, int64_t channels,
 static bool is_offered(compose *c, int direction, const convolution_geometry *g,
                        const device_array *image, const moon_tensor *weight,
                        const device_array *result) {
+  const device_kernels *kernels = tensor_kernels(weight);
   const conv3d_geometry geometry = device_geometry(g);
   const device_array w = tensor_array(weight);
   bool offered = false;
-  compose_check(c, tensor_kernels(weight)->conv3d_offered(c->engine, direction, &geometry, image,
-                                                          &w, result, &offered));
+  if (kernels->conv3d_offered)
+    compose_check(c, kernels->conv3d_offered(c->engine, direction, &geometry, image, &w, result,
+                                             &offered));
   return offered;
 }
 
@@ -78,13 +80,15 @@ moon_tensor *volumes_spread(compose *c, moon_tensor *gradient, moon_tensor *w,
 static moon_status try_slot(op_call *call, int direction, const convolution_geometry *g,
                             const moon_tensor *image, const moon_tensor *weight,
                             const moon_tensor *result, const moon_tensor *bias, bool *done) {
+  const device_kernels *kernels = tensor_kernels(image);
   const conv3d_geometry geometry = device_geometry(g);
   const device_array x = tensor_array(image), w = tensor_array(weight), y = tensor_array(result);
   device_array shift;
   *done = false;
   if (bias) shift = tensor_array(bias);
-  MOON_TRY(tensor_kernels(image)->conv3d(call->engine, direction, &geometry, &x, &w, &y,
-                                         bias ? &shift : NULL, done));
+  if (kernels->conv3d)
+    MOON_TRY(kernels->conv3d(call->engine, direction, &geometry, &x, &w, &y,
+                             bias ? &shift : NULL, done));
   if (*done) return MOON_OK;
   tensor_release(call->results[0]);
   call->results[0] = NULL;

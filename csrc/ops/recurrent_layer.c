@@ -58,6 +58,15 @@ static void lay_call(layer_arrays *a, const recurrent_options *o, const op_value
   a->of.reserve = array_of(a, results[LAYER_RESERVE]);
 }
 
+// Whether x's device takes the layer, and the bytes that its backward wants kept.
+static moon_status ask(moon_engine *engine, const moon_tensor *x, const recurrent_options *o,
+                       bool *offered, int64_t *reserve) {
+  const device_kernels *kernels = tensor_kernels(x);
+  *offered = false;
+  return kernels->recurrent_offered ? kernels->recurrent_offered(engine, o, offered, reserve)
+                                    : MOON_OK;
+}
+
 // -- forward
 
 static moon_status make_results(op_call *call, const recurrent_options *o, int64_t reserve) {
@@ -75,17 +84,16 @@ static moon_status make_results(op_call *call, const recurrent_options *o, int64
 static moon_status forward_layer(op_call *call) {
   const moon_tensor *x = call->args[LAYER_INPUT].tensor;
   const recurrent_options o = options_of(call->args, x->dtype, call->recording);
-  const device_kernels *kernels = tensor_kernels(x);
   layer_arrays a = { .used = 0 };
   int64_t reserve;
   bool done;
-  MOON_TRY(kernels->recurrent_offered(call->engine, &o, &done, &reserve));
+  MOON_TRY(ask(call->engine, x, &o, &done, &reserve));
   if (done) {
     MOON_TRY(make_results(call, &o, reserve));
     lay_call(&a, &o, call->args, call->results);
     a.of.h = array_of(&a, call->results[LAYER_H]);
     a.of.c = array_of(&a, call->results[LAYER_C]);
-    MOON_TRY(kernels->recurrent_forward(call->engine, &o, &a.of, &done));
+    MOON_TRY(tensor_kernels(x)->recurrent_forward(call->engine, &o, &a.of, &done));
   }
   if (done) return MOON_OK;
   return moon_fail(MOON_UNSUPPORTED, "the library of %s does not take this layer",
@@ -175,7 +183,7 @@ moon_status recurrent_layer(moon_engine *engine, op_value *args, moon_tensor **l
                                          engine->grad_enabled);
   int64_t reserve;
   bool offered;
-  MOON_TRY(tensor_kernels(x)->recurrent_offered(engine, &o, &offered, &reserve));
+  MOON_TRY(ask(engine, x, &o, &offered, &reserve));
   if (offered) {
     moon_status status = run_library(engine, args, last_on_host, results);
     if (status != MOON_UNSUPPORTED) return status;

@@ -2,15 +2,10 @@
 -- emulated device does what is on a stream only when somebody waits for it.
 local moon = require "moonlet"
 local gpu = require "spec.support.gpu"
+local started = require "spec.support.started"
 
 local COUNT = 10000
-local opened = {}
-
-local function start(name, arguments)
-  local worker = moon.worker_new("spec.support.workers", name, arguments)
-  opened[#opened + 1] = worker
-  return worker
-end
+local start = started.worker
 
 local function full(value) return moon.full({ COUNT }, value, { device = gpu.device }) end
 
@@ -19,10 +14,7 @@ local function collect()
 end
 
 after_each(function()
-  for i = #opened, 1, -1 do
-    opened[i]:close()
-    opened[i] = nil
-  end
+  started.close()
   collect()   -- a worker's memory goes to the driver with its last tensor, which waits for all
 end)
 

@@ -2,21 +2,11 @@
 -- each other.
 local moon = require "moonlet"
 local naive = require "spec.support.naive"
+local started = require "spec.support.started"
 
-local opened = {}
+local start = started.worker
 
-local function start(name, arguments)
-  local worker = moon.worker_new("spec.support.workers", name, arguments)
-  opened[#opened + 1] = worker
-  return worker
-end
-
-after_each(function()
-  for i = #opened, 1, -1 do
-    opened[i]:close()
-    opened[i] = nil
-  end
-end)
+after_each(started.close)
 
 local function echoed(value)
   local worker = start "echo"
