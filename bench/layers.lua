@@ -29,6 +29,11 @@ local shape = {}
 for size in options.shape:gmatch("%d+") do shape[#shape + 1] = tonumber(size) end
 moon.set_num_threads(options.threads)
 local device = options.device
+local there, why = pcall(moon.zeros, 1, { device = device })
+if not there then
+  io.stderr:write("layers: ", why, "\n")
+  os.exit(1)
+end
 local clock = options.threads == 1 and os.clock or moon.clock
 
 local function seconds_here(fn)
